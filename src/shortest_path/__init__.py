@@ -1,0 +1,56 @@
+"""Corruption processes for diffusion models.
+
+Every corruption is a diagonal Gaussian process in an orthonormal basis B, for continuous time t from
+0 (data) to 1 (noise):
+
+    x_t = Bᵀ[ signal(t) ⊙ B x_0 + noise(t) ⊙ B ε ],    ε ~ N(0, I)
+
+`PowerSpectrum` measures the data, `ShortestPathCorruption` turns a spectrum into the shortest path of the
+Fisher metric, and `DiffusionTrainer` and `Sampler` work with any corruption and any model.
+"""
+
+from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
+from importlib.metadata import version as _version
+
+from .basis import Basis, CosineBasis, FourierBasis, PixelBasis, PrincipalBasis
+from .blur import BlurCorruption, HeatDissipationCorruption
+from .corruption import Corruption, DiagonalCorruption, corrupt
+from .estimation import SpectrumEstimator
+from .gaussian import GaussianCorruption
+from .geometry import fisher_distance, gaussian_kl, path_length
+from .power_law import PowerLaw
+from .sampler import Sampler, SampleStep, reference_times
+from .shortest import ShortestPathCorruption
+from .spectrum import PowerSpectrum
+from .trainer import DiffusionTrainer, TrainStep
+
+try:
+    __version__ = _version("shortest-path")
+except _PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "Basis",
+    "BlurCorruption",
+    "Corruption",
+    "CosineBasis",
+    "DiagonalCorruption",
+    "DiffusionTrainer",
+    "FourierBasis",
+    "GaussianCorruption",
+    "HeatDissipationCorruption",
+    "PixelBasis",
+    "PowerLaw",
+    "PowerSpectrum",
+    "PrincipalBasis",
+    "SampleStep",
+    "Sampler",
+    "ShortestPathCorruption",
+    "SpectrumEstimator",
+    "TrainStep",
+    "corrupt",
+    "fisher_distance",
+    "gaussian_kl",
+    "path_length",
+    "reference_times",
+]

@@ -1,0 +1,168 @@
+"""Corruptions that blur: diffusion with blurring, and heat dissipation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from .basis import CosineBasis
+from .checks import check_time
+from .corruption import DiagonalCorruption, per_sample
+
+
+class BlurCorruption(DiagonalCorruption):
+    """Blur and noise together, diagonal in the cosine basis.
+
+        λ_k = Σ_axes (π k / N)²,    σ(t) = σ_max sin²(πt/2),    d_t = (1 − d_min) exp(−λ σ(t)²/2) + d_min
+        a_t = d_t cos φ_t,    s_t = sin φ_t,    φ_t = ℓ_0 t + ℓ_1
+
+    which is √sigmoid(±logsnr(t)) with logsnr(t) = −2 log tan φ_t running from `log_snr_max` to −`log_snr_max`.
+
+    Args:
+        max_blur: σ_max, the standard deviation of the final blur in pixels; 20 is the paper's for CIFAR-10.
+        min_scale: d_min, the share of every frequency that blurring leaves.
+        spatial: Size of the spatial axes.
+        log_snr_max: Largest log signal-to-noise ratio, reached at t = 0.
+        channel_rotation: Orthonormal (C, C) rotation of the channels, or None.
+
+    Raises:
+        ValueError: a parameter out of range, or `t` outside [0, 1].
+
+    Source: Hoogeboom & Salimans 2022, arXiv:2209.05557, section 4 and appendix A.
+    """
+
+    eigenvalues: Tensor
+
+    def __init__(
+        self,
+        max_blur: float = 20.0,
+        min_scale: float = 1e-3,
+        *,
+        spatial: Sequence[int] = (32, 32),
+        log_snr_max: float = 10.0,
+        channel_rotation: Tensor | None = None,
+    ) -> None:
+        _check_positive(max_blur=max_blur, log_snr_max=log_snr_max)
+        if not 0 <= min_scale <= 1:
+            raise ValueError(f"min_scale must lie in [0, 1], got {min_scale}")
+        super().__init__(CosineBasis(len(spatial), channel_rotation))
+        self.max_blur = max_blur
+        self.min_scale = min_scale
+        self.log_snr_max = log_snr_max
+        self.register_buffer("eigenvalues", laplacian_eigenvalues(spatial), persistent=False)
+
+    @staticmethod
+    def heat_dissipation(
+        max_blur: float = 24.0,
+        min_blur: float = 0.5,
+        noise_level: float = 0.01,
+        *,
+        spatial: Sequence[int] = (32, 32),
+        channel_rotation: Tensor | None = None,
+    ) -> HeatDissipationCorruption:
+        """Return a `HeatDissipationCorruption` with these parameters."""
+        return HeatDissipationCorruption(
+            max_blur, min_blur, noise_level, spatial=spatial, channel_rotation=channel_rotation
+        )
+
+    @override
+    def signal(self, t: Tensor) -> Tensor:
+        check_time(t)
+        dims = self.basis.dims
+        blur = per_sample(self.max_blur * torch.sin(math.pi / 2 * t) ** 2, dims)
+        kept = _heat_kernel(self.eigenvalues.to(t.dtype), blur)
+        return per_sample(torch.cos(self._angle(t)), dims) * ((1 - self.min_scale) * kept + self.min_scale)
+
+    @override
+    def noise(self, t: Tensor) -> Tensor:
+        check_time(t)
+        return per_sample(torch.sin(self._angle(t)), self.basis.dims)
+
+    @override
+    def extra_repr(self) -> str:
+        return f"max_blur={self.max_blur}, min_scale={self.min_scale}, spatial={tuple(self.eigenvalues.shape[1:])}"
+
+    def _angle(self, t: Tensor) -> Tensor:
+        first = math.atan(math.exp(-self.log_snr_max / 2))
+        last = math.atan(math.exp(self.log_snr_max / 2))
+        return first + (last - first) * t
+
+
+class HeatDissipationCorruption(DiagonalCorruption):
+    """Pure blur with a little constant noise, diagonal in the cosine basis.
+
+        a_t = exp(−λ σ(t)²/2),    s_t = noise_level,    σ(t) = min_blur^(1−t) max_blur^t
+
+    At t = 1 an image is blurred, not noise: sampling starts from blurred training images, so pass them
+    to `Sampler.sample` as `x_1`.
+
+    Args:
+        max_blur: Final blur in pixels; 24 is the paper's for CIFAR-10.
+        min_blur: Blur at t = 0 in pixels.
+        noise_level: Standard deviation of the noise at every time.
+        spatial: Size of the spatial axes.
+        channel_rotation: Orthonormal (C, C) rotation of the channels, or None.
+
+    Raises:
+        ValueError: a parameter out of range, or `t` outside [0, 1].
+
+    Source: Rissanen et al. 2022, arXiv:2206.13397, equations 2, 9 and appendix B.
+    """
+
+    eigenvalues: Tensor
+
+    def __init__(
+        self,
+        max_blur: float = 24.0,
+        min_blur: float = 0.5,
+        noise_level: float = 0.01,
+        *,
+        spatial: Sequence[int] = (32, 32),
+        channel_rotation: Tensor | None = None,
+    ) -> None:
+        _check_positive(max_blur=max_blur, min_blur=min_blur, noise_level=noise_level)
+        if min_blur > max_blur:
+            raise ValueError(f"min_blur must not exceed max_blur, got {min_blur} > {max_blur}")
+        super().__init__(CosineBasis(len(spatial), channel_rotation))
+        self.max_blur = max_blur
+        self.min_blur = min_blur
+        self.noise_level = noise_level
+        self.register_buffer("eigenvalues", laplacian_eigenvalues(spatial), persistent=False)
+
+    @override
+    def signal(self, t: Tensor) -> Tensor:
+        check_time(t)
+        blur = self.min_blur ** (1 - t) * self.max_blur**t
+        return _heat_kernel(self.eigenvalues.to(t.dtype), per_sample(blur, self.basis.dims))
+
+    @override
+    def noise(self, t: Tensor) -> Tensor:
+        check_time(t)
+        return per_sample(torch.full_like(t, self.noise_level), self.basis.dims)
+
+    @override
+    def extra_repr(self) -> str:
+        return f"max_blur={self.max_blur}, min_blur={self.min_blur}, noise_level={self.noise_level}"
+
+
+def laplacian_eigenvalues(spatial: Sequence[int]) -> Tensor:
+    """Return λ_k = Σ_axes (π k / N)², the eigenvalues of −∇² in the cosine basis, (1, *spatial), float64."""
+    if not spatial or min(spatial) < 1:
+        raise ValueError(f"spatial must hold at least one size, each 1 or more, got {tuple(spatial)}")
+    axes = [(math.pi / n * torch.arange(n, dtype=torch.float64)) ** 2 for n in spatial]
+    grid = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack(grid).sum(0, keepdim=True)
+
+
+def _heat_kernel(eigenvalues: Tensor, blur: Tensor) -> Tensor:
+    return torch.exp(-eigenvalues * blur**2 / 2)
+
+
+def _check_positive(**parameters: float) -> None:
+    for name, value in parameters.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")

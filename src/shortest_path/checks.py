@@ -1,0 +1,77 @@
+"""Checks of what a caller passes in, and the words of their errors.
+
+Every message says what was expected, what arrived, and how to mend it.
+Checks that must read tensor values run on CPU tensors only: on an accelerator they would make the
+host wait for the device, and inside `torch.compile` they would break the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def check_choice(name: str, value: Choice, options: Sequence[str]) -> Choice:
+    """Return `value` if it is one of `options`, else raise a ValueError that names them all."""
+    if value not in options:
+        valid = ", ".join(repr(option) for option in options)
+        raise ValueError(f"unknown {name} {value!r}; choose one of {valid}")
+    return value
+
+
+def check_floating(x: Tensor, name: str = "x") -> None:
+    """Raise unless `x` is a real floating-point tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}; convert it with torch.as_tensor")
+    if not x.is_floating_point():
+        raise TypeError(
+            f"{name} must be a floating-point tensor, got {x.dtype}; "
+            f"convert 8-bit images with {name}.float() / 127.5 - 1"
+        )
+
+
+def values_are_readable(x: Tensor) -> bool:
+    """Whether looking at the values of `x` costs nothing: on the CPU and outside `torch.compile`."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def check_time(t: Tensor) -> None:
+    """Raise unless `t` is floating point, scalar or (B,), with every value in [0, 1].
+
+    Values are checked on the CPU only; the type and shape everywhere.
+    """
+    if not isinstance(t, Tensor) or not t.is_floating_point():
+        kind = str(t.dtype) if isinstance(t, Tensor) else type(t).__name__
+        raise TypeError(
+            f"t must be a floating-point tensor of times in [0, 1], got {kind}; divide a step index by the step count"
+        )
+    if t.ndim > 1:
+        raise ValueError(f"t must be a scalar or have shape (B,), got shape {tuple(t.shape)}; flatten it first")
+    if values_are_readable(t) and not bool(((t >= 0) & (t <= 1)).all()):
+        bad = t.detach().reshape(-1)[~((t >= 0) & (t <= 1)).reshape(-1)][0].item()
+        raise ValueError(f"t must lie in [0, 1] (0 = data, 1 = noise), got {bad}; divide a step index by the steps")
+
+
+def check_images(x: Tensor, *, check_range: bool = True) -> None:
+    """Raise if `x` is not floating point or not finite, or looks like images left in [0, 255].
+
+    Args:
+        x: A batch, (B, C, *spatial).
+        check_range: Also refuse values that no image in [-1, 1] has. Latents or audio may need False.
+    """
+    check_floating(x, "images")
+    if x.numel() == 0:
+        raise ValueError(f"got an empty batch of shape {tuple(x.shape)}; expected (B, C, *spatial) with every size > 0")
+    low, high = (value.item() for value in torch.aminmax(x.detach()))
+    if not (abs(low) < float("inf") and abs(high) < float("inf")):
+        raise ValueError("images hold NaN or infinite values; remove or repair those images before passing them")
+    if check_range and (high > 16 or (low >= 0 and high > 2)):
+        raise ValueError(
+            f"images span [{low:.4g}, {high:.4g}], expected about [-1, 1]; "
+            "scale 8-bit images with x / 127.5 - 1, or pass check_range=False if this data is meant to be so large"
+        )

@@ -1,0 +1,235 @@
+"""Measuring a spectrum from a stream of batches, in one process or many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import torch
+import torch.distributed as dist
+from einops import einsum
+from torch import Tensor
+
+from .basis import Basis, CosineBasis, FourierBasis, PrincipalBasis
+from .checks import check_choice, check_images
+
+if TYPE_CHECKING:
+    from .spectrum import PowerSpectrum
+
+Channels: TypeAlias = Literal["rotate", "independent", "shared"]
+NamedBasis: TypeAlias = Literal["cosine", "fourier", "principal"]
+
+
+class SpectrumEstimator:
+    """Accumulates second moments batch by batch; estimates from parts of a data set can be merged.
+
+    Holds the covariance between the channels at every frequency in float64, or, for the principal
+    basis, the whole covariance matrix, which costs 8 (C · Π spatial)² bytes.
+
+    Args:
+        basis: `"cosine"` (the default), `"fourier"`, `"principal"`, or a basis without channel rotation.
+        center: Subtract the mean image at the end.
+        check_range: Refuse data that look like images in [0, 255].
+
+    Raises:
+        ValueError: unknown basis name, or a basis with a channel rotation, which is estimated here.
+
+    Example:
+        >>> import torch
+        >>> parts = [SpectrumEstimator("cosine") for _ in range(2)]
+        >>> for part in parts:
+        ...     _ = part.update(torch.randn(10, 3, 8, 8))
+        >>> parts[0].merge(parts[1])
+        >>> parts[0].spectrum("rotate").count
+        20
+    """
+
+    def __init__(
+        self, basis: Basis | NamedBasis | None = None, *, center: bool = False, check_range: bool = True
+    ) -> None:
+        if isinstance(basis, str):
+            check_choice("basis", basis, get_args(NamedBasis))
+        elif basis is not None and basis.channel_rotation is not None:
+            raise ValueError("pass a basis without channel_rotation; channels='rotate' finds one from the data")
+        self._requested: Basis | NamedBasis = "cosine" if basis is None else basis
+        self._center = center
+        self._check_range = check_range
+        self._basis: Basis | None = None
+        self._moment = torch.zeros(())
+        self._sum = torch.zeros(())
+        self.count = 0
+
+    def update(self, batch: object) -> int:
+        """Add a batch (B, C, *spatial), or a tuple that begins with one; return its number of images.
+
+        Raises:
+            TypeError: the batch is not a floating-point tensor.
+            ValueError: NaN, a range of [0, 255], or another shape than before.
+        """
+        images = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+        if not isinstance(images, Tensor):
+            raise TypeError(
+                f"batches must yield tensors (B, C, *spatial) or tuples that begin with one, "
+                f"got {type(images).__name__}"
+            )
+        check_images(images, check_range=self._check_range)
+        if images.ndim < 2:
+            raise ValueError(f"images must have shape (B, C, *spatial), got {tuple(images.shape)}")
+        self._begin(images.ndim - 2, tuple(images.shape[1:]), images.device)
+        coefficients = self._coefficients(images.detach().to(torch.float64))
+        if self._whole:
+            flat = coefficients.flatten(1)
+            self._moment += flat.T @ flat
+        else:
+            self._moment += einsum(coefficients, coefficients.conj(), "b i ..., b j ... -> i j ...")
+        self._sum += coefficients.sum(0)
+        self.count += len(images)
+        return len(images)
+
+    def merge(self, other: SpectrumEstimator) -> None:
+        """Add what another estimator of the same kind has seen.
+
+        Raises:
+            ValueError: the other one has another basis or image shape.
+        """
+        if other.count == 0:
+            return
+        shape = tuple(other._sum.shape)
+        if type(self._requested) is not type(other._requested) or (
+            isinstance(self._requested, str) and self._requested != other._requested
+        ):
+            raise ValueError(f"cannot merge an estimate in basis {other._requested!r} into one in {self._requested!r}")
+        self._begin(len(shape) - 1, shape, other._sum.device)
+        self._moment += other._moment.to(self._moment.device)
+        self._sum += other._sum.to(self._sum.device)
+        self.count += other.count
+
+    def all_reduce(self) -> None:
+        """Merge the estimates of all `torch.distributed` ranks; afterwards every rank holds the whole.
+
+        Every rank must have seen at least one batch.
+
+        Raises:
+            RuntimeError: no process group is initialised.
+            ValueError: this rank has seen no data.
+        """
+        if not dist.is_initialized():
+            raise RuntimeError("all_reduce needs torch.distributed; call torch.distributed.init_process_group first")
+        self._require_data()
+        count = torch.tensor(float(self.count), dtype=torch.float64, device=self._sum.device)
+        for tensor in (self._moment, self._sum, count):
+            dist.all_reduce(torch.view_as_real(tensor) if tensor.is_complex() else tensor)
+        self.count = int(count.item())
+
+    def spectrum(self, channels: Channels = "rotate", *, floor: float = 1e-6) -> PowerSpectrum:
+        """Return the spectrum of all that was seen; see `PowerSpectrum.estimate`.
+
+        Raises:
+            ValueError: unknown `channels`, no data, or data without power.
+        """
+        from .spectrum import PowerSpectrum
+
+        check_choice("channels", channels, get_args(Channels))
+        if not 0 < floor < 1:
+            raise ValueError(f"floor is a share of the mean power and must lie in (0, 1), got {floor}")
+        self._require_data()
+        moment = self._moment.cpu() / self.count
+        mean = self._sum.cpu() / self.count
+        if self._whole:
+            if self._center:
+                moment = moment - torch.outer(mean.flatten(), mean.flatten())
+            eigenvalues, vectors = torch.linalg.eigh((moment + moment.T) / 2)
+            power, floored = _raise_to_floor(eigenvalues.flip(0), floor)
+            basis: Basis = PrincipalBasis(vectors.flip(1).T, mean.ndim - 1)
+            return PowerSpectrum(basis, power.reshape(mean.shape), count=self.count, floored=floored)
+
+        if self._center:
+            moment = moment - einsum(mean, mean.conj(), "i ..., j ... -> i j ...")
+        moment, floored = _floor_blocks(moment, floor)
+        if isinstance(self._known_basis, PrincipalBasis):
+            power = block_power(moment, None)
+            return PowerSpectrum(self._known_basis, power, count=self.count, floored=floored)
+        basis, power = _choose_channels(self._known_basis, moment, channels)
+        return PowerSpectrum(basis, power, cross=moment, count=self.count, floored=floored)
+
+    @property
+    def _whole(self) -> bool:
+        return self._requested == "principal"
+
+    @property
+    def _known_basis(self) -> Basis:
+        if self._basis is None:
+            raise ValueError("no images were seen; check that the iterable of batches is not empty or already used up")
+        return self._basis
+
+    def _require_data(self) -> None:
+        _ = self._known_basis
+
+    def _begin(self, dims: int, shape: tuple[int, ...], device: torch.device) -> None:
+        if self._basis is None:
+            self._basis = self._make_basis(dims).to(device)
+            dtype = torch.complex128 if isinstance(self._basis, FourierBasis) else torch.float64
+            size = torch.Size(shape).numel()
+            self._sum = torch.zeros(shape, dtype=dtype, device=device)
+            moment_shape = (size, size) if self._whole else (shape[0], *shape)
+            self._moment = torch.zeros(moment_shape, dtype=dtype, device=device)
+        elif tuple(self._sum.shape) != shape:
+            raise ValueError(
+                f"all images must have the same shape; got {shape} after {tuple(self._sum.shape)}; resize or crop them"
+            )
+
+    def _make_basis(self, dims: int) -> Basis:
+        if isinstance(self._requested, Basis):
+            if self._requested.dims != dims:
+                raise ValueError(
+                    f"the basis has dims={self._requested.dims}, but images have {dims} spatial axes; set dims={dims}"
+                )
+            return self._requested
+        return FourierBasis(dims) if self._requested == "fourier" else CosineBasis(dims)
+
+    def _coefficients(self, images: Tensor) -> Tensor:
+        return images if self._whole else self._known_basis.spatial_coefficients(images)
+
+
+def _choose_channels(basis: Basis, moment: Tensor, channels: Channels) -> tuple[Basis, Tensor]:
+    """Return the basis with its channel rotation, and the power in it."""
+    if channels == "rotate":
+        covariance = moment.real if moment.is_complex() else moment
+        covariance = covariance.flatten(2).mean(-1)  # Parseval: the mean over frequencies is that over pixels
+        rotation = torch.linalg.eigh((covariance + covariance.T) / 2).eigenvectors.flip(1).T
+        # Eigenvectors have no sign of their own: fix it, so that equal data give equal bases.
+        rotation = rotation * torch.sign(rotation.gather(1, rotation.abs().argmax(1, keepdim=True)))
+        basis = basis.with_channel_rotation(rotation)
+    power = block_power(moment, basis.channel_rotation)
+    if channels == "shared":
+        power = power.mean(0, keepdim=True).expand(power.shape).clone()
+    return basis, power
+
+
+def block_power(moment: Tensor, rotation: Tensor | None) -> Tensor:
+    """Return the diagonal of R M Rᵀ at each frequency, (C, *spatial), real."""
+    if rotation is None:
+        power = moment.diagonal(dim1=0, dim2=1).movedim(-1, 0)
+    else:
+        matrix = rotation.to(moment.device, moment.dtype)
+        power = einsum(matrix, moment, matrix, "k i, i j ..., k j -> k ...")
+    return (power.real if power.is_complex() else power).clone()
+
+
+def _floor_blocks(moment: Tensor, floor: float) -> tuple[Tensor, int]:
+    """Raise the eigenvalues of each channel covariance (C, C, *spatial) to the floor; return how many were."""
+    blocks = moment.movedim((0, 1), (-2, -1))
+    values, vectors = torch.linalg.eigh((blocks + blocks.mH) / 2)
+    raised, floored = _raise_to_floor(values, floor)
+    if floored:
+        low = (raised != values).any(-1)
+        mended = (vectors * raised[..., None, :].to(vectors.dtype)) @ vectors.mH
+        blocks = torch.where(low[..., None, None], mended, blocks)
+    return blocks.movedim((-2, -1), (0, 1)).contiguous(), floored
+
+
+def _raise_to_floor(values: Tensor, floor: float) -> tuple[Tensor, int]:
+    mean = values.mean().item()
+    if not mean > 0:
+        raise ValueError("the data carry no power: every image is zero (or equal to the mean, with center=True)")
+    low = values < floor * mean
+    return values.clamp(min=floor * mean), int(low.sum())

@@ -1,0 +1,297 @@
+"""Exact geometry of corruptions: how long a path is, and how well it can be sampled.
+
+The data are N(0, Σ_0) with the covariance that a `PowerSpectrum` holds, between the channels at every
+frequency (C×C blocks), not only its diagonal. A corruption moves it along
+
+    Σ_t = A_t Σ_0 A_t + N_t²,    A_t = diag(signal), N_t = diag(noise)
+
+and the Fisher metric of zero-mean Gaussians is ds² = ½ tr((Σ⁻¹ dΣ)²) (DESIGN equation 2). No network, no
+training, no sampling error: what is computed here is a property of the process and the spectrum alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import NamedTuple
+
+import torch
+from einops import einsum, rearrange
+from torch import Tensor
+
+from .basis import Basis, FourierBasis, PrincipalBasis
+from .corruption import Corruption, device_of, scales
+from .spectrum import PowerSpectrum, mirror
+from .transition import Solver, Variance, check_solver, check_times, final_step, starts_from_noise, step_weights
+
+DENSE_LIMIT = 1024
+"""Largest sample size (C · Π spatial) for which covariances are treated as full matrices."""
+
+
+def fisher_distance(p: PowerSpectrum | Tensor | float, q: PowerSpectrum | Tensor | float) -> float:
+    """Return the length of the geodesic between two zero-mean Gaussians.
+
+        d(p, q) = √(½ Σ log² λ),    λ the eigenvalues of Σ_p⁻¹ Σ_q
+
+    Args:
+        p: A spectrum, or a tensor of variances in a common orthonormal basis, or 1.0 for white noise.
+        q: Likewise.
+
+    Returns:
+        The distance in nats^½, independent of the basis.
+
+    Raises:
+        ValueError: two spectra of different shape, in different bases and too large for full matrices,
+            or variances that are not positive.
+
+    Source: Atkinson & Mitchell 1981; Das et al. 2023, arXiv:2306.00501, equation 9.
+
+    Example:
+        >>> import torch, math
+        >>> round(fisher_distance(torch.tensor([math.e**2, 1.0]), 1.0), 6)
+        1.414214
+    """
+    if isinstance(q, PowerSpectrum):
+        return _between_spectra(p, q) if isinstance(p, PowerSpectrum) else fisher_distance(q, p)
+    if isinstance(p, PowerSpectrum):
+        variances = _variances(q).expand(p.shape)
+        if isinstance(p.basis, PrincipalBasis):
+            return fisher_distance(p.power, variances)
+        rotated = _rotate_blocks(channel_blocks(p), p.basis.channel_rotation)
+        return _chord(rotated, torch.diag_embed(rearrange(variances, "c ... -> (...) c")).to(rotated.dtype))
+    ratio = _variances(p) / _variances(q)
+    return math.sqrt(0.5 * float((ratio.log() ** 2).sum()))
+
+
+def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float = 1e-4) -> float:
+    """Return the Fisher length of the path that `corruption` takes from the data to t = 1.
+
+        ∫₀¹ √(½ tr((Σ_t⁻¹ dΣ_t/dt)²)) dt
+
+    Summed from geodesic chords. An interval is halved until its chord agrees with those of its halves, so a
+    schedule whose speed is unbounded at an end (a square root of t, say) costs a few more halvings there.
+
+    Args:
+        corruption: Any corruption of images of the spectrum's shape.
+        spectrum: The data, channel covariances included.
+        rtol: Largest relative disagreement between a chord and its halves; the result is more accurate than that.
+
+    Returns:
+        The length; never less than `fisher_distance` between the two ends.
+
+    Raises:
+        ValueError: shapes differ, or the corruption's basis differs from the spectrum's and the sample is
+            larger than `DENSE_LIMIT`.
+        RuntimeError: the path jumps, so that its length does not converge.
+    """
+    model = _model(corruption, spectrum)
+    times = torch.linspace(0, 1, 17, dtype=torch.float64).tolist()
+    points = [model.at(t) for t in times]
+    chords = [_chord(*pair) for pair in itertools.pairwise(points)]
+    tolerance = rtol * sum(chords) / len(chords)
+    return sum(_arc(model, times[i : i + 2], points[i : i + 2], chord, tolerance) for i, chord in enumerate(chords))
+
+
+def gaussian_kl(
+    corruption: Corruption,
+    spectrum: PowerSpectrum,
+    *,
+    steps: int = 50,
+    solver: Solver = "ancestral",
+    variance: Variance = "large",
+    eta: float = 0.0,
+    times: Tensor | None = None,
+) -> float:
+    """Return KL(generated ‖ data) in nats for Gaussian data and the optimal denoiser, exactly.
+
+    The covariance of the prior, noise(t)² at the first time, is propagated through the sampler's own steps
+    with the optimal linear denoiser û_0 = Σ_0 A_t (A_t Σ_0 A_t + N_t²)⁻¹ u_t, then compared with Σ_0:
+
+        KL = ½ [tr(Σ_0⁻¹ P) − D − log det(Σ_0⁻¹ P)]
+
+    Args:
+        corruption: Any corruption of images of the spectrum's shape.
+        spectrum: The data, channel covariances included.
+        steps: Number of steps T, on the uniform grid from 1 to 0.
+        solver: `"ancestral"` or `"ddim"`.
+        variance: `"large"` or `"small"`, for the ancestral solver.
+        eta: For DDIM.
+        times: Falling times from the first to 0, (T + 1,), instead of the uniform grid.
+
+    Returns:
+        KL in nats, summed over all coefficients; 0 is perfect.
+
+    Raises:
+        ValueError: unknown solver, a wrong grid, or a basis as in `path_length`.
+    """
+    check_solver(solver, variance, eta)
+    if times is None:
+        if steps < 1:
+            raise ValueError(f"steps must be 1 or more, got {steps}")
+        times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    check_times(times)
+    model = _model(corruption, spectrum)
+    data = model.data
+    identity = torch.eye(data.shape[-1], dtype=data.dtype)
+    at_t = model.scales(times[0])
+    covariance = model.corrupted(*at_t)
+    if starts_from_noise(at_t[0]):
+        covariance = torch.diag_embed(at_t[1] ** 2).to(data.dtype)
+    for t_next in times[1:]:
+        last = float(t_next) == 0.0
+        at_s = model.scales(t_next)
+        weights = final_step(at_t) if last else step_weights(at_t, at_s, solver=solver, variance=variance, eta=eta)
+        gain = torch.linalg.solve(model.corrupted(*at_t), at_t[0][..., :, None] * data).mH
+        step = weights.w_t[..., :, None] * identity + weights.w_0[..., :, None] * gain
+        covariance = step @ covariance @ step.mH + torch.diag_embed(weights.sigma**2).to(data.dtype)
+        at_t = at_s
+    ratio = torch.linalg.solve(data, covariance)
+    trace = ratio.diagonal(dim1=-2, dim2=-1).real.sum()
+    return 0.5 * float(trace - data.shape[0] * data.shape[-1] - torch.linalg.slogdet(ratio).logabsdet.sum())
+
+
+class _GaussianModel(NamedTuple):
+    """The data's covariance and a corruption's scales, in one frame in which both are block diagonal.
+
+    `data` is (F, n, n): F independent blocks of n coefficients.
+    """
+
+    corruption: Corruption
+    shape: tuple[int, ...]
+    data: Tensor
+
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (signal, noise) at one time, each (F, n), float64."""
+        time = t.reshape(1).to(device_of(self.corruption), torch.float64)
+        pair = scales(self.corruption, time, (1, *self.shape))
+        signal, noise = (self._layout(scale.detach().cpu()) for scale in pair)
+        return signal, noise
+
+    def corrupted(self, signal: Tensor, noise: Tensor) -> Tensor:
+        """Return Σ_t = A Σ_0 A + N², (F, n, n)."""
+        scaled = signal[..., :, None] * self.data * signal[..., None, :]
+        return scaled + torch.diag_embed(noise**2).to(self.data.dtype)
+
+    def at(self, t: float) -> Tensor:
+        """Return Σ_t at a time, (F, n, n)."""
+        return self.corrupted(*self.scales(torch.tensor(t, dtype=torch.float64)))
+
+    def _layout(self, scale: Tensor) -> Tensor:
+        blocks, size = self.data.shape[:2]
+        full = scale[0].expand(self.shape)
+        if blocks * size == full.numel() and size == self.shape[0]:
+            return rearrange(full, "c ... -> (...) c")
+        return full.reshape(blocks, size)
+
+
+def _model(corruption: Corruption, spectrum: PowerSpectrum) -> _GaussianModel:
+    """Choose the cheapest frame in which the answer is exact."""
+    shape, basis = spectrum.shape, corruption.basis
+    middle = torch.tensor([0.5], dtype=torch.float64, device=device_of(corruption))
+    probe = [scale.detach().cpu() for scale in scales(corruption, middle, (1, *shape))]
+    isotropic = all(scale.numel() == 1 for scale in probe)
+    if isinstance(spectrum.basis, PrincipalBasis):
+        if isotropic or basis.shares_transform(spectrum.basis):
+            return _GaussianModel(corruption, shape, spectrum.power.reshape(-1, 1, 1))
+    elif isotropic:  # a multiple of the identity is one in every basis
+        return _GaussianModel(corruption, shape, channel_blocks(spectrum))
+    elif basis.shares_transform(spectrum.basis) and (
+        not isinstance(basis, FourierBasis) or all(_is_even(scale, basis.dims) for scale in probe)
+    ):
+        blocks = _rotate_blocks(channel_blocks(spectrum), basis.channel_rotation)
+        return _GaussianModel(corruption, shape, blocks)
+    return _GaussianModel(corruption, shape, _dense(spectrum, basis)[None])
+
+
+def channel_blocks(spectrum: PowerSpectrum) -> Tensor:
+    """Return the covariance between unrotated channels at each frequency, (F, C, C)."""
+    if isinstance(spectrum.basis, PrincipalBasis):
+        raise ValueError("a spectrum in PrincipalBasis mixes channels with pixels and has no channel blocks")
+    if spectrum.cross is not None:
+        return rearrange(spectrum.cross, "i j ... -> (...) i j")
+    blocks = torch.diag_embed(rearrange(spectrum.power, "c ... -> (...) c"))
+    rotation = spectrum.basis.channel_rotation
+    return blocks if rotation is None else _rotate_blocks(blocks, rotation.T)
+
+
+def _rotate_blocks(blocks: Tensor, rotation: Tensor | None) -> Tensor:
+    if rotation is None:
+        return blocks
+    matrix: Tensor = rotation.to("cpu", blocks.dtype)
+    return torch.matmul(matrix @ blocks, matrix.mT)
+
+
+def _is_even(scale: Tensor, dims: int) -> bool:
+    """Whether a Fourier scale is the same at k and −k, as one that broadcasts over an axis is along it."""
+    return torch.allclose(scale, mirror(scale, dims), rtol=1e-9, atol=0)
+
+
+def _dense(spectrum: PowerSpectrum, frame: Basis | None = None) -> Tensor:
+    """Return the data's covariance as a full matrix (D, D), in pixels or in the coefficients of `frame`."""
+    size = torch.Size(spectrum.shape).numel()
+    if size > DENSE_LIMIT:
+        name = "pixels" if frame is None else repr(frame)
+        raise ValueError(
+            f"the spectrum is in {spectrum.basis!r}, the other side in {name}: exact for up to {DENSE_LIMIT} values "
+            f"a sample, got {size}; estimate the spectrum in the corruption's basis, or use smaller images"
+        )
+    images = torch.eye(size, dtype=torch.float64).reshape(size, *spectrum.shape)
+    basis = spectrum.basis
+    if isinstance(basis, PrincipalBasis):
+        images = basis.synthesize(basis.analyze(images) * spectrum.power)
+    else:
+        blocks = channel_blocks(spectrum).reshape(*spectrum.shape[1:], spectrum.shape[0], spectrum.shape[0])
+        coefficients = basis.spatial_coefficients(images)
+        mixed = einsum(blocks.to(coefficients.dtype), coefficients, "... i j, b j ... -> b i ...")
+        images = basis.spatial_inverse(mixed)
+    if frame is None:
+        return images.flatten(1)
+    half = frame.analyze(images).flatten(1).T  # B Σ, for Σ symmetric
+    return frame.analyze(half.reshape(size, *spectrum.shape)).flatten(1).T
+
+
+def _between_spectra(p: PowerSpectrum, q: PowerSpectrum) -> float:
+    if p.shape != q.shape:
+        raise ValueError(f"the spectra are of images of different shapes, {p.shape} and {q.shape}")
+    if not p.basis.shares_transform(q.basis):
+        return _chord(_dense(p)[None], _dense(q)[None])
+    if isinstance(p.basis, PrincipalBasis):
+        return fisher_distance(p.power, q.power)
+    return _chord(channel_blocks(p), channel_blocks(q))
+
+
+def _variances(value: Tensor | float) -> Tensor:
+    variances = torch.as_tensor(value, dtype=torch.float64)
+    if not bool(((variances > 0) & torch.isfinite(variances)).all()):
+        raise ValueError(f"variances must be positive and finite, got a minimum of {float(variances.min())}")
+    return variances
+
+
+def _chord(p: Tensor, q: Tensor) -> float:
+    """Return the geodesic distance between block-diagonal covariances (F, n, n)."""
+    return math.sqrt(0.5 * float(_squared_logs(p, q).sum()))
+
+
+def _squared_logs(p: Tensor, q: Tensor) -> Tensor:
+    if p.shape[-1] == 1:
+        return ((q.real if q.is_complex() else q) / (p.real if p.is_complex() else p)).log() ** 2
+    factor = torch.linalg.cholesky(p)
+    half = torch.linalg.solve_triangular(factor, q, upper=False)
+    ratio = torch.linalg.solve_triangular(factor, half.mH, upper=False)
+    eigenvalues: Tensor = torch.linalg.eigvalsh((ratio + ratio.mH) / 2)
+    return eigenvalues.log() ** 2
+
+
+def _arc(model: _GaussianModel, times: list[float], ends: list[Tensor], chord: float, tolerance: float) -> float:
+    """Return the length between two times, by halving until two half chords agree with the whole one."""
+    (start, stop), middle = times, sum(times) / 2
+    if not start < middle < stop:
+        raise RuntimeError(f"the path jumps near t = {middle:.6g}; signal(t) and noise(t) must be continuous")
+    point = model.at(middle)
+    left, right = _chord(ends[0], point), _chord(point, ends[1])
+    defect = left + right - chord
+    if defect <= tolerance:
+        return left + right + defect / 3  # Richardson: chords err by the square of the interval
+    return _arc(model, [start, middle], [ends[0], point], left, tolerance / 2) + _arc(
+        model, [middle, stop], [point, ends[1]], right, tolerance / 2
+    )

@@ -1,0 +1,324 @@
+"""The power spectrum of a data set: what the shortest path is computed from."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from .basis import Basis, CosineBasis, FourierBasis, PixelBasis, PrincipalBasis
+from .checks import check_floating
+from .estimation import Channels, NamedBasis, SpectrumEstimator
+from .power_law import PowerLaw, fit_power_law
+from .progress import Progress
+
+_FORMAT = "shortest_path.PowerSpectrum"
+_VERSION = 1
+_BASES: dict[str, type[Basis]] = {
+    basis.__name__: basis for basis in (CosineBasis, FourierBasis, PixelBasis, PrincipalBasis)
+}
+
+
+class PowerSpectrum:
+    """The second moment S of every coefficient of a data set, in an orthonormal basis.
+
+    The data are modelled as N(0, Bᵀ diag(S) B). Beside S, the covariance between the channels at each
+    frequency is kept where it was measured, so that any corruption can be judged against the data
+    rather than against its own assumptions.
+
+    Args:
+        basis: The basis of the coefficients, channel rotation included.
+        power: S, (C, *spatial), positive; in the unit of the data squared.
+        cross: E[c c*] between the channels at each frequency *before* the channel rotation,
+            (C, C, *spatial), Hermitian; complex for the Fourier basis. None where channels are taken as
+            independent in `basis`.
+        count: Number of images behind the estimate; 0 for an analytic spectrum.
+        floored: How many values were raised to the floor because the data have no power there.
+
+    Raises:
+        TypeError: `power` is not a floating-point tensor.
+        ValueError: `power` not positive and finite, of another shape than `basis` expects, or, for the
+            Fourier basis, different at k and −k.
+
+    Example:
+        >>> spectrum = PowerSpectrum.power_law((3, 32, 32), amplitude=1.59, offset=0.0086, exponent=2.0)
+        >>> spectrum
+        PowerSpectrum(3×32×32 in FourierBasis(dims=2), analytic, power 0.0031 … 2.15e+04, mean 21)
+    """
+
+    def __init__(
+        self,
+        basis: Basis,
+        power: Tensor,
+        *,
+        cross: Tensor | None = None,
+        count: int = 0,
+        floored: int = 0,
+    ) -> None:
+        self.basis = basis
+        self.power = _check_power(basis, power)
+        self.cross = None if cross is None else _check_cross(cross, self.power)
+        self.count = count
+        self.floored = floored
+
+    @classmethod
+    def estimate(
+        cls,
+        batches: Iterable[object],
+        basis: Basis | NamedBasis | None = None,
+        channels: Channels = "rotate",
+        *,
+        center: bool = False,
+        floor: float = 1e-6,
+        check_range: bool = True,
+        progress: bool | None = None,
+    ) -> PowerSpectrum:
+        """Measure the spectrum of a data set in one pass, in memory that does not grow with its size.
+
+        Args:
+            batches: An iterable of images (B, C, *spatial), floating point, or of tuples that begin with
+                them, such as a `DataLoader`.
+            basis: `"cosine"` (the default), `"fourier"`, `"principal"`, or a basis without channel rotation.
+            channels: `"rotate"`: rotate channels onto the eigenvectors of their covariance. `"independent"`:
+                leave them as they are (the paper). `"shared"`: one spectrum for all channels, their mean.
+                With `"principal"` the channels are part of the components and this is not used.
+            center: Subtract the mean image. By default S is the second moment, as the paper's model is zero-mean.
+            floor: Values below `floor` times the mean power are raised to it. 1e-6 is well below the rounding
+                error of 8-bit images; it acts on constant channels, zero padding, or fewer images than channels.
+            check_range: Refuse data that look like images in [0, 255]; False for latents or audio of any scale.
+            progress: True or False; None shows progress on a terminal if the work is long.
+
+        Returns:
+            The spectrum, on the CPU in float64.
+
+        Raises:
+            TypeError: an item is not a floating-point tensor or a tuple that begins with one.
+            ValueError: no data, batches of unequal shape, NaN, an image range of [0, 255], or no power at all.
+
+        To estimate over several processes, give each a part of the data and use `SpectrumEstimator`.
+        """
+        estimator = SpectrumEstimator(basis, center=center, check_range=check_range)
+        with Progress("spectrum", unit="images", show=progress) as bar:
+            for batch in batches:
+                bar.advance(estimator.update(batch))
+        return estimator.spectrum(channels, floor=floor)
+
+    @classmethod
+    def power_law(
+        cls,
+        shape: Sequence[int],
+        *,
+        amplitude: float,
+        offset: float,
+        exponent: float,
+        basis: Basis | None = None,
+    ) -> PowerSpectrum:
+        """Return the analytic spectrum of a power law.
+
+            S(f) = amplitude / |offset + |f||^exponent
+
+        with |f| in cycles per image side (integer FFT frequencies in the Fourier basis).
+
+        Args:
+            shape: (C, *spatial).
+            amplitude: Positive.
+            offset: Positive, so that the power at f = 0 is finite.
+            exponent: Any real number; about 2 for natural images.
+            basis: A `FourierBasis` (the default, as in the paper) or a `CosineBasis`.
+
+        Raises:
+            ValueError: a parameter out of range, or a basis without frequencies.
+
+        Source: Das et al. 2023, arXiv:2306.00501, equation 19; amplitude 1.59, offset 0.0086, exponent 2
+            are the constants of the authors' code for CIFAR-10.
+        """
+        if len(shape) < 2 or min(shape) < 1:
+            raise ValueError(f"shape must be (C, *spatial) with every size 1 or more, got {tuple(shape)}")
+        if not (amplitude > 0 and offset > 0):
+            raise ValueError(f"amplitude and offset must be positive, got {amplitude} and {offset}")
+        basis = FourierBasis(len(shape) - 1) if basis is None else basis
+        power = amplitude / (offset + basis.frequencies(shape[1:])) ** exponent
+        return cls(basis, power.expand(*shape).clone())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image, (C, *spatial)."""
+        return tuple(self.power.shape)
+
+    def tempered(self, scale: float) -> PowerSpectrum:
+        """Return this spectrum with log S multiplied by `scale`: a deviation from the measured path.
+
+        Source: Das et al. 2023, arXiv:2306.00501, section 5 (deviations from the shortest path).
+        """
+        return PowerSpectrum(self.basis, self.power**scale, count=self.count)
+
+    def fit_power_law(self, channel: int | None = None) -> PowerLaw:
+        """Fit S(f) = amplitude / (offset + |f|)^exponent by least squares on log S.
+
+        Args:
+            channel: Which channel of the basis to fit; None fits the mean over channels.
+
+        Raises:
+            ValueError: the basis has no frequencies, or there are fewer than three different ones.
+        """
+        frequency = self.basis.frequencies(self.shape[1:]).flatten()
+        power = self.power.mean(0) if channel is None else self.power[channel]
+        log_power = power.flatten().log()
+        if len(set(frequency.tolist())) < 3:
+            raise ValueError(f"a power law needs at least three different frequencies, got shape {self.shape}")
+        return fit_power_law(frequency, log_power)
+
+    def radial_average(self) -> tuple[Tensor, Tensor]:
+        """Average S over rings of equal |f|, rounded to whole cycles per image side.
+
+        Returns:
+            Frequencies (n,) and mean power (C, n).
+
+        Raises:
+            ValueError: the basis has no frequencies.
+        """
+        ring = self.basis.frequencies(self.shape[1:]).flatten().round().long()
+        total = torch.zeros(self.shape[0], int(ring.max()) + 1, dtype=torch.float64)
+        total.index_add_(1, ring, self.power.flatten(1))
+        size = torch.bincount(ring)
+        filled = size > 0
+        return filled.nonzero().flatten().to(torch.float64), total[:, filled] / size[filled]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the spectrum to `path` as an .npz archive without pickles; an existing file is replaced whole."""
+        rotation = self.basis.channel_rotation
+        header = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "basis": type(self.basis).__name__,
+            "dims": self.basis.dims,
+            "count": self.count,
+            "floored": self.floored,
+        }
+        if header["basis"] not in _BASES:
+            raise ValueError(f"cannot save a spectrum in {header['basis']}; only {', '.join(_BASES)} can be saved")
+        arrays: dict[str, Any] = {"header": np.array(json.dumps(header)), "power": self.power.numpy()}
+        if rotation is not None:
+            arrays["channel_rotation"] = rotation.cpu().numpy()
+        if self.cross is not None:
+            arrays["cross"] = self.cross.numpy()
+        if isinstance(self.basis, PrincipalBasis):
+            arrays["matrix"] = self.basis.matrix.cpu().numpy()
+        path = os.fspath(path)
+        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", suffix=".npz")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                np.savez(file, **arrays)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> PowerSpectrum:
+        """Read a spectrum that `save` wrote. Nothing in the file is executed.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged, of another kind, or of a later version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            header = json.loads(str(arrays["header"]))
+            if header["format"] != _FORMAT:
+                raise KeyError(header["format"])
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(
+                f"{os.fspath(path)} is not a readable power spectrum ({type(error).__name__}: {error}); "
+                "make one with PowerSpectrum.estimate(...).save(path)"
+            ) from error
+        if header["version"] > _VERSION:
+            raise ValueError(
+                f"{os.fspath(path)} has format version {header['version']}, this library reads up to {_VERSION}; "
+                "update shortest_path"
+            )
+        try:
+            return cls._from_arrays(header, {name: value for name, value in arrays.items() if name != "header"})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)} holds an inconsistent power spectrum: {error}") from error
+
+    @classmethod
+    def _from_arrays(cls, header: dict[str, object], arrays: dict[str, Any]) -> Self:
+        tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
+        kind, dims = _BASES[str(header["basis"])], int(str(header["dims"]))
+        if kind is PrincipalBasis:
+            basis: Basis = PrincipalBasis(tensors["matrix"], dims)
+        else:
+            basis = kind(dims, tensors.get("channel_rotation"))
+        return cls(
+            basis,
+            tensors["power"],
+            cross=tensors.get("cross"),
+            count=int(str(header["count"])),
+            floored=int(str(header["floored"])),
+        )
+
+    def __repr__(self) -> str:
+        source = f"{self.count} images" if self.count else "analytic"
+        floored = f", {self.floored} values floored" if self.floored else ""
+        low, high, mean = (value.item() for value in (self.power.min(), self.power.max(), self.power.mean()))
+        return (
+            f"PowerSpectrum({'×'.join(map(str, self.shape))} in {self.basis!r}, {source}, "
+            f"power {low:.3g} … {high:.3g}, mean {mean:.3g}{floored})"
+        )
+
+
+def _check_power(basis: Basis, power: Tensor) -> Tensor:
+    check_floating(power, "power")
+    if power.ndim != basis.dims + 1 or power.numel() == 0:
+        raise ValueError(
+            f"power must have shape (C, *spatial) with {basis.dims} spatial axes for {basis!r}, "
+            f"got {tuple(power.shape)}"
+        )
+    power = power.detach().to("cpu", torch.float64)
+    bad = ~(torch.isfinite(power) & (power > 0))
+    if bool(bad.any()):
+        raise ValueError(
+            f"power must be positive and finite, but {int(bad.sum())} of {power.numel()} values are not "
+            f"(first: {power[bad][0].item()}); raise empty coefficients to a floor, as PowerSpectrum.estimate does"
+        )
+    rotation = basis.channel_rotation
+    if rotation is not None and rotation.shape[0] != power.shape[0]:
+        raise ValueError(f"power has {power.shape[0]} channels, the basis rotates {rotation.shape[0]}")
+    if isinstance(basis, FourierBasis):
+        mirrored = mirror(power, basis.dims)
+        if not torch.allclose(power, mirrored, rtol=1e-6, atol=0):
+            raise ValueError(
+                "a Fourier spectrum must be symmetric, S(k) = S(-k), because images are real; pass (S(k) + S(-k)) / 2"
+            )
+        power = (power + mirrored) / 2
+    return power
+
+
+def _check_cross(cross: Tensor, power: Tensor) -> Tensor:
+    channels = power.shape[0]
+    expected = (channels, *power.shape)
+    if tuple(cross.shape) != expected:
+        raise ValueError(f"cross must have shape (C, C, *spatial) = {expected}, got {tuple(cross.shape)}")
+    if not bool(torch.isfinite(torch.view_as_real(cross) if cross.is_complex() else cross).all()):
+        raise ValueError("cross holds NaN or infinite values")
+    if not torch.allclose(cross, cross.transpose(0, 1).conj(), rtol=1e-6, atol=1e-9 * float(power.max())):
+        raise ValueError("cross must be Hermitian: cross[i, j] = conj(cross[j, i])")
+    return cross.detach().to("cpu", torch.complex128 if cross.is_complex() else torch.float64)
+
+
+def mirror(values: Tensor, dims: int) -> Tensor:
+    """Return `values` at −k, for the last `dims` axes of FFT frequencies."""
+    axes = list(range(-dims, 0))
+    return values.flip(axes).roll([1] * dims, axes)
