@@ -26,7 +26,9 @@ from .exact import ExactModule, working_dtype
 class Corruption(Protocol):
     """The protocol of corruptions: a basis and two functions of time.
 
-    The signal-to-noise ratio (a_t / s_t)² of every coefficient must not increase with t.
+    The signal-to-noise ratio (a_t / s_t)² of every coefficient must not increase with t. A corruption that
+    knows the data's power S may also have it as an attribute `power`, (C, *spatial): samplers then start
+    from N(0, a²S + s²) rather than N(0, s²).
     """
 
     @property
@@ -170,6 +172,12 @@ def per_sample(scale: Tensor, dims: int) -> Tensor:
 def device_of(module: object) -> torch.device:
     """Return the device of a module's parameters and buffers; the CPU for anything without them."""
     return next((tensor.device for tensor in _tensors(module)), torch.device("cpu"))
+
+
+def known_power(corruption: Corruption) -> Tensor | None:
+    """Return the data's power in the corruption's basis, broadcastable to (C, *spatial), if it knows it."""
+    power = getattr(corruption, "power", None)
+    return power if isinstance(power, Tensor) else None
 
 
 def check_device(corruption: Corruption, device: torch.device) -> None:

@@ -30,7 +30,7 @@ class GaussianCorruption(DiagonalCorruption):
     | `"flow"` | 1 − t | t |
     | a callable | first value of `schedule(t)` | second value |
 
-    `"linear"` equals DDPM's table ᾱ_k at t = k / 1000 to 1e-9 relative, and is smooth in between.
+    `"linear"` equals DDPM's table ᾱ_k at t = k / 1000 to 2e-8 relative, and is smooth in between.
 
     Args:
         schedule: A name, or a function of times (B,) that returns (a_t, s_t), each (B,).

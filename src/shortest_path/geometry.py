@@ -20,9 +20,9 @@ from einops import einsum, rearrange
 from torch import Tensor
 
 from .basis import Basis, FourierBasis, PrincipalBasis
-from .corruption import Corruption, device_of, scales
+from .corruption import Corruption, device_of, known_power, scales
 from .spectrum import PowerSpectrum, mirror
-from .transition import Solver, Variance, check_solver, check_times, final_step, starts_from_noise, step_weights
+from .transition import Solver, Variance, check_solver, check_times, final_step, prior_deviation, step_weights
 
 DENSE_LIMIT = 1024
 """Largest sample size (C · Π spatial) for which covariances are treated as full matrices."""
@@ -69,7 +69,8 @@ def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float 
         ∫₀¹ √(½ tr((Σ_t⁻¹ dΣ_t/dt)²)) dt
 
     Summed from geodesic chords. An interval is halved until its chord agrees with those of its halves, so a
-    schedule whose speed is unbounded at an end (a square root of t, say) costs a few more halvings there.
+    schedule whose speed is unbounded at an end (a square root of t, say) costs a few more halvings there. A
+    jump counts as the geodesic across it.
 
     Args:
         corruption: Any corruption of images of the spectrum's shape.
@@ -82,7 +83,6 @@ def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float 
     Raises:
         ValueError: shapes differ, or the corruption's basis differs from the spectrum's and the sample is
             larger than `DENSE_LIMIT`.
-        RuntimeError: the path jumps, so that its length does not converge.
     """
     model = _model(corruption, spectrum)
     times = torch.linspace(0, 1, 17, dtype=torch.float64).tolist()
@@ -104,7 +104,7 @@ def gaussian_kl(
 ) -> float:
     """Return KL(generated ‖ data) in nats for Gaussian data and the optimal denoiser, exactly.
 
-    The covariance of the prior, noise(t)² at the first time, is propagated through the sampler's own steps
+    The covariance that the sampler starts from is propagated through the sampler's own steps
     with the optimal linear denoiser û_0 = Σ_0 A_t (A_t Σ_0 A_t + N_t²)⁻¹ u_t, then compared with Σ_0:
 
         KL = ½ [tr(Σ_0⁻¹ P) − D − log det(Σ_0⁻¹ P)]
@@ -134,9 +134,8 @@ def gaussian_kl(
     data = model.data
     identity = torch.eye(data.shape[-1], dtype=data.dtype)
     at_t = model.scales(times[0])
-    covariance = model.corrupted(*at_t)
-    if starts_from_noise(at_t[0]):
-        covariance = torch.diag_embed(at_t[1] ** 2).to(data.dtype)
+    prior = model.prior(at_t)
+    covariance = model.corrupted(*at_t) if prior is None else torch.diag_embed(prior**2).to(data.dtype)
     for t_next in times[1:]:
         last = float(t_next) == 0.0
         at_s = model.scales(t_next)
@@ -166,6 +165,11 @@ class _GaussianModel(NamedTuple):
         pair = scales(self.corruption, time, (1, *self.shape))
         signal, noise = (self._layout(scale.detach().cpu()) for scale in pair)
         return signal, noise
+
+    def prior(self, at_t: tuple[Tensor, Tensor]) -> Tensor | None:
+        """Return the deviations that the sampler starts from, (F, n); None if from corrupted images."""
+        power = known_power(self.corruption)
+        return prior_deviation(at_t, None if power is None else self._layout(power.cpu()[None]))
 
     def corrupted(self, signal: Tensor, noise: Tensor) -> Tensor:
         """Return Σ_t = A Σ_0 A + N², (F, n, n)."""
@@ -286,7 +290,7 @@ def _arc(model: _GaussianModel, times: list[float], ends: list[Tensor], chord: f
     """Return the length between two times, by halving until two half chords agree with the whole one."""
     (start, stop), middle = times, sum(times) / 2
     if not start < middle < stop:
-        raise RuntimeError(f"the path jumps near t = {middle:.6g}; signal(t) and noise(t) must be continuous")
+        return chord
     point = model.at(middle)
     left, right = _chord(ends[0], point), _chord(point, ends[1])
     defect = left + right - chord

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from .checks import check_choice
-from .corruption import Corruption, check_device, device_of, scales
+from .corruption import Corruption, check_device, device_of, known_power, scales
 from .model import check_output, evaluating
 from .prediction import Prediction, data_weights
 from .progress import Progress
-from .transition import Solver, Variance, check_solver, check_times, starts_from_noise, step_weights
+from .transition import Solver, Variance, check_solver, check_times, prior_deviation, step_weights
 
 Grid: TypeAlias = Literal["uniform", "reference"]
 Clip: TypeAlias = tuple[float, float]
@@ -121,8 +121,9 @@ class Sampler:
 
         Args:
             shape: (B, C, *spatial).
-            x_1: Images at the first time to start from; None draws noise(t) ⊙ z. Needed for a corruption
-                that does not end in noise, such as heat dissipation.
+            x_1: Images at the first time to start from; None draws them as N(0, s²), or N(0, a²S + s²) if
+                the corruption knows the data's power. Needed where much of the image is left at the first
+                time: heat dissipation, or `times` that begin in the middle.
             conditioning: Keyword arguments for the model, passed through at every step.
             generator: Source of all random numbers, drawn on its own device: the same state gives the same images.
             clip: (low, high) to clamp the predicted clean image to, in pixels, at every step; (-1, 1) for images.
@@ -178,7 +179,7 @@ class Sampler:
         if not dtype.is_floating_point:
             raise TypeError(f"dtype must be floating point, got {dtype}")
         at_t = self._scales(self.times[0], shape, device)
-        u_t = self._start(x_1, at_t[1], shape, device, dtype, generator)
+        u_t = self._start(x_1, at_t, shape, device, dtype, generator)
         for t, s in zip(self.times[:-1].tolist(), self.times[1:].tolist(), strict=True):
             at_s = self._scales(s, shape, device)
             u_0 = self._denoise(u_t, t, at_t, conditioning or {}, clip)
@@ -231,7 +232,7 @@ class Sampler:
     def _start(
         self,
         x_1: Tensor | None,
-        noise: Tensor,
+        at_t: tuple[Tensor, Tensor],
         shape: Sequence[int],
         device: torch.device,
         dtype: torch.dtype,
@@ -242,12 +243,13 @@ class Sampler:
             if tuple(x_1.shape) != tuple(shape):
                 raise ValueError(f"x_1 must have the shape asked for, {tuple(shape)}, got {tuple(x_1.shape)}")
             return self.corruption.basis.analyze(x_1.to(device, dtype))
-        if not self._ends_in_noise:
+        deviation = prior_deviation(at_t, known_power(self.corruption))
+        if deviation is None:
             raise ValueError(
                 f"{type(self.corruption).__name__} keeps part of the image at t = {float(self.times[0]):.4g}, so "
                 "sampling cannot start from noise; pass x_1=corruption.corrupt(training_images, t, eps)"
             )
-        return noise.to(dtype) * _white(shape, device, dtype, generator)
+        return deviation.to(dtype) * _white(shape, device, dtype, generator)
 
     def _in_pixels(self, step: SampleStep) -> SampleStep:
         synthesize = self.corruption.basis.synthesize
@@ -272,7 +274,6 @@ class Sampler:
         count = min(len(self.times), 16)
         probes = self.times[torch.linspace(0, len(self.times) - 1, count).long()].to(device_of(self.corruption))
         signal, noise = self.corruption.signal(probes), self.corruption.noise(probes)
-        self._ends_in_noise = starts_from_noise(signal[0])
         if self.prediction == "noise" and bool((signal[:-1] == 0).any()):
             raise ValueError(
                 f"a model that predicts noise says nothing of the image where signal(t) = 0, here at t = "

@@ -70,6 +70,11 @@ class ShortestPathCorruption(DiagonalCorruption):
         ratio = (torch.expm1((time - 1) * log_power) / torch.expm1(time * log_power)).abs()
         return (1 + ratio.reciprocal()).rsqrt(), (1 + ratio).rsqrt()
 
+    @property
+    def power(self) -> Tensor:
+        """The spectrum S, (C, *spatial) or (1, *spatial), float64."""
+        return self.log_power.exp()
+
     @override
     def extra_repr(self) -> str:
         return f"shape={self.shape}"

@@ -231,7 +231,7 @@ class PowerSpectrum:
             ValueError: the file is damaged, of another kind, or of a later version.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             header = json.loads(str(arrays["header"]))
             if header["format"] != _FORMAT:

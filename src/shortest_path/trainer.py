@@ -408,7 +408,7 @@ class _DataPosition:
 
     def stream(self, batches: Iterable[object]) -> Iterator[object]:
         """Yield batches without end, from the present position on."""
-        one_shot = iter(batches) is batches
+        one_shot = isinstance(batches, Iterator)  # calling iter() would draw from the random state of a DataLoader
         while True:
             skip = self._batch if self._resumed or not one_shot else 0
             now = torch.get_rng_state()

@@ -73,13 +73,23 @@ def final_step(at_t: tuple[Tensor, Tensor]) -> StepWeights:
     return StepWeights(zero, torch.ones_like(zero), zero)
 
 
-def starts_from_noise(signal: Tensor) -> bool:
-    """Whether so little signal is left at the first time that sampling may start from noise(t) alone.
+def prior_deviation(at_t: tuple[Tensor, Tensor], power: Tensor | None) -> Tensor | None:
+    """Return the standard deviation of the coefficients that sampling starts from, or None if it cannot.
 
-    Nearly all of the image is gone (a_t² ≤ ¼) for every process that ends in noise; heat dissipation keeps
-    the mean brightness, and must start from corrupted images.
+        √(a² S + s²) where the data's power S is known, else s
+
+    It cannot start from white noise while much of the image is left: more than half of a coefficient's
+    variance or, where S is unknown, a signal of more than 5 % beside the noise (a² > 0.05 (a² + s²)).
+
+    Args:
+        at_t: (signal, noise) at the first time.
+        power: S, broadcastable to coefficients, or None.
     """
-    return bool((signal**2).max() <= 0.25)
+    signal, noise = at_t[0] ** 2, at_t[1] ** 2
+    if power is None:
+        return None if bool((signal > 0.05 * (signal + noise)).any()) else at_t[1]
+    kept = signal * power.to(signal)
+    return None if bool((kept > noise).any()) else (kept + noise).sqrt()
 
 
 def check_solver(solver: str, variance: str, eta: float) -> None:

@@ -1,0 +1,193 @@
+"""Laws of the orthonormal bases, against torch.fft and scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.fft
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import shortest_path as sp
+from shortest_path import basis as basis_module
+
+SHAPES = {
+    "signal": (2, 17),
+    "signal-one-sample": (1, 1),
+    "image": (3, 8, 8),
+    "odd-image": (3, 7, 5),
+    "wide-image": (1, 6, 11),
+    "volume": (2, 4, 3, 5),
+}
+
+
+def rotation(channels: int) -> Tensor:
+    generator = torch.Generator().manual_seed(channels)
+    return torch.linalg.qr(torch.randn(channels, channels, generator=generator, dtype=torch.float64)).Q
+
+
+def bases(shape: tuple[int, ...]) -> dict[str, sp.Basis]:
+    dims = len(shape) - 1
+    return {
+        "pixel": sp.PixelBasis(dims),
+        "cosine": sp.CosineBasis(dims),
+        "cosine-rotated": sp.CosineBasis(dims, rotation(shape[0])),
+        "fourier": sp.FourierBasis(dims),
+        "fourier-rotated": sp.FourierBasis(dims, rotation(shape[0])),
+        "principal": sp.PrincipalBasis(rotation(int(np.prod(shape))), dims),
+    }
+
+
+ALL = [(shape, name) for shape in SHAPES for name in bases((3, 8, 8))]
+
+
+@pytest.mark.parametrize(("shape", "name"), ALL)
+def test_basis_is_orthonormal(shape: str, name: str) -> None:
+    size = SHAPES[shape]
+    basis = bases(size)[name]
+    count = int(np.prod(size))
+    matrix = basis.analyze(torch.eye(count, dtype=torch.float64).reshape(count, *size)).reshape(count, count)
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(count, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("shape", "name"), ALL)
+def test_synthesize_inverts_analyze_for_any_batch(shape: str, name: str) -> None:
+    basis = bases(SHAPES[shape])[name]
+    x = torch.randn(2, 3, *SHAPES[shape], dtype=torch.float64)
+    u = basis.analyze(x)
+    assert (u.shape, u.dtype) == (x.shape, x.dtype)
+    torch.testing.assert_close(basis.synthesize(u), x, atol=1e-12, rtol=0)
+    torch.testing.assert_close(u[1, 2], basis.analyze(x[1, 2]), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cosine_is_scipys_dct(shape: str) -> None:
+    size = SHAPES[shape]
+    x = torch.randn(2, *size, dtype=torch.float64)
+    expected = scipy.fft.dctn(x.numpy(), type=2, norm="ortho", axes=range(2, x.ndim))
+    torch.testing.assert_close(sp.CosineBasis(len(size) - 1).analyze(x), torch.from_numpy(expected), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fourier_is_hartley_and_its_own_inverse(shape: str) -> None:
+    size = SHAPES[shape]
+    basis = sp.FourierBasis(len(size) - 1)
+    x = torch.randn(2, *size, dtype=torch.float64)
+    spectrum = torch.fft.fftn(x, dim=list(range(2, x.ndim)), norm="ortho")
+    torch.testing.assert_close(basis.analyze(x), spectrum.real - spectrum.imag)
+    torch.testing.assert_close(basis.analyze(basis.analyze(x)), x)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 32, 513, 1000])
+def test_fast_cosine_agrees_with_the_matrix(n: int) -> None:
+    x = torch.randn(3, n, dtype=torch.float64)
+    matrix = basis_module.cosine_matrix(n)
+    u = basis_module._fft_cosine(x)
+    torch.testing.assert_close(u, x @ matrix.T, atol=1e-11, rtol=0)
+    torch.testing.assert_close(basis_module._fft_inverse_cosine(u), x, atol=1e-11, rtol=0)
+
+
+def test_long_axes_take_the_fft(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(2, 1, 12, 9, dtype=torch.float64)
+    expected = sp.CosineBasis().analyze(x)
+    monkeypatch.setattr(basis_module, "_MATRIX_LIMIT", 8)
+    u = sp.CosineBasis().analyze(x)
+    torch.testing.assert_close(u, expected)
+    torch.testing.assert_close(sp.CosineBasis().synthesize(u), x)
+
+
+def test_fourier_power_of_a_cosine_wave_is_at_its_frequency() -> None:
+    n = torch.arange(16, dtype=torch.float64)
+    wave = torch.cos(2 * torch.pi * 3 * n / 16).expand(1, 8, 16)
+    power = sp.FourierBasis().analyze(wave)[0] ** 2
+    frequency = sp.FourierBasis().frequencies((8, 16))
+    assert power[frequency == 3].sum() == pytest.approx(power.sum())
+
+
+def test_cosine_frequencies_count_half_cycles() -> None:
+    assert sp.CosineBasis().frequencies((4, 4))[0].tolist() == [0, 0.5, 1, 1.5]
+    assert sp.CosineBasis().frequencies((3, 4))[2, 3] == pytest.approx((1 + 1.5**2) ** 0.5)
+
+
+@pytest.mark.parametrize("name", bases((3, 8, 8)))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_input_is_transformed_in_float32(name: str, dtype: torch.dtype) -> None:
+    basis = bases((3, 8, 8))[name]
+    x = torch.randn(2, 3, 8, 8).to(dtype)
+    u = basis.analyze(x)
+    assert u.dtype == dtype
+    torch.testing.assert_close(u, basis.analyze(x.float()).to(dtype))
+
+
+@pytest.mark.parametrize("name", bases((3, 8, 8)))
+def test_autocast_does_not_lower_the_precision(name: str) -> None:
+    basis = bases((3, 8, 8))[name]
+    x = torch.randn(2, 3, 8, 8)
+    expected = basis.analyze(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(basis.analyze(x), expected)
+
+
+@pytest.mark.parametrize("name", bases((3, 3, 4)))
+def test_gradients_flow(name: str) -> None:
+    basis = bases((3, 3, 4))[name]
+    x = torch.randn(1, 3, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(basis.analyze, x)
+    assert torch.autograd.gradcheck(basis.synthesize, x)
+
+
+def test_training_works_after_sampling_in_inference_mode() -> None:
+    basis = sp.CosineBasis()
+    x = torch.randn(1, 3, 4, 4)
+    with torch.inference_mode():
+        basis.analyze(x)
+    basis.analyze(x.requires_grad_()).sum().backward()
+    assert x.grad is not None
+
+
+def test_tables_keep_their_precision_when_a_model_is_cast() -> None:
+    exact = sp.CosineBasis(2, rotation(3))
+    cast = sp.CosineBasis(2, rotation(3)).half().to(torch.bfloat16)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    assert torch.equal(cast.analyze(x), exact.analyze(x))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 9), min_size=2, max_size=4),
+    kind=st.sampled_from(["pixel", "cosine", "cosine-rotated", "fourier", "fourier-rotated"]),
+    seed=st.integers(0, 1000),
+)
+def test_parseval_for_any_shape(shape: list[int], kind: str, seed: int) -> None:
+    basis = bases(tuple(shape))[kind]
+    x = torch.randn(2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    u = basis.analyze(x)
+    assert u.square().sum().item() == pytest.approx(x.square().sum().item())
+    torch.testing.assert_close(basis.synthesize(u), x, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sp.CosineBasis(-1), "dims must be 0 or more, got -1"),
+        (lambda: sp.CosineBasis(2, torch.ones(3, 2)), r"square matrix, got shape \(3, 2\)"),
+        (lambda: sp.CosineBasis(2, torch.ones(3, 3)), "must be orthonormal, but its rows deviate"),
+        (lambda: sp.PrincipalBasis(torch.full((4, 4), float("nan"))), "must be orthonormal"),
+        (lambda: sp.CosineBasis(2, rotation(3)).analyze(torch.zeros(1, 4, 8, 8)), "rotation is for 3 channels, got 4"),
+        (lambda: sp.CosineBasis(2).analyze(torch.zeros(4)), r"needs at least 2 axes, got shape \(4,\)"),
+        (lambda: sp.PrincipalBasis(torch.eye(12), 1).analyze(torch.zeros(12)), "needs a channel axis and 1 spatial"),
+        (lambda: sp.PrincipalBasis(torch.eye(12)).analyze(torch.zeros(1, 3, 3, 2)), "samples of 12 values, got 18"),
+        (lambda: sp.PixelBasis().frequencies((4, 4)), "PixelBasis has no frequencies"),
+    ],
+)
+def test_wrong_arguments_are_explained(make: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("x", [torch.zeros(1, 3, 8, 8, dtype=torch.uint8), np.zeros((1, 3, 8, 8))])
+def test_only_floating_point_tensors_are_accepted(x: object) -> None:
+    with pytest.raises(TypeError, match="must be a"):
+        sp.CosineBasis().analyze(x)  # type: ignore[arg-type]

@@ -1,0 +1,336 @@
+"""Laws of the corruptions: DESIGN equations 1 and 3, schedules, shapes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import shutil
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import shortest_path as sp
+from conftest import CORRUPTIONS, SHAPE, SHORTEST, TO_NOISE
+from shortest_path.blur import laplacian_eigenvalues
+from shortest_path.corruption import per_sample
+
+TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)
+
+
+def test_every_corruption_satisfies_the_protocol(corruption: sp.Corruption) -> None:
+    assert isinstance(corruption, sp.Corruption)
+    for scale in (corruption.signal(TIMES), corruption.noise(TIMES)):
+        assert torch.broadcast_shapes(scale.shape, (41, *SHAPE)) == (41, *SHAPE)
+        assert scale.dtype == torch.float64
+        assert bool((scale >= 0).all())
+
+
+def test_equation_1_in_coefficients(corruption: sp.Corruption, images: Tensor) -> None:
+    t, eps = torch.rand(16, dtype=torch.float64), torch.randn_like(images)
+    x_t = sp.corrupt(corruption, images, t, eps)
+    basis = corruption.basis
+    for i in range(16):
+        expected = corruption.signal(t[i : i + 1]) * basis.analyze(images[i : i + 1])
+        expected = expected + corruption.noise(t[i : i + 1]) * basis.analyze(eps[i : i + 1])
+        torch.testing.assert_close(basis.analyze(x_t[i : i + 1]), expected, atol=1e-12, rtol=0)
+
+
+def test_the_signal_to_noise_ratio_never_rises(corruption: sp.Corruption) -> None:
+    signal, noise = corruption.signal(TIMES), corruption.noise(TIMES)
+    assert bool((signal[1:] * noise[:-1] <= signal[:-1] * noise[1:] + 1e-14).all())
+
+
+@pytest.mark.parametrize("name", [name for name in TO_NOISE if name not in ("blur", "own")])
+def test_ends_are_data_and_unit_noise(name: str) -> None:
+    corruption = CORRUPTIONS[name]()
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    signal, noise = corruption.signal(ends), corruption.noise(ends)
+    assert bool((signal[0] == 1).all())
+    assert bool((noise[0] == 0).all())
+    left = 0.0064 if name == "gaussian-linear" else 1e-15  # DDPM's chain keeps √ᾱ_1000 = 0.00635
+    assert bool((signal[1] <= left).all())
+    torch.testing.assert_close(noise[1], torch.ones_like(noise[1]), atol=left**2, rtol=0)
+
+
+def test_zero_noise_and_time_zero_return_the_image(images: Tensor) -> None:
+    for name in TO_NOISE:
+        if name != "blur":
+            torch.testing.assert_close(
+                sp.corrupt(CORRUPTIONS[name](), images, 0.0, torch.randn_like(images)), images, atol=1e-12, rtol=0
+            )
+
+
+# --- the shortest path ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHORTEST)
+def test_equation_3_covariance_is_a_power_of_the_spectrum(name: str) -> None:
+    corruption = CORRUPTIONS[name]()
+    power = corruption.log_power.exp()
+    variance = corruption.signal(TIMES) ** 2 * power + corruption.noise(TIMES) ** 2
+    torch.testing.assert_close(variance, power ** (1 - per_sample(TIMES, 2)), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("name", SHORTEST)
+def test_equation_2_fisher_speed_is_constant(name: str) -> None:
+    corruption = CORRUPTIONS[name]()
+    power = corruption.log_power.exp().expand(SHAPE)
+    variance = corruption.signal(TIMES) ** 2 * power + corruption.noise(TIMES) ** 2
+    chords = [sp.fisher_distance(a, b) for a, b in zip(variance[:-1], variance[1:], strict=True)]
+    assert chords == pytest.approx([sp.fisher_distance(power, 1.0) / 40] * 40, rel=1e-9)
+
+
+def exact_log_snr(power: float, t: float) -> mpmath.mpf:
+    with mpmath.workdps(60):
+        s, time = mpmath.mpf(power), mpmath.mpf(t)
+        if s == 1:
+            return mpmath.log((1 - time) / time)
+        alpha_bar = (1 - s ** (1 - time)) / (1 - s)
+        return mpmath.log(alpha_bar / (1 - alpha_bar))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 2e-14), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("power", [1e-8, 1e-4, 0.3, 1 - 1e-6, 1.0, 1 + 1e-9, 1.7, 1e4, 1e8])
+def test_signal_to_noise_ratio_is_exact(power: float, dtype: torch.dtype, tolerance: float) -> None:
+    times = torch.tensor([1e-6, 1e-3, 0.1, 0.25, 0.5, 0.9, 0.999, 1 - 2**-20], dtype=dtype)
+    corruption = sp.ShortestPathCorruption(sp.PowerSpectrum(sp.PixelBasis(1), torch.tensor([[power]]).double()))
+    log_snr = 2 * (corruption.signal(times).double().log() - corruption.noise(times).double().log()).flatten()
+    stored = torch.tensor(power).item()  # the constructor is given float32 here
+    expected = [float(exact_log_snr(stored, t)) for t in times.tolist()]
+    assert log_snr.tolist() == pytest.approx(expected, abs=tolerance)
+
+
+@settings(max_examples=80, deadline=None)
+@given(log_power=st.floats(-700, 700), t=st.floats(0, 1), dtype=st.sampled_from([torch.float32, torch.float64]))
+def test_scales_stay_finite_and_sum_to_one_for_any_power(log_power: float, t: float, dtype: torch.dtype) -> None:
+    power = torch.tensor([[math.exp(log_power)]], dtype=torch.float64)
+    corruption = sp.ShortestPathCorruption(sp.PowerSpectrum(sp.PixelBasis(1), power))
+    time = torch.tensor([t], dtype=dtype)
+    signal, noise = corruption.signal(time), corruption.noise(time)
+    assert (signal**2 + noise**2).item() == pytest.approx(1, abs=4 * torch.finfo(dtype).eps)
+
+
+def test_the_limit_of_unit_power() -> None:
+    flat = sp.ShortestPathCorruption(sp.PowerSpectrum(sp.CosineBasis(), torch.ones(SHAPE, dtype=torch.float64)))
+    torch.testing.assert_close(flat.signal(TIMES).flatten(1)[:, 0] ** 2, 1 - TIMES, atol=1e-15, rtol=1e-14)
+    torch.testing.assert_close(flat.noise(TIMES).flatten(1)[:, 0] ** 2, TIMES, atol=1e-15, rtol=1e-14)
+
+
+@pytest.mark.parametrize("steps", [10, 1000])
+def test_the_reference_chain_from_the_closed_form(steps: int) -> None:
+    # The authors' ᾱ, re-derived in float64 on their grid: (1 − S^τ) / (1 − S), τ = (T − linspace(1, T−1, T)) / T.
+    spectrum = sp.PowerSpectrum.power_law((3, 32, 32), amplitude=1.59, offset=0.0086, exponent=2.0)
+    power = spectrum.power.numpy()
+    tau = (steps - np.linspace(1, steps - 1, steps)) / steps
+    alpha_bar = (1 - power[None] ** tau[:, None, None, None]) / (1 - power[None])
+    times = sp.reference_times(steps)
+    assert times[-1] == 0
+    signal = sp.ShortestPathCorruption(spectrum).signal(times[:-1].flip(0)).expand(-1, 3, -1, -1)
+    np.testing.assert_allclose(signal.square().numpy(), alpha_bar, rtol=1e-10)
+
+
+def test_equal_channels_are_stored_once() -> None:
+    assert CORRUPTIONS["shortest-reference"]().log_power.shape == (1, 8, 8)
+    assert CORRUPTIONS["shortest-cosine"]().log_power.shape == SHAPE
+
+
+# --- the other schedules ----------------------------------------------------------------------------------
+
+
+def test_linear_is_ddpms_table() -> None:
+    beta = np.linspace(1e-4, 0.02, 1000)
+    alpha_bar = np.cumprod(1 - beta)
+    t = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    corruption = sp.GaussianCorruption("linear")
+    np.testing.assert_allclose(corruption.signal(t).flatten() ** 2, alpha_bar, rtol=2e-8)
+    np.testing.assert_allclose(corruption.noise(t).flatten() ** 2, 1 - alpha_bar, rtol=2e-8)
+    single = corruption.noise(t.float()).flatten().double() ** 2
+    np.testing.assert_allclose(single, 1 - alpha_bar, rtol=1e-5)
+
+
+def test_cosine_is_improved_ddpms() -> None:
+    def f(t: np.ndarray) -> np.ndarray:
+        return np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+
+    t = np.linspace(0, 1, 101)
+    corruption = sp.GaussianCorruption("cosine")
+    np.testing.assert_allclose(corruption.signal(torch.tensor(t)).flatten() ** 2, f(t) / f(0.0), atol=1e-15)
+    np.testing.assert_allclose(corruption.noise(torch.tensor(t)).flatten() ** 2, 1 - f(t) / f(0.0), atol=1e-15)
+
+
+def test_flow_is_linear_interpolation() -> None:
+    corruption = sp.GaussianCorruption("flow")
+    assert torch.equal(corruption.signal(TIMES).flatten(), 1 - TIMES)
+    assert torch.equal(corruption.noise(TIMES).flatten(), TIMES)
+
+
+def test_gaussian_works_on_vectors() -> None:
+    x = torch.randn(5, 5, dtype=torch.float64)  # the batch is as long as a vector: broadcasting must not mix them
+    t = torch.rand(5, dtype=torch.float64)
+    x_t = sp.corrupt(sp.GaussianCorruption("flow", dims=0), x, t, torch.zeros_like(x))
+    torch.testing.assert_close(x_t, (1 - t)[:, None] * x)
+
+
+def test_blur_is_hoogebooms() -> None:
+    size, max_blur, min_scale = (6, 9), 20.0, 1e-3
+    corruption = sp.BlurCorruption(max_blur, min_scale, spatial=size)
+    for t in (0.0, 0.1, 0.5, 0.77, 1.0):
+        first, last = math.atan(math.exp(-5.0)), math.atan(math.exp(5.0))
+        log_snr = min(10.0, max(-10.0, -2 * math.log(math.tan(first + (last - first) * t))))
+        signal_0, noise_0 = (math.sqrt(1 / (1 + math.exp(-sign * log_snr))) for sign in (1, -1))
+        sigma = max_blur * math.sin(t * math.pi / 2) ** 2
+        time = torch.tensor([t], dtype=torch.float64)
+        for i, j in ((0, 0), (1, 0), (0, 1), (5, 8)):
+            eigenvalue = (math.pi * i / 6) ** 2 + (math.pi * j / 9) ** 2
+            scale = (1 - min_scale) * math.exp(-eigenvalue * sigma**2 / 2) + min_scale
+            assert corruption.signal(time)[0, 0, i, j].item() == pytest.approx(signal_0 * scale, rel=1e-12)
+        assert corruption.noise(time).item() == pytest.approx(noise_0, rel=1e-12)
+
+
+def test_heat_dissipation_is_rissanens() -> None:
+    corruption = sp.BlurCorruption.heat_dissipation(24.0, 0.5, 0.01, spatial=(32, 32))
+    for t in (0.0, 0.3, 1.0):
+        sigma = math.exp((1 - t) * math.log(0.5) + t * math.log(24.0))
+        signal = corruption.signal(torch.tensor([t], dtype=torch.float64))
+        assert signal[0, 0, 3, 5].item() == pytest.approx(
+            math.exp(-((math.pi * 3 / 32) ** 2 + (math.pi * 5 / 32) ** 2) * sigma**2 / 2), rel=1e-12
+        )
+        assert corruption.noise(torch.tensor([t])).item() == pytest.approx(0.01)
+
+
+def test_blur_without_noise_is_a_gaussian_filter() -> None:
+    # A wide image, whose middle does not feel the border: the heat kernel is then a Gaussian in pixels.
+    corruption = sp.BlurCorruption.heat_dissipation(2.0, 2.0, spatial=(41, 41))
+    impulse = torch.zeros(1, 1, 41, 41, dtype=torch.float64)
+    impulse[0, 0, 20, 20] = 1
+    blurred = corruption.corrupt(impulse, 1.0, torch.zeros_like(impulse))[0, 0]
+    axis = torch.arange(41, dtype=torch.float64) - 20
+    gauss = torch.exp(-(axis**2) / (2 * 2.0**2))
+    gauss = gauss / gauss.sum()
+    torch.testing.assert_close(blurred, gauss[:, None] * gauss, atol=1e-6, rtol=0)
+
+
+def test_laplacian_eigenvalues_divide_by_n() -> None:
+    assert laplacian_eigenvalues((4,))[0].tolist() == pytest.approx([(math.pi * k / 4) ** 2 for k in range(4)])
+
+
+# --- as modules -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name != "own"])
+def test_float32_is_near_float64(name: str, images: Tensor) -> None:
+    corruption = CORRUPTIONS[name]()
+    t, eps = torch.rand(16), torch.randn(images.shape)
+    exact = corruption.corrupt(images, t.double(), eps.double())
+    single = corruption.corrupt(images.float(), t, eps)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), exact, atol=2e-5, rtol=0)
+
+
+def test_half_precision_images_are_rounded_once(images: Tensor) -> None:
+    corruption = CORRUPTIONS["shortest-cosine"]()
+    x, eps, t = images.to(torch.bfloat16), torch.randn(images.shape).to(torch.bfloat16), torch.rand(16)
+    expected = corruption.corrupt(x.float(), t, eps.float()).to(torch.bfloat16)
+    assert torch.equal(corruption.corrupt(x, t, eps), expected)
+
+
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name != "own"])
+def test_state_dict_and_casts(name: str) -> None:
+    corruption = CORRUPTIONS[name]()
+    restored = copy.deepcopy(corruption)
+    for buffer in restored.buffers():
+        buffer.zero_()
+    restored.load_state_dict(corruption.state_dict(), strict=True)
+    if name not in ("blur", "heat"):  # their tables follow from the arguments and are not stored
+        assert torch.equal(restored.signal(TIMES), corruption.signal(TIMES))
+    assert torch.equal(copy.deepcopy(corruption).to(torch.float16).signal(TIMES), corruption.signal(TIMES))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex operators")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["gaussian-cosine", "blur", "shortest-reference", "shortest-cosine"])
+def test_compiles_without_graph_breaks(name: str, images: Tensor) -> None:
+    corruption = CORRUPTIONS[name]()
+    x, t, eps = images.float(), torch.rand(16), torch.randn(images.shape)
+    compiled = torch.compile(corruption.corrupt, fullgraph=True)
+    torch.testing.assert_close(compiled(x, t, eps), corruption.corrupt(x, t, eps), atol=2e-4, rtol=0)
+
+
+def test_corrupt_is_pure(corruption: sp.Corruption, images: Tensor) -> None:
+    t, eps = torch.rand(16, dtype=torch.float64), torch.randn_like(images)
+    before = [value.clone() for value in (images, t, eps)]
+    state = torch.get_rng_state()
+    first = sp.corrupt(corruption, images, t, eps)
+    assert torch.equal(first, sp.corrupt(corruption, images, t, eps))
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(a, b) for a, b in zip(before, (images, t, eps), strict=True))
+
+
+# --- wrong input ------------------------------------------------------------------------------------------
+
+GOOD = torch.zeros(2, *SHAPE)
+
+
+@pytest.mark.parametrize("t", [1.5, -0.1, math.nan, torch.tensor([0.5, 2.0])])
+def test_times_outside_the_unit_interval(corruption: sp.Corruption, t: float | Tensor) -> None:
+    with pytest.raises(ValueError, match=r"t must lie in \[0, 1\] \(0 = data, 1 = noise\), got"):
+        sp.corrupt(corruption, GOOD, t, GOOD)
+    if not isinstance(corruption, CORRUPTIONS["own"]):  # type: ignore[arg-type]
+        for scale in (corruption.signal, corruption.noise):
+            with pytest.raises(ValueError, match=r"t must lie in \[0, 1\]"):
+                scale(torch.as_tensor(t).reshape(-1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((GOOD, torch.tensor([0, 1]), GOOD), TypeError, "t must be a floating-point tensor .* got torch.int64"),
+        ((GOOD, torch.zeros(2, 1), GOOD), ValueError, r"scalar or have shape \(B,\), got shape \(2, 1\)"),
+        ((GOOD, torch.zeros(3), GOOD), ValueError, "t has 3 times for a batch of 2"),
+        ((GOOD.byte(), 0.5, GOOD), TypeError, r"x_0 must be a floating-point .* / 127\.5 - 1"),
+        ((GOOD, 0.5, GOOD.long()), TypeError, "eps must be a floating-point tensor, got torch.int64"),
+        ((GOOD, 0.5, GOOD[:1]), ValueError, r"eps must have the shape of x_0, \(2, 3, 8, 8\), got \(1, 3, 8, 8\)"),
+        ((GOOD.numpy(), 0.5, GOOD), TypeError, "x_0 must be a torch.Tensor, got ndarray"),
+    ],
+)
+def test_wrong_arguments_are_explained(arguments: tuple, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        sp.corrupt(sp.GaussianCorruption(), *arguments)
+
+
+@pytest.mark.parametrize("name", ["blur", "shortest-reference", "shortest-cosine"])
+def test_images_of_another_shape(name: str) -> None:
+    corruption = CORRUPTIONS[name]()
+    for shape in ((2, 3, 16, 16), (2, 3, 8), (2, 3, 2, 8, 8)):
+        x = torch.zeros(shape)
+        with pytest.raises(ValueError, match="does not broadcast against images of shape|needs at least|rotation is"):
+            corruption.corrupt(x, 0.5, x)
+
+
+def test_vectors_need_dims_zero() -> None:
+    x = torch.zeros(5, 5)
+    with pytest.raises(ValueError, match=r"shape \(1, 1, 1, 1\), which does not broadcast against images of shape"):
+        sp.GaussianCorruption().corrupt(x, 0.5, x)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sp.GaussianCorruption("sine"), "unknown schedule 'sine'; choose one of 'cosine', 'linear', 'flow'"),
+        (lambda: sp.BlurCorruption(-1.0), "max_blur must be positive, got -1.0"),
+        (lambda: sp.BlurCorruption(min_scale=2.0), r"min_scale must lie in \[0, 1\], got 2.0"),
+        (lambda: sp.BlurCorruption(spatial=()), "spatial must hold at least one size"),
+        (lambda: sp.BlurCorruption.heat_dissipation(1.0, 2.0), "min_blur must not exceed max_blur"),
+        (lambda: sp.BlurCorruption.heat_dissipation(noise_level=0.0), "noise_level must be positive"),
+    ],
+)
+def test_wrong_options_are_explained(make: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()  # type: ignore[operator]

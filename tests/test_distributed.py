@@ -1,0 +1,85 @@
+"""Two gloo processes do what one does."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import shortest_path as sp
+from conftest import correlated_images
+
+RANKS = 2
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return _Model()
+
+
+class _Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 3, 3, padding=1))
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.layers(x_t) * (1 + t.view(-1, 1, 1, 1))
+
+
+def data(rank: int | None = None) -> list[Tensor]:
+    """Global batches of 8, or the rows of one rank."""
+    rows = correlated_images(48).float().split(8)
+    return list(rows) if rank is None else [batch[rank * 4 : (rank + 1) * 4] for batch in rows]
+
+
+def train(network: nn.Module, batches: list[Tensor], folder: Path | None = None) -> sp.DiffusionTrainer:
+    trainer = sp.DiffusionTrainer(
+        network, sp.GaussianCorruption(), learning_rate=1e-2, ema_decay=0.5, accumulation=2, time_sampling="stratified"
+    )
+    trainer.fit(batches, steps=5, checkpoint_dir=folder)
+    return trainer
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
+    estimator = sp.SpectrumEstimator()
+    for batch in data(rank):
+        estimator.update(batch)
+    estimator.all_reduce()
+    wrapped = DistributedDataParallel(model())
+    trainer = train(wrapped, data(rank), Path(folder) / "checkpoints")
+    results = {
+        "weights": trainer.model.module.state_dict(),
+        "ema": trainer.ema_model.state_dict(),
+        "power": estimator.spectrum().power,
+        "count": estimator.count,
+    }
+    torch.save(results, f"{folder}/rank{rank}.pt")
+    del wrapped, trainer
+    gc.collect()  # gloo aborts at exit if a DDP model outlives its process group
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> None:
+    mp.spawn(work, (str(tmp_path),), nprocs=RANKS)
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(RANKS)]
+    single = train(model(), data())
+    estimator = sp.SpectrumEstimator()
+    for batch in data():
+        estimator.update(batch)
+    for result in ranks:
+        for name, value in single.model.state_dict().items():
+            torch.testing.assert_close(result["weights"][name], value, atol=1e-5, rtol=0)
+            torch.testing.assert_close(result["ema"][name], single.ema_model.state_dict()[name], atol=1e-5, rtol=0)
+        torch.testing.assert_close(result["power"], estimator.spectrum().power)
+        assert result["count"] == 48
+    assert all(torch.equal(ranks[0]["ema"][name], ranks[1]["ema"][name]) for name in ranks[0]["ema"])
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-00000005.pt"]

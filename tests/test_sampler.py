@@ -1,0 +1,396 @@
+"""Laws of the samplers: exactness, convergence order, agreement with diffusers and the reference."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+from torch import Tensor
+
+import shortest_path as sp
+from conftest import CORRUPTIONS, SHAPE, TO_NOISE, GaussianDenoiser, correlated_images, gaussian_world
+from shortest_path.transition import step_weights
+
+DOUBLE = {"dtype": torch.float64, "progress": False}
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# --- deterministic sampling -------------------------------------------------------------------------------
+
+
+def ddim_error(name: str, steps: int) -> float:
+    """RMS distance of DDIM from the exact ODE, t = 0.9 to 0.1, for Gaussian data and the exact denoiser."""
+    corruption = CORRUPTIONS[name]()
+    world = gaussian_world(corruption)
+    times = torch.linspace(0.9, 0.1, steps + 1, dtype=torch.float64)
+    sampler = sp.Sampler(world.model, corruption, solver="ddim", times=times)
+    x_1 = torch.randn(8, *SHAPE, generator=seeded(), dtype=torch.float64)
+    u_t, u_s = (corruption.basis.analyze(x) for x in (x_1, sampler.sample(x_1.shape, x_1=x_1, **DOUBLE)))
+    deviation = [
+        (corruption.signal(t) ** 2 * world.power + corruption.noise(t) ** 2).sqrt() for t in (times[:1], times[-1:])
+    ]
+    exact = u_t * deviation[1] / deviation[0]  # the ODE keeps the whitened state
+    return (u_s - exact).square().mean().sqrt().item()
+
+
+@pytest.mark.parametrize("name", TO_NOISE)
+def test_ddim_is_of_first_order(name: str) -> None:
+    errors = [ddim_error(name, steps) for steps in (100, 200, 400)]
+    orders = [math.log2(a / b) for a, b in zip(errors[:-1], errors[1:], strict=True)]
+    assert orders == pytest.approx([1.0, 1.0], abs=0.1)
+
+
+@pytest.mark.parametrize("prediction", ["data", "velocity", "noise"])
+def test_prediction_types_give_the_same_images(prediction: str) -> None:
+    corruption = CORRUPTIONS["shortest-cosine"]()
+    times = torch.linspace(0.95, 0, 11)
+    one, other = (
+        sp.Sampler(gaussian_world(corruption, kind).model, corruption, prediction=kind, times=times).sample(
+            (2, *SHAPE), generator=seeded(), **DOUBLE
+        )
+        for kind in ("data", prediction)
+    )
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", list(CORRUPTIONS))
+def test_a_model_that_knows_the_image_returns_it(name: str) -> None:
+    corruption, x_0 = CORRUPTIONS[name](), correlated_images(2)
+    for solver in ("ancestral", "ddim"):
+        sampler = sp.Sampler(lambda x_t, t: x_0, corruption, prediction="data", solver=solver, steps=7)
+        torch.testing.assert_close(
+            sampler.sample(x_0.shape, x_1=torch.randn_like(x_0), **DOUBLE), x_0, rtol=0, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("name", list(CORRUPTIONS))
+def test_ddim_with_the_true_noise_follows_the_corruption(name: str) -> None:
+    corruption, x_0 = CORRUPTIONS[name](), correlated_images(2)
+    eps = torch.randn_like(x_0)
+    times = torch.tensor([0.8, 0.5, 0.2, 0.1])
+    sampler = sp.Sampler(lambda x_t, t: x_0, corruption, prediction="data", solver="ddim", times=times)
+    steps = sampler.trajectory(x_0.shape, x_1=sp.corrupt(corruption, x_0, 0.8, eps), dtype=torch.float64)
+    for step, time in zip(steps, times[1:].double(), strict=True):
+        assert step.t == time
+        torch.testing.assert_close(step.x_t, sp.corrupt(corruption, x_0, time, eps), rtol=0, atol=1e-6)
+        torch.testing.assert_close(step.x_0_hat, x_0, rtol=0, atol=1e-12)
+
+
+# --- stochastic sampling ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(CORRUPTIONS))
+@pytest.mark.parametrize("arguments", [{"solver": "ancestral", "variance": "small"}, {"solver": "ddim", "eta": 1.0}])
+def test_the_posterior_keeps_the_marginals(name: str, arguments: dict) -> None:
+    # For a known u_0, a step of the posterior must take N(a_t u_0, s_t²) to N(a_s u_0, s_s²), exactly.
+    corruption = CORRUPTIONS[name]()
+    t, s = torch.tensor([0.7], dtype=torch.float64), torch.tensor([0.4], dtype=torch.float64)
+    at_t, at_s = ((corruption.signal(time), corruption.noise(time)) for time in (t, s))
+    weights = step_weights(at_t, at_s, **arguments)
+    variance = weights.w_t**2 * at_t[1] ** 2 + weights.sigma**2
+    torch.testing.assert_close(weights.w_t * at_t[0] + weights.w_0, at_s[0].expand_as(weights.w_0))
+    torch.testing.assert_close(variance, (at_s[1] ** 2).expand_as(variance))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+def test_any_eta_keeps_the_marginals(eta: float, corruption: sp.Corruption) -> None:
+    at_t, at_s = (
+        (corruption.signal(time), corruption.noise(time))
+        for time in (torch.tensor([0.7]).double(), torch.tensor([0.4]).double())
+    )
+    weights = step_weights(at_t, at_s, solver="ddim", eta=eta)
+    variance = weights.w_t**2 * at_t[1] ** 2 + weights.sigma**2
+    torch.testing.assert_close(variance, (at_s[1] ** 2).expand_as(variance))
+
+
+def test_the_posterior_is_bayes_rule() -> None:
+    # One coefficient, by conditioning the joint Gaussian of (u_s, u_t) given u_0 numerically.
+    a_t, s_t, a_s, s_s, u_0, u_t = 0.4, 0.8, 0.7, 0.5, 1.3, -0.2
+    ratio = a_t / a_s
+    cross = ratio * s_s**2
+    mean = a_s * u_0 + cross / s_t**2 * (u_t - a_t * u_0)
+    variance = s_s**2 - cross**2 / s_t**2
+    pairs = [tuple(torch.tensor(v, dtype=torch.float64) for v in pair) for pair in ((a_t, s_t), (a_s, s_s))]
+    weights = step_weights(*pairs, solver="ancestral", variance="small")
+    assert (weights.w_t * u_t + weights.w_0 * u_0).item() == pytest.approx(mean)
+    assert weights.sigma.item() ** 2 == pytest.approx(variance)
+    large = step_weights(*pairs, solver="ancestral", variance="large")
+    assert large.sigma.item() ** 2 == pytest.approx(s_t**2 - ratio**2 * s_s**2)
+
+
+def test_ancestral_samples_have_the_covariance_that_the_analysis_predicts() -> None:
+    corruption = CORRUPTIONS["shortest-fourier"]()
+    world = gaussian_world(corruption)
+    sampler = sp.Sampler(world.model, corruption, steps=100)
+    x = sampler.sample((4000, *SHAPE), generator=seeded(), **DOUBLE)
+    measured = corruption.basis.analyze(x).square().mean(0)
+    power, times = world.power, sampler.times[:-1]
+    expected = corruption.signal(times[:1]) ** 2 * corruption.power + corruption.noise(times[:1]) ** 2
+    for t, s in itertools.pairwise(times):
+        (a_t, s_t), (a_s, s_s) = ((corruption.signal(r[None]), corruption.noise(r[None])) for r in (t, s))
+        ratio = a_t / a_s
+        large = s_t**2 - ratio**2 * s_s**2
+        gain = ratio * s_s**2 / s_t**2 + a_s * large / s_t**2 * a_t * power / (a_t**2 * power + s_t**2)
+        expected = gain**2 * expected + large
+    expected = (a_s * power / (a_s**2 * power + s_s**2)) ** 2 * expected
+    assert (measured / expected).log().abs().max() < 5 * math.sqrt(2 / 4000)
+
+
+# --- against diffusers and the reference ------------------------------------------------------------------
+
+
+class Wave(torch.nn.Module):
+    """A cheap nonlinear 'model' that both sides can call; near the exact one for white data, so states stay small."""
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        noise = sp.GaussianCorruption("linear").noise(t)
+        return noise * x_t + 0.1 * torch.sin(3 * x_t)
+
+
+@pytest.mark.parametrize(("schedule", "beta_schedule"), [("linear", "linear"), ("cosine", "squaredcos_cap_v2")])
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+def test_ddim_agrees_with_diffusers(schedule: str, beta_schedule: str, eta: float) -> None:
+    scheduler = DDIMScheduler(1000, beta_schedule=beta_schedule, clip_sample=False)
+    scheduler.set_timesteps(50)
+    x = torch.randn(2, *SHAPE, generator=seeded(1))
+    times = torch.cat([(scheduler.timesteps.double() + 1) / 1000, torch.zeros(1)])
+    sampler = sp.Sampler(Wave(), sp.GaussianCorruption(schedule), solver="ddim", eta=eta, times=times)
+    ours = sampler.sample(x.shape, x_1=x, generator=seeded(2), dtype=torch.float64, progress=False)
+    generator, theirs = seeded(2), x.double()
+    for index in scheduler.timesteps:
+        t = torch.full((2,), (index.item() + 1) / 1000, dtype=torch.float64)
+        theirs = scheduler.step(Wave()(theirs, t), index, theirs, eta=eta, generator=generator).prev_sample
+    if eta == 0:  # the last step of ours adds no noise; theirs does for η > 0
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        return
+    last = list(sampler.trajectory(x.shape, x_1=x, generator=seeded(2), dtype=torch.float64))[-2]
+    generator, theirs = seeded(2), x.double()
+    for index in scheduler.timesteps[:-1]:
+        t = torch.full((2,), (index.item() + 1) / 1000, dtype=torch.float64)
+        theirs = scheduler.step(Wave()(theirs, t), index, theirs, eta=eta, generator=generator).prev_sample
+    torch.testing.assert_close(last.x_t, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("variance", ["small", "large"])
+@pytest.mark.parametrize("clip", [None, (-1.0, 1.0)])
+def test_ancestral_agrees_with_diffusers_ddpm(variance: str, clip: tuple[float, float] | None) -> None:
+    scheduler = DDPMScheduler(1000, variance_type=f"fixed_{variance}", clip_sample=clip is not None)
+    x = torch.randn(2, *SHAPE, generator=seeded(1), dtype=torch.float64)
+    indices = range(400, 389, -1)
+    times = [(index + 1) / 1000 for index in indices]
+    sampler = sp.Sampler(Wave(), sp.GaussianCorruption("linear"), variance=variance, times=times)
+    ours = sampler.sample(x.shape, x_1=x, generator=seeded(2), clip=clip, **DOUBLE)
+    generator, theirs = seeded(2), x
+    for index in list(indices)[:-1]:
+        t = torch.full((2,), (index + 1) / 1000, dtype=torch.float64)
+        theirs = scheduler.step(Wave()(theirs, t), index, theirs, generator=generator).prev_sample
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_corrupt_agrees_with_diffusers() -> None:
+    scheduler = DDPMScheduler(1000)
+    x, eps, index = torch.randn(9, *SHAPE), torch.randn(9, *SHAPE), torch.arange(0, 999, 111)
+    ours = sp.corrupt(sp.GaussianCorruption("linear"), x, (index + 1) / 1000, eps)
+    torch.testing.assert_close(ours, scheduler.add_noise(x, eps, index), rtol=0, atol=1e-5)
+
+
+def test_a_step_is_the_references_formula() -> None:
+    # The authors' chain in float64: mean (u − β ε / √(1−ᾱ)) / √α, variance β, from their ᾱ on their grid.
+    corruption = CORRUPTIONS["shortest-reference"]()
+    power = corruption.log_power.exp().expand(SHAPE)
+    times = sp.reference_times(20)
+    alpha_bar, previous = ((1 - power ** (1 - t)) / (1 - power) for t in (times[4], times[5]))
+    alpha = alpha_bar / previous
+    u_t, eps = torch.randn(2, *SHAPE, dtype=torch.float64).unbind()
+    mean = (u_t - (1 - alpha) / (1 - alpha_bar).sqrt() * eps) / alpha.sqrt()
+    at_t, at_s = ((corruption.signal(t[None])[0], corruption.noise(t[None])[0]) for t in (times[4], times[5]))
+    weights = step_weights(at_t, at_s)
+    u_0 = (u_t - at_t[1] * eps) / at_t[0]
+    torch.testing.assert_close(weights.w_t * u_t + weights.w_0 * u_0, mean)
+    torch.testing.assert_close(weights.sigma.expand(SHAPE) ** 2, 1 - alpha)
+
+
+# --- grids, ends, handling --------------------------------------------------------------------------------
+
+
+def test_grids() -> None:
+    corruption, model = sp.GaussianCorruption("flow"), Wave()
+    assert sp.Sampler(model, corruption, prediction="data", steps=4).times.tolist() == [1, 0.75, 0.5, 0.25, 0]
+    assert sp.Sampler(model, corruption, steps=2).times.tolist() == pytest.approx([0.999, 0.4995, 0])
+    assert sp.Sampler(model, sp.GaussianCorruption("linear"), steps=2).times[0] == 1  # √ᾱ is not 0 there
+    reference = sp.Sampler(model, corruption, steps=4, grid="reference")
+    assert reference.times.tolist() == pytest.approx([3 / 4, 7 / 12, 5 / 12, 1 / 4, 0])
+    assert reference.steps == 4
+
+
+def test_times_reach_the_model_as_a_float_per_image() -> None:
+    seen: list[Tensor] = []
+
+    def model(x_t: Tensor, t: Tensor) -> Tensor:
+        seen.append(t)
+        return x_t
+
+    sp.Sampler(model, sp.GaussianCorruption("flow"), steps=3, times=[0.9, 0.5, 0.0]).sample((2, *SHAPE))
+    assert [t.tolist() for t in seen] == [pytest.approx([0.9] * 2), pytest.approx([0.5] * 2)]
+    assert all(t.dtype == torch.float32 for t in seen)
+
+
+@pytest.mark.parametrize("name", ["shortest-fourier", "blur", "gaussian-cosine"])
+def test_clipping_acts_on_the_predicted_image(name: str) -> None:
+    corruption = CORRUPTIONS[name]()
+    sampler = sp.Sampler(lambda x_t, t: 3 * x_t, corruption, prediction="data", steps=5)
+    steps = list(sampler.trajectory((2, *SHAPE), clip=(-0.5, 0.25), dtype=torch.float64))
+    for step in steps:
+        assert step.x_0_hat.min().item() == pytest.approx(-0.5)
+        assert step.x_0_hat.max().item() == pytest.approx(0.25)
+    torch.testing.assert_close(steps[-1].x_t, steps[-1].x_0_hat)
+
+
+def test_the_same_generator_gives_the_same_images(corruption: sp.Corruption) -> None:
+    sampler = sp.Sampler(Wave(), corruption, prediction="data", steps=3)
+    x_1 = None if corruption.signal(torch.ones(1)).max() < 0.5 else torch.zeros(2, *SHAPE)
+    draw = [sampler.sample((2, *SHAPE), x_1=x_1, generator=seeded(seed)) for seed in (3, 3, 4)]
+    assert torch.equal(draw[0], draw[1])
+    assert not torch.equal(draw[0], draw[2])
+
+
+def test_trajectory_callback_and_sample_agree() -> None:
+    sampler = sp.Sampler(Wave(), CORRUPTIONS["shortest-cosine"](), steps=4)
+    seen: list[sp.SampleStep] = []
+    x_0 = sampler.sample((2, *SHAPE), generator=seeded(), callback=seen.append)
+    steps = list(sampler.trajectory((2, *SHAPE), generator=seeded()))
+    assert [step.t for step in steps] == sampler.times[1:].tolist()
+    assert torch.equal(steps[-1].x_t, x_0)
+    for one, other in zip(steps, seen, strict=True):
+        assert torch.equal(one.x_t, other.x_t)
+
+
+def test_conditioning_is_passed_through() -> None:
+    seen = []
+
+    def model(x_t: Tensor, t: Tensor, *, labels: Tensor) -> Tensor:
+        seen.append(labels)
+        return x_t
+
+    labels = torch.tensor([1, 2])
+    sp.Sampler(model, sp.GaussianCorruption("flow"), steps=2).sample((2, *SHAPE), conditioning={"labels": labels})
+    assert len(seen) == 2
+    assert all(value is labels for value in seen)
+
+
+def test_the_model_is_in_eval_mode_and_left_as_it_was() -> None:
+    model = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.BatchNorm2d(3), torch.nn.Conv2d(3, 3, 1))
+    model[1].eval()
+    modes: list[list[bool]] = []
+
+    class Watched(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            modes.append([module.training for module in self.modules()])
+            return self.inner(x_t)
+
+    watched = Watched()
+    watched.inner[1].eval()
+    before = [module.training for module in watched.modules()]
+    image = sp.Sampler(watched, sp.GaussianCorruption("flow"), steps=2).sample((2, *SHAPE))
+    assert not any(flag for mode in modes for flag in mode)
+    assert [module.training for module in watched.modules()] == before
+    assert not image.requires_grad
+
+
+def test_heat_dissipation_starts_from_blurred_images() -> None:
+    corruption, x_0 = CORRUPTIONS["heat"](), correlated_images(2)
+    sampler = sp.Sampler(Wave(), corruption, prediction="data", steps=3)
+    with pytest.raises(ValueError, match=r"keeps part of the image at t = 1.*x_1=corruption.corrupt"):
+        sampler.sample(x_0.shape)
+    x_1 = sp.corrupt(corruption, x_0, 1.0, torch.randn_like(x_0))
+    assert sampler.sample(x_0.shape, x_1=x_1).shape == x_0.shape
+
+
+def test_memory_does_not_grow_with_the_steps() -> None:
+    # 100,000 steps as tables of coefficients would be 154 MB; the grid is all that is held.
+    sampler = sp.Sampler(Wave(), CORRUPTIONS["shortest-cosine"](), steps=100_000)
+    held = sum(value.nbytes for value in vars(sampler).values() if isinstance(value, Tensor))
+    assert held == 8 * 100_001
+
+
+# --- wrong input ------------------------------------------------------------------------------------------
+
+FLOW = sp.GaussianCorruption("flow")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"solver": "euler"}, "unknown solver 'euler'; choose one of 'ancestral', 'ddim'"),
+        ({"prediction": "score"}, "unknown prediction 'score'; choose one of 'noise', 'data', 'velocity'"),
+        ({"variance": "learned"}, "unknown variance 'learned'; choose one of 'large', 'small'"),
+        ({"grid": "karras"}, "unknown grid 'karras'; choose one of 'uniform', 'reference'"),
+        ({"steps": 0}, "steps must be 1 or more, got 0"),
+        ({"steps": 2, "grid": "reference"}, "reference grid needs 3 steps or more"),
+        ({"eta": 2.0}, r"eta must lie in \[0, 1\]"),
+        ({"times": [0.0, 0.5, 1.0]}, "falls strictly"),
+        ({"times": [0.5]}, "falls strictly, of two values or more"),
+        ({"times": [1.5, 0.0]}, r"times must lie in \[0, 1\], got 1.5"),
+        ({"times": [1.0, 0.5, 0.0]}, r"signal\(t\) = 0, here at t = 1; start at a smaller t"),
+    ],
+)
+def test_wrong_options_are_explained(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sp.Sampler(Wave(), FLOW, **arguments)
+
+
+def test_wrong_corruptions_are_explained() -> None:
+    with pytest.raises(TypeError, match="must have basis, signal and noise, got Wave"):
+        sp.Sampler(Wave(), Wave())  # type: ignore[arg-type]
+    rising = sp.GaussianCorruption(lambda t: (1 - t * (1 - t), t * (1 - t) + 0.01))
+    with pytest.raises(ValueError, match="signal-to-noise ratio of GaussianCorruption rises with t"):
+        sp.Sampler(Wave(), rising)
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        (lambda x_t, t: (x_t,), TypeError, "must return a tensor like x_t, got tuple; wrap it"),
+        (lambda x_t, t: torch.cat([x_t, x_t], 1), ValueError, r"shape of x_t, \(2, 3, 8, 8\), got \(2, 6, 8, 8\)"),
+    ],
+)
+def test_wrong_models_are_explained(model: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        sp.Sampler(model, FLOW, steps=2).sample((2, *SHAPE))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"x_1": torch.zeros(1, *SHAPE)}, ValueError, r"x_1 must have the shape asked for, \(2, 3, 8, 8\), got"),
+        ({"clip": (1.0, -1.0)}, ValueError, r"clip must be \(low, high\) with low < high"),
+        ({"dtype": torch.int64}, TypeError, "dtype must be floating point, got torch.int64"),
+    ],
+)
+def test_wrong_requests_are_explained(arguments: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        sp.Sampler(Wave(), FLOW, steps=2).sample((2, *SHAPE), **arguments)
+
+
+def test_a_shape_that_does_not_fit_the_spectrum() -> None:
+    with pytest.raises(ValueError, match="does not broadcast against images of shape"):
+        sp.Sampler(Wave(), CORRUPTIONS["shortest-reference"](), steps=2).sample((2, 3, 16, 16))
+
+
+def test_a_corruption_on_another_device() -> None:
+    model = GaussianDenoiser(FLOW, torch.ones(SHAPE))
+    model.register_parameter("weight", torch.nn.Parameter(torch.zeros(1, device="meta")))
+    with pytest.raises(
+        ValueError, match=r"the corruption is on cpu, the images are on meta; call corruption.to\('meta'\)"
+    ):
+        sp.Sampler(model, CORRUPTIONS["shortest-cosine"](), steps=2).sample((2, *SHAPE))

@@ -1,0 +1,370 @@
+"""Laws of spectra: estimation, power laws, files."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import shortest_path as sp
+from conftest import SHAPE, correlated_images
+
+
+@pytest.mark.parametrize("basis", ["cosine", "fourier"])
+def test_power_is_the_second_moment_of_the_coefficients(basis: str) -> None:
+    x = correlated_images(64)
+    spectrum = sp.PowerSpectrum.estimate(x.split(10), basis, "independent")
+    u = (sp.FourierBasis() if basis == "fourier" else sp.CosineBasis()).analyze(x)
+    moment = u.square().mean(0)
+    if basis == "fourier":  # Hartley power is that of k and −k mixed; their mean is the Fourier power
+        moment = torch.fft.fftn(x, dim=(-2, -1), norm="ortho").abs().square().mean(0)
+    torch.testing.assert_close(spectrum.power, moment)
+
+
+@pytest.mark.parametrize("basis", ["cosine", "fourier"])
+def test_rotated_power_is_measured_in_the_rotated_basis(basis: str) -> None:
+    x = correlated_images(64)
+    spectrum = sp.PowerSpectrum.estimate([x], basis)
+    total = spectrum.basis.analyze(x).square().mean(0)
+    if basis == "fourier":
+        total = (total + total.flip(-1, -2).roll((1, 1), (-1, -2))) / 2
+        # Symmetrising over k and −k is exact in expectation; a sample leaves cross terms of k and −k out.
+        rotated = torch.einsum("ij,bjhw->bihw", spectrum.basis.channel_rotation, x)
+        total = torch.fft.fftn(rotated, dim=(-2, -1), norm="ortho").abs().square().mean(0)
+    torch.testing.assert_close(spectrum.power, total)
+
+
+def test_rotation_decorrelates_the_channels_strongest_first() -> None:
+    x = correlated_images()
+    spectrum = sp.PowerSpectrum.estimate([x])
+    rotated = torch.einsum("ij,bjhw->ibhw", spectrum.basis.channel_rotation, x).flatten(1)
+    covariance = rotated @ rotated.T / rotated.shape[1]
+    off_diagonal = covariance - torch.diag(covariance.diagonal())
+    assert off_diagonal.abs().max() < 1e-12
+    assert covariance.diagonal().tolist() == sorted(covariance.diagonal().tolist(), reverse=True)
+
+
+def test_principal_components_diagonalise_the_whole_covariance() -> None:
+    x = correlated_images(400)
+    spectrum = sp.PowerSpectrum.estimate(x.split(100), "principal")
+    u = spectrum.basis.analyze(x).flatten(1)
+    torch.testing.assert_close(u.T @ u / len(x), torch.diag(spectrum.power.flatten()), atol=1e-12, rtol=1e-6)
+
+
+def test_shared_power_is_the_mean_over_channels() -> None:
+    x = correlated_images(64)
+    shared = sp.PowerSpectrum.estimate([x], channels="shared")
+    independent = sp.PowerSpectrum.estimate([x], channels="independent")
+    torch.testing.assert_close(shared.power, independent.power.mean(0, keepdim=True).expand(SHAPE))
+
+
+def test_a_principal_basis_can_be_given() -> None:
+    x = correlated_images(64)
+    basis = sp.PrincipalBasis(torch.linalg.qr(torch.randn(192, 192, dtype=torch.float64)).Q)
+    spectrum = sp.PowerSpectrum.estimate([x], basis)
+    torch.testing.assert_close(spectrum.power, basis.analyze(x).square().mean(0))
+
+
+def test_center_subtracts_the_mean_image() -> None:
+    x = correlated_images(64)
+    for basis in ("cosine", "fourier", "principal"):
+        centered = sp.PowerSpectrum.estimate([x - x.mean(0)], basis)
+        torch.testing.assert_close(
+            sp.PowerSpectrum.estimate((x + 0).split(9), basis, center=True).power, centered.power
+        )
+
+
+def test_batches_may_be_pairs_of_any_size_and_dtype() -> None:
+    x = correlated_images(50).float()
+    labels = torch.zeros(50)
+    pairs = [(part, label) for part, label in zip(x.split(7), labels.split(7), strict=True)]
+    spectrum = sp.PowerSpectrum.estimate(pairs)
+    assert spectrum.count == 50
+    torch.testing.assert_close(spectrum.power, sp.PowerSpectrum.estimate([x]).power)
+    assert spectrum.power.dtype == torch.float64
+
+
+@pytest.mark.parametrize("shape", [(2, 31), (4, 3, 4, 5), (5,), (1, 6, 9)])
+def test_any_number_of_axes(shape: tuple[int, ...]) -> None:
+    x = torch.randn(40, *shape, dtype=torch.float64)
+    spectrum = sp.PowerSpectrum.estimate([x])
+    assert spectrum.shape == shape
+    assert spectrum.power.mean().item() == pytest.approx(x.square().mean().item())
+
+
+def test_merged_parts_equal_the_whole() -> None:
+    x = correlated_images(64)
+    whole, parts = sp.SpectrumEstimator("fourier"), [sp.SpectrumEstimator("fourier") for _ in range(3)]
+    whole.update(x)
+    for part, chunk in zip(parts, (x[:10], x[10:11], x[11:]), strict=True):
+        part.update(chunk)
+    merged = sp.SpectrumEstimator("fourier")
+    for part in (sp.SpectrumEstimator("fourier"), *parts):
+        merged.merge(part)
+    torch.testing.assert_close(merged.spectrum().cross, whole.spectrum().cross)
+    assert merged.count == 64
+
+
+def test_values_without_power_are_floored_and_counted() -> None:
+    x = correlated_images(64)
+    x[:, 1] = x[:, 0]
+    x[:, 2] = x[:, 0]  # grey images: two rotated channels are empty
+    spectrum = sp.PowerSpectrum.estimate([x], floor=1e-5)
+    power = x.square().mean()
+    assert spectrum.floored == 2 * 64
+    torch.testing.assert_close(spectrum.power[1:], torch.full((2, 8, 8), 1e-5 * power.item(), dtype=torch.float64))
+    assert "128 values floored" in repr(spectrum)
+
+
+def test_one_image_and_zero_padding_give_a_positive_spectrum() -> None:
+    padded = torch.nn.functional.pad(correlated_images(1), (4, 4, 4, 4))
+    spectrum = sp.PowerSpectrum.estimate([padded])
+    assert bool((spectrum.power > 0).all())
+    assert spectrum.floored > 0
+
+
+def test_power_law_has_its_formula_and_reference_values() -> None:
+    spectrum = sp.PowerSpectrum.power_law((3, 32, 32), amplitude=1.59, offset=0.0086, exponent=2.0)
+    axis = np.fft.fftfreq(32, 1 / 32)
+    radius = np.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
+    np.testing.assert_allclose(spectrum.power[1].numpy(), 1.59 / np.abs(0.0086 + radius) ** 2.0, rtol=1e-12)
+    assert spectrum.power[0, 0, 0].item() == pytest.approx(21498, rel=1e-4)  # DESIGN section 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    amplitude=st.floats(1e-3, 1e3),
+    offset=st.floats(1e-3, 0.9),
+    exponent=st.floats(0.5, 4),
+    basis=st.sampled_from([sp.FourierBasis(), sp.CosineBasis()]),
+)
+def test_fit_recovers_a_power_law(amplitude: float, offset: float, exponent: float, basis: sp.Basis) -> None:
+    law = sp.PowerSpectrum.power_law((2, 9, 12), amplitude=amplitude, offset=offset, exponent=exponent, basis=basis)
+    fit = law.fit_power_law()
+    assert fit.amplitude == pytest.approx(amplitude, rel=1e-3)
+    assert fit.offset == pytest.approx(offset, rel=1e-3)
+    assert fit.exponent == pytest.approx(exponent, rel=1e-3)
+    assert fit.r_squared > 1 - 1e-8
+
+
+def test_r_squared_tells_a_bad_fit() -> None:
+    wild = torch.exp(torch.randn(1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    assert sp.PowerSpectrum(sp.CosineBasis(), wild).fit_power_law().r_squared < 0.2
+
+
+def test_radial_average_of_an_isotropic_spectrum_is_its_profile() -> None:
+    spectrum = sp.PowerSpectrum.power_law((2, 64), amplitude=1.0, offset=0.5, exponent=1.5)
+    frequency, power = spectrum.radial_average()
+    assert frequency.tolist() == list(range(33))
+    torch.testing.assert_close(power[0], 1 / (0.5 + frequency) ** 1.5)
+
+
+def test_tempered_scales_the_logarithm() -> None:
+    spectrum = sp.PowerSpectrum.estimate([correlated_images(32)])
+    torch.testing.assert_close(spectrum.tempered(0.9).power.log(), 0.9 * spectrum.power.log())
+
+
+def test_channels_sign_is_fixed_by_the_data_alone() -> None:
+    x = correlated_images(64)
+    one, other = (sp.PowerSpectrum.estimate(parts).basis.channel_rotation for parts in ([x], x.flip(0).split(5)))
+    torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("basis", ["cosine", "fourier", "principal"])
+def test_files_hold_everything(tmp_path: Path, basis: str) -> None:
+    spectrum = sp.PowerSpectrum.estimate([correlated_images(32)], basis)
+    spectrum.save(tmp_path / "spectrum.npz")
+    loaded = sp.PowerSpectrum.load(tmp_path / "spectrum.npz")
+    assert torch.equal(loaded.power, spectrum.power)
+    assert repr(loaded) == repr(spectrum)
+    assert (loaded.cross is None) == (spectrum.cross is None)
+    if spectrum.cross is not None:
+        assert torch.equal(loaded.cross, spectrum.cross)
+    x = correlated_images(2)
+    assert torch.equal(loaded.basis.analyze(x), spectrum.basis.analyze(x))
+    assert [path.name for path in tmp_path.iterdir()] == ["spectrum.npz"]
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.npz"
+    with pytest.raises(FileNotFoundError):
+        sp.PowerSpectrum.load(path)
+    sp.PowerSpectrum.power_law((1, 8), amplitude=1.0, offset=1.0, exponent=1.0).save(path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"not an archive"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"s\.npz is not a readable power spectrum"):
+            sp.PowerSpectrum.load(path)
+    np.savez(path, power=np.ones((1, 8)))
+    with pytest.raises(ValueError, match="not a readable power spectrum"):
+        sp.PowerSpectrum.load(path)
+
+
+def test_a_pickle_in_a_file_is_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "evil.npz"
+    np.savez(path, header=np.array([{"format": "shortest_path.PowerSpectrum"}], dtype=object))
+    with pytest.raises(ValueError, match="not a readable power spectrum"):
+        sp.PowerSpectrum.load(path)
+    path.write_bytes(pickle.dumps({"header": 1}))
+    with pytest.raises(ValueError, match="not a readable power spectrum"):
+        sp.PowerSpectrum.load(path)
+
+
+def _archive(**changes: object) -> bytes:
+    header = {"format": "shortest_path.PowerSpectrum", "version": 1, "basis": "FourierBasis", "dims": 1}
+    header |= {"count": 0, "floored": 0}
+    arrays: dict[str, np.ndarray] = {"power": np.ones((1, 8))}
+    for name, value in changes.items():
+        if isinstance(value, np.ndarray):
+            arrays[name] = value
+        else:
+            header[name] = value
+    buffer = io.BytesIO()
+    np.savez(buffer, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 2}, "format version 2, this library reads up to 1; update"),
+        ({"basis": "os.system"}, "inconsistent power spectrum: 'os.system'"),
+        ({"power": -np.ones((1, 8))}, "inconsistent power spectrum: power must be positive"),
+        ({"power": np.ones((1, 8, 8))}, "inconsistent power spectrum: power must have shape"),
+        (
+            {"channel_rotation": np.ones((1, 1)) * 2},
+            "inconsistent power spectrum: channel_rotation must be orthonormal",
+        ),
+    ],
+)
+def test_inconsistent_files_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    path = tmp_path / "s.npz"
+    path.write_bytes(_archive(**changes))
+    with pytest.raises(ValueError, match=message):
+        sp.PowerSpectrum.load(path)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
+def test_power_must_be_positive_and_finite(bad: float) -> None:
+    power = torch.ones(1, 4, 4)
+    power[0, 1, 2] = bad
+    with pytest.raises(ValueError, match=r"positive and finite, but 1 of 16 values are not \(first: "):
+        sp.PowerSpectrum(sp.CosineBasis(), power)
+
+
+def test_a_fourier_spectrum_must_be_symmetric() -> None:
+    power = torch.ones(1, 4, 4)
+    power[0, 1, 2] = 2.0
+    with pytest.raises(ValueError, match=r"symmetric, S\(k\) = S\(-k\)"):
+        sp.PowerSpectrum(sp.FourierBasis(), power)
+    power[0, 3, 2] = 2.0
+    assert sp.PowerSpectrum(sp.FourierBasis(), power).power[0, 3, 2] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: sp.PowerSpectrum.estimate([]), ValueError, "no images were seen"),
+        (lambda: sp.PowerSpectrum.estimate([torch.zeros(0, 3, 4, 4)]), ValueError, "empty batch"),
+        (lambda: sp.PowerSpectrum.estimate([torch.zeros(2, 3, 4, 4)]), ValueError, "carry no power"),
+        (lambda: sp.PowerSpectrum.estimate(["cat.png"]), TypeError, "must yield tensors .* got str"),
+        (lambda: sp.PowerSpectrum.estimate([torch.zeros(2, 3, 4, 4, dtype=torch.uint8)]), TypeError, "got torch.uint8"),
+        (lambda: sp.PowerSpectrum.estimate([torch.rand(2, 3, 4, 4) * 255]), ValueError, r"expected about \[-1, 1\]"),
+        (lambda: sp.PowerSpectrum.estimate([torch.full((2, 3, 4, 4), math.nan)]), ValueError, "NaN or infinite"),
+        (lambda: sp.PowerSpectrum.estimate([torch.rand(5)]), ValueError, r"must have shape \(B, C, \*spatial\)"),
+        (
+            lambda: sp.PowerSpectrum.estimate([torch.rand(2, 3, 4, 4), torch.rand(2, 3, 8, 8)]),
+            ValueError,
+            r"same shape; got \(3, 8, 8\) after \(3, 4, 4\)",
+        ),
+        (lambda: sp.PowerSpectrum.estimate([torch.rand(2, 3, 4)], sp.CosineBasis(2)), ValueError, "set dims=1"),
+        (
+            lambda: sp.PowerSpectrum.estimate([], "wavelet"),
+            ValueError,
+            "unknown basis 'wavelet'; choose one of 'cosine', 'fourier', 'principal'",
+        ),
+        (
+            lambda: sp.PowerSpectrum.estimate([torch.rand(2, 3, 4, 4)], channels="mixed"),
+            ValueError,
+            "unknown channels 'mixed'; choose one of 'rotate', 'independent', 'shared'",
+        ),
+        (lambda: sp.PowerSpectrum.estimate([torch.rand(2, 3, 4, 4)], floor=2.0), ValueError, r"lie in \(0, 1\), got 2"),
+        (
+            lambda: sp.PowerSpectrum.estimate([], sp.CosineBasis(2, torch.eye(3))),
+            ValueError,
+            "basis without channel_rotation",
+        ),
+        (
+            lambda: sp.PowerSpectrum.power_law((3,), amplitude=1.0, offset=1.0, exponent=1.0),
+            ValueError,
+            r"shape must be \(C, \*spatial\)",
+        ),
+        (
+            lambda: sp.PowerSpectrum.power_law((3, 4), amplitude=1.0, offset=0.0, exponent=1.0),
+            ValueError,
+            "amplitude and offset must be positive",
+        ),
+        (
+            lambda: sp.PowerSpectrum.power_law((3, 2), amplitude=1.0, offset=1.0, exponent=1.0).fit_power_law(),
+            ValueError,
+            "at least three different frequencies",
+        ),
+        (lambda: sp.PowerSpectrum(sp.CosineBasis(), torch.ones(4, 4)), ValueError, "power must have shape"),
+        (
+            lambda: sp.PowerSpectrum(sp.CosineBasis(2, torch.eye(3)), torch.ones(2, 4, 4)),
+            ValueError,
+            "power has 2 channels, the basis rotates 3",
+        ),
+        (
+            lambda: sp.PowerSpectrum(sp.CosineBasis(1), torch.ones(2, 4), cross=torch.ones(2, 4)),
+            ValueError,
+            "cross must have shape",
+        ),
+        (
+            lambda: sp.PowerSpectrum(sp.CosineBasis(1), torch.ones(2, 4), cross=torch.full((2, 2, 4), math.nan)),
+            ValueError,
+            "cross holds NaN",
+        ),
+        (
+            lambda: sp.PowerSpectrum(sp.CosineBasis(1), torch.ones(2, 4), cross=torch.rand(2, 2, 4)),
+            ValueError,
+            "cross must be Hermitian",
+        ),
+    ],
+)
+def test_wrong_arguments_are_explained(make: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()  # type: ignore[operator]
+
+
+def test_large_values_are_allowed_on_request() -> None:
+    x = torch.rand(4, 1, 4, 4, dtype=torch.float64) * 255
+    assert sp.PowerSpectrum.estimate([x], check_range=False).count == 4
+
+
+def test_estimates_of_different_kinds_are_not_merged() -> None:
+    one, other = sp.SpectrumEstimator("cosine"), sp.SpectrumEstimator("fourier")
+    one.update(correlated_images(2))
+    with pytest.raises(ValueError, match="cannot merge an estimate in basis 'cosine' into one in 'fourier'"):
+        other.merge(one)
+
+
+def test_all_reduce_needs_a_process_group() -> None:
+    with pytest.raises(RuntimeError, match="init_process_group"):
+        sp.SpectrumEstimator().all_reduce()
+
+
+def test_a_basis_of_ones_own_cannot_be_saved(tmp_path: Path) -> None:
+    class Own(sp.PixelBasis):
+        pass
+
+    with pytest.raises(ValueError, match="cannot save a spectrum in Own"):
+        sp.PowerSpectrum(Own(1), torch.ones(1, 4)).save(tmp_path / "s.npz")

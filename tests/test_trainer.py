@@ -1,0 +1,422 @@
+"""Laws of training: losses, averages, exact resume, errors."""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import shortest_path as sp
+from conftest import CORRUPTIONS, SHAPE, correlated_images, gaussian_world
+from shortest_path.checkpoint import latest_checkpoint, load_checkpoint
+
+
+class Net(nn.Module):
+    """A small network with dropout and batch statistics: all that exact resume has to restore."""
+
+    def __init__(self, *, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.drop = nn.Dropout(dropout)
+        self.last = nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        hidden = torch.tanh(self.norm(self.first(x_t)) + t.view(-1, 1, 1, 1))
+        return self.last(self.drop(hidden))
+
+
+def net(seed: int = 0, **arguments: float) -> Net:
+    torch.manual_seed(seed)
+    return Net(**arguments)
+
+
+def trainer(corruption: str = "shortest-cosine", **arguments: object) -> sp.DiffusionTrainer:
+    return sp.DiffusionTrainer(net(), CORRUPTIONS[corruption](), ema_decay=0.9, **arguments)  # type: ignore[arg-type]
+
+
+def batches(count: int = 6, size: int = 8) -> list[Tensor]:
+    return list(correlated_images(count * size).float().split(size))
+
+
+def weights(module: nn.Module) -> Tensor:
+    return torch.cat([value.double().flatten() for value in module.state_dict().values()])
+
+
+# --- the loss ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name != "heat"])
+@pytest.mark.parametrize("prediction", ["noise", "data", "velocity"])
+def test_the_exact_denoisers_loss_is_the_bayes_error(name: str, prediction: str) -> None:
+    corruption = CORRUPTIONS[name]()
+    world = gaussian_world(corruption, prediction)
+    world.model.register_parameter("unused", nn.Parameter(torch.zeros(1)))
+    oracle = sp.DiffusionTrainer(world.model, corruption, prediction=prediction)
+    generator = torch.Generator().manual_seed(1)
+    u_0 = world.power.sqrt() * torch.randn(4000, *SHAPE, generator=generator, dtype=torch.float64)
+    t = torch.full((4000,), 0.4, dtype=torch.float64)
+    eps = torch.randn(4000, *SHAPE, generator=generator, dtype=torch.float64)
+    loss = oracle.loss(corruption.basis.synthesize(u_0), t=t, eps=eps).item()
+    signal, noise = corruption.signal(t[:1]), corruption.noise(t[:1])
+    total = signal**2 * world.power + noise**2
+    error = {
+        "noise": signal**2 * world.power / total,
+        "data": noise**2 * world.power / total,
+        "velocity": (signal**2 + noise**2) ** 2 * world.power / total,
+    }[prediction]
+    assert loss == pytest.approx(error.mean().item(), rel=0.01)
+
+
+def test_the_loss_is_the_mean_square_over_pixels_of_the_stated_target() -> None:
+    corruption, x_0, eps = CORRUPTIONS["shortest-fourier"](), batches(1)[0], torch.randn(8, *SHAPE)
+    t = torch.rand(8)
+    signal, noise = corruption.signal(t), corruption.noise(t)
+    basis = corruption.basis
+    targets = {
+        "noise": eps,
+        "data": x_0,
+        "velocity": basis.synthesize(signal * basis.analyze(eps) - noise * basis.analyze(x_0)),
+    }
+    for prediction, target in targets.items():
+        seen: list[Tensor] = []
+
+        class Spy(Net):
+            def forward(self, x_t: Tensor, t: Tensor, seen: list[Tensor] = seen) -> Tensor:
+                seen.append(x_t)
+                return super().forward(x_t, t)
+
+        torch.manual_seed(0)
+        model = Spy(dropout=0.0).eval()
+        loss = sp.DiffusionTrainer(model, corruption, prediction=prediction).loss(x_0, t=t, eps=eps)  # type: ignore[arg-type]
+        torch.testing.assert_close(seen[0], corruption.corrupt(x_0, t, eps))
+        torch.testing.assert_close(loss, (model(seen[0], t) - target).square().mean())
+
+
+def test_training_approaches_the_exact_denoiser() -> None:
+    # A model that is linear per coefficient can represent the exact denoiser at a fixed time.
+    corruption = sp.ShortestPathCorruption(
+        sp.PowerSpectrum(sp.CosineBasis(1), torch.tensor([[4.0, 1.0, 0.1]], dtype=torch.float64))
+    )
+
+    class Linear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.zeros(1, 3))
+
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            return corruption.basis.synthesize(self.gain * corruption.basis.analyze(x_t))
+
+    model = Linear()
+    fitted = sp.DiffusionTrainer(
+        model,
+        corruption,
+        optimizer=torch.optim.Adam(model.parameters(), 0.05),
+        time_sampling="discrete",
+        ema_decay=0.99,
+    )
+    fitted._draw_times = lambda batch: torch.full((batch,), 0.5)  # type: ignore[method-assign]
+    power = corruption.power
+    data = [
+        corruption.basis.synthesize(power.sqrt() * torch.randn(512, 1, 3, dtype=torch.float64)).float()
+        for _ in range(4)
+    ]
+    fitted.fit(data, steps=900)
+    t = torch.tensor([0.5], dtype=torch.float64)
+    signal, noise = corruption.signal(t)[0], corruption.noise(t)[0]
+    expected = noise / (signal**2 * power + noise**2)
+    torch.testing.assert_close(fitted.ema_model.gain.detach().double(), expected, rtol=0.05, atol=0.02)
+
+
+# --- drawing times ----------------------------------------------------------------------------------------
+
+
+def test_stratified_times_have_one_in_each_interval() -> None:
+    times = trainer(time_sampling="stratified")._draw_times(64)
+    assert sorted((times * 64).floor().tolist()) == list(range(64))
+    assert times.tolist() != sorted(times.tolist())
+
+
+def test_discrete_times_are_the_references() -> None:
+    times = trainer(time_sampling="discrete", discrete_steps=10)._draw_times(2000).double()
+    grid = sp.reference_times(10)[:-1]
+    nearest = (times[:, None] - grid).abs().min(1)
+    assert nearest.values.max() < 1e-6
+    assert torch.bincount(nearest.indices, minlength=10).min() > 120
+
+
+def test_uniform_times_fill_the_unit_interval() -> None:
+    times = trainer()._draw_times(4000)
+    assert 0 <= times.min() < 0.01
+    assert 0.99 < times.max() <= 1
+    assert times.mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_seed_decides() -> None:
+    draws = [trainer(seed=seed)._draw_noise(torch.zeros(2, *SHAPE)) for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+# --- steps ------------------------------------------------------------------------------------------------
+
+
+def test_accumulated_batches_equal_one_large_batch() -> None:
+    x, t, eps = batches(1)[0], torch.rand(8), torch.randn(8, *SHAPE)
+    whole = sp.DiffusionTrainer(net(dropout=0).eval(), CORRUPTIONS["shortest-cosine"]())
+    whole.loss(x, t=t, eps=eps).backward()
+    parts = sp.DiffusionTrainer(net(dropout=0).eval(), CORRUPTIONS["shortest-cosine"]())
+    for part in (slice(0, 4), slice(4, 8)):
+        (parts.loss(x[part], t=t[part], eps=eps[part]) / 2).backward()
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    step = trainer(accumulation=3).train_step(batches(3))
+    assert step.step == 1
+
+
+def test_ema_follows_the_weights_and_copies_buffers() -> None:
+    average = trainer()
+    before = copy.deepcopy(average.ema_model)
+    average.train_step(batches(1))
+    for mine, old, new in zip(
+        average.ema_model.parameters(), before.parameters(), average.model.parameters(), strict=True
+    ):
+        torch.testing.assert_close(mine, 0.9 * old + 0.1 * new)
+    for mine, new in zip(average.ema_model.buffers(), average.model.buffers(), strict=True):
+        assert torch.equal(mine, new)
+    assert not average.ema_model.training
+    assert not any(parameter.requires_grad for parameter in average.ema_model.parameters())
+
+
+def test_gradients_are_clipped_and_reported() -> None:
+    model = net()
+    clipped = sp.DiffusionTrainer(
+        model, CORRUPTIONS["blur"](), optimizer=torch.optim.SGD(model.parameters(), 1.0), max_grad_norm=1e-3
+    )
+    before = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    step = clipped.train_step(batches(1))
+    after = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    assert (after - before).norm().item() == pytest.approx(1e-3, rel=1e-2)
+    assert step.grad_norm is not None
+    assert step.grad_norm.item() > 1e-3
+    assert trainer().train_step(batches(1)).grad_norm is None
+
+
+def test_bf16_runs_the_model_alone_in_bfloat16() -> None:
+    kinds: list[tuple[torch.dtype, torch.dtype]] = []
+
+    class Spy(Net):
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            output = super().forward(x_t, t)
+            kinds.append((x_t.dtype, output.dtype))
+            return output
+
+    half = sp.DiffusionTrainer(Spy(), CORRUPTIONS["shortest-cosine"](), precision="bf16")
+    loss = half.train_step(batches(1)).loss
+    assert kinds == [(torch.float32, torch.bfloat16)]
+    assert loss.dtype == torch.float32
+    assert all(parameter.dtype == torch.float32 for parameter in half.model.parameters())
+
+
+def test_labels_and_conditioning_reach_the_model() -> None:
+    seen: list[dict[str, object]] = []
+
+    class Spy(Net):
+        def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
+            seen.append(conditioning)
+            return super().forward(x_t, t)
+
+    x, labels = batches(1)[0], torch.arange(8)
+    for batch, name in (((x, labels), "classes"), ((x, labels), None), ((x, {"text": labels}), None), ([x], None)):
+        sp.DiffusionTrainer(Spy(), CORRUPTIONS["blur"](), label_name=name).train_step([batch])
+    assert [list(conditioning) for conditioning in seen] == [["classes"], [], ["text"], []]
+    assert seen[0]["classes"] is labels
+
+
+def test_fit_counts_steps_calls_back_and_passes_again_over_the_data() -> None:
+    class Data:
+        epochs: list[int]
+
+        def __init__(self) -> None:
+            self.epochs = []
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epochs.append(epoch)
+
+        def __iter__(self) -> object:
+            return iter(batches(3))
+
+    seen: list[tuple[int, float]] = []
+    data, trained = Data(), trainer()
+    trained.fit(data, steps=7, callbacks=[lambda who, step: seen.append((step.step, step.loss.item()))])
+    assert [step for step, _ in seen] == list(range(1, 8))
+    assert data.epochs == [0, 1, 2]
+    assert trained.step == 7
+
+
+# --- resume -----------------------------------------------------------------------------------------------
+
+
+def loader() -> DataLoader:
+    return DataLoader(TensorDataset(correlated_images(48).float()), batch_size=8, shuffle=True)
+
+
+@pytest.mark.parametrize("kind", ["list", "shuffled-loader"])
+@pytest.mark.parametrize("stop", [4, 6, 9])
+def test_resume_is_bit_exact(tmp_path: Path, kind: str, stop: int) -> None:
+    def data() -> object:
+        return batches() if kind == "list" else loader()
+
+    torch.manual_seed(5)
+    straight = trainer(accumulation=1)
+    torch.manual_seed(5)
+    straight.fit(data(), steps=11)
+
+    first = trainer(accumulation=1)
+    torch.manual_seed(5)
+    first.fit(data(), steps=stop, checkpoint_dir=tmp_path)
+    torch.manual_seed(99)  # a new process begins with another random state
+    second = trainer(accumulation=1)
+    second.fit(data(), steps=11, checkpoint_dir=tmp_path)
+    assert second.step == 11
+    assert torch.equal(weights(second.model), weights(straight.model))
+    assert torch.equal(weights(second.ema_model), weights(straight.ema_model))
+
+
+def test_fit_can_be_called_again_in_the_same_process() -> None:
+    torch.manual_seed(5)
+    straight = trainer()
+    straight.fit(loader(), steps=11)
+    torch.manual_seed(5)
+    twice = trainer()
+    data = loader()
+    for steps in (4, 4, 11):
+        twice.fit(data, steps=steps)
+    assert torch.equal(weights(twice.model), weights(straight.model))
+
+
+def test_checkpoints_are_kept_and_cleared(tmp_path: Path) -> None:
+    trained = trainer()
+    trained.fit(batches(), steps=7, checkpoint_dir=tmp_path, checkpoint_every=2, keep_checkpoints=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000006.pt", "checkpoint-00000007.pt"]
+    again = trainer()
+    again.fit(batches(), steps=7, checkpoint_dir=tmp_path, resume=True)
+    assert again.step == 7
+    assert torch.equal(weights(again.ema_model), weights(trained.ema_model))
+
+
+def test_a_resumed_one_shot_iterable_is_skipped_ahead(tmp_path: Path) -> None:
+    straight = trainer()
+    straight.fit(batches(), steps=5)
+    first = trainer()
+    first.fit(iter(batches()), steps=2, checkpoint_dir=tmp_path)
+    second = trainer()
+    second.fit(iter(batches()), steps=5, checkpoint_dir=tmp_path)
+    assert torch.equal(weights(second.model), weights(straight.model))
+
+
+def test_a_changed_configuration_is_listed(tmp_path: Path) -> None:
+    trainer().fit(batches(), steps=1, checkpoint_dir=tmp_path)
+    state = load_checkpoint(latest_checkpoint(tmp_path) or "")
+    with pytest.raises(ValueError, match=r"precision: 'fp32' in the checkpoint, 'bf16' here; prediction: 'noise' in"):
+        trainer(precision="bf16", prediction="data").load_state_dict(state)
+    with pytest.raises(ValueError, match=r"corruption.log_power: other values"):
+        other = sp.ShortestPathCorruption(sp.PowerSpectrum.estimate([correlated_images(seed=3)]))
+        sp.DiffusionTrainer(net(), other, ema_decay=0.9).load_state_dict(state)
+    for changed, message in (({"format": "else"}, "format 'else', expected"), ({"version": 9}, "has version 9")):
+        with pytest.raises(ValueError, match=message):
+            trainer().load_state_dict(state | changed)
+
+
+def test_checkpoints_run_no_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (sys.exit, ("code was run",))
+
+    path = tmp_path / "checkpoint-00000001.pt"
+    torch.save({"format": Evil()}, path)
+    with pytest.raises(ValueError, match=r"checkpoint-00000001\.pt is not a readable checkpoint"):
+        trainer().fit(batches(), steps=1, checkpoint_dir=tmp_path)
+    path.write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="is not a readable checkpoint"):
+        load_checkpoint(path)
+    torch.save([1], path)
+    with pytest.raises(ValueError, match="it holds list, expected a dict"):
+        load_checkpoint(path)
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+# --- wrong input ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prediction": "score"}, "unknown prediction 'score'; choose one of 'noise', 'data', 'velocity'"),
+        ({"precision": "fp16"}, "unknown precision 'fp16'; choose one of 'fp32', 'bf16'"),
+        (
+            {"time_sampling": "logit"},
+            "unknown time_sampling 'logit'; choose one of 'uniform', 'stratified', 'discrete'",
+        ),
+        ({"accumulation": 0}, "accumulation must be 1 or more, got 0"),
+        ({"discrete_steps": 2}, "discrete_steps must be 3 or more"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm must be positive"),
+        ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), got 1.0"),
+    ],
+)
+def test_wrong_options_are_explained(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sp.DiffusionTrainer(net(), CORRUPTIONS["blur"](), **arguments)
+
+
+GOOD = torch.zeros(2, *SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        ([], ValueError, "batches yielded nothing"),
+        (iter([]), ValueError, "batches yielded nothing"),
+        (iter([GOOD]), ValueError, "batches ended after 1 before the last step; pass something that can be iterated"),
+        (["cat.png"], TypeError, "must yield tensors .* got str"),
+        ([GOOD.byte()], TypeError, "images must be a floating-point tensor, got torch.uint8"),
+        ([GOOD + 200], ValueError, r"images span \[200, 200\], expected about \[-1, 1\]; scale 8-bit images"),
+        ([GOOD * math.nan], ValueError, "NaN or infinite values"),
+        ([GOOD[:, :2]], ValueError, "rotation is for 3 channels, got 2|does not broadcast"),
+        ([GOOD[..., :4]], ValueError, "does not broadcast against images of shape"),
+    ],
+)
+def test_wrong_data_are_explained(data: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        trainer().fit(data, steps=2)  # type: ignore[arg-type]
+
+
+def test_wrong_models_and_requests_are_explained() -> None:
+    with pytest.raises(
+        ValueError, match=r"must return a tensor of the shape of x_t, \(2, 3, 8, 8\), got \(2, 8, 8, 8\)"
+    ):
+        sp.DiffusionTrainer(_Wide(), CORRUPTIONS["blur"]()).fit([GOOD], steps=1)
+    with pytest.raises(TypeError, match="must have basis, signal and noise, got Net"):
+        sp.DiffusionTrainer(net(), net())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected 2 batches for a step, got 1"):
+        trainer(accumulation=2).train_step([GOOD])
+    with pytest.raises(ValueError, match="steps must be 0 or more"):
+        trainer().fit([GOOD], steps=-1)
+    with pytest.raises(ValueError, match="the corruption is on cpu, the images are on meta"):
+        sp.DiffusionTrainer(nn.Linear(1, 1, device="meta"), CORRUPTIONS["blur"]())
+
+
+class _Wide(Net):
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.first(x_t)
+
+
+def test_large_values_are_allowed_on_request() -> None:
+    trainer(check_range=False).fit([GOOD + 200], steps=1)
