@@ -127,7 +127,7 @@ def test_the_posterior_is_bayes_rule() -> None:
 def test_ancestral_samples_have_the_covariance_that_the_analysis_predicts() -> None:
     corruption = CORRUPTIONS["shortest-fourier"]()
     world = gaussian_world(corruption)
-    sampler = sp.Sampler(world.model, corruption, steps=100)
+    sampler = sp.Sampler(world.model, corruption, steps=20)
     x = sampler.sample((4000, *SHAPE), generator=seeded(), **DOUBLE)
     measured = corruption.basis.analyze(x).square().mean(0)
     power, times = world.power, sampler.times[:-1]

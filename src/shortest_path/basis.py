@@ -48,7 +48,7 @@ class Basis(ExactModule):
             raise ValueError(f"dims must be 0 or more, got {dims}")
         self.dims = dims
         self._set_rotation(channel_rotation)
-        self._cache: dict[tuple[object, ...], Tensor] = {}
+        self._cache: dict[str, Tensor] = {}
 
     def analyze(self, x: Tensor) -> Tensor:
         """Return the coefficients of `x`.
@@ -158,7 +158,9 @@ class Basis(ExactModule):
                 f"{tuple(x.shape)}; estimate the spectrum on images of this kind"
             )
 
-    def _cached(self, key: tuple[object, ...], build: Callable[[], Tensor]) -> Tensor:
+    def _cached(self, key: str, build: Callable[[], Tensor]) -> Tensor:
+        if torch.compiler.is_compiling():
+            return build()  # a constant of the graph; torch 2.4 cannot trace a cache of tensors
         if key not in self._cache:
             with torch.inference_mode(False):  # else training after sampling would meet inference tensors
                 self._cache[key] = build()
@@ -231,7 +233,7 @@ class CosineBasis(Basis):
 
     def _multiply(self, x: Tensor, axis: int, *, transpose: bool = False) -> Tensor:
         n = x.shape[axis]
-        matrix = self._cached((n, x.dtype, x.device), lambda: cosine_matrix(n).to(x.device, x.dtype))
+        matrix = self._cached(f"{n} {x.dtype} {x.device}", lambda: cosine_matrix(n).to(x.device, x.dtype))
         if transpose:
             matrix = matrix.T
         if axis == -1:
@@ -328,7 +330,7 @@ class PrincipalBasis(Basis):
                 f"this basis is for samples of {size} values, got {flat.shape[-1]} in shape {tuple(x.shape)}; "
                 "estimate the spectrum on images of this size"
             )
-        matrix = self._cached((x.dtype, x.device), lambda: self.matrix.to(x.device, x.dtype))
+        matrix = self._cached(f"{x.dtype} {x.device}", lambda: self.matrix.to(x.device, x.dtype))
         return (flat @ (matrix if transpose else matrix.T)).reshape(x.shape)
 
     @override

@@ -114,7 +114,7 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor)
         )
     basis, dtype = corruption.basis, working_dtype(x_0)
     signal, noise = scales(corruption, as_times(t, x_0), x_0.shape, dtype)
-    u_t = signal * basis.analyze(x_0.to(dtype)) + noise * basis.analyze(eps.to(dtype))
+    u_t = (signal * basis.analyze(x_0.to(dtype))).addcmul_(noise, basis.analyze(eps.to(dtype)))
     return basis.synthesize(u_t).to(x_0.dtype)
 
 

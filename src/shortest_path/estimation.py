@@ -194,9 +194,8 @@ def _choose_channels(basis: Basis, moment: Tensor, channels: Channels) -> tuple[
     """Return the basis with its channel rotation, and the power in it."""
     if channels == "rotate":
         covariance = moment.real if moment.is_complex() else moment
-        covariance = covariance.reshape(*covariance.shape[:2], -1).mean(
-            -1
-        )  # Parseval: the mean over frequencies is that over pixels
+        # Parseval: the mean over frequencies is the mean over pixels.
+        covariance = covariance.reshape(*covariance.shape[:2], -1).mean(-1)
         rotation = torch.linalg.eigh((covariance + covariance.T) / 2).eigenvectors.flip(1).T
         # Eigenvectors have no sign of their own: fix it, so that equal data give equal bases.
         rotation = rotation * torch.sign(rotation.gather(1, rotation.abs().argmax(1, keepdim=True)))

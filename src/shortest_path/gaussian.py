@@ -30,7 +30,7 @@ class GaussianCorruption(DiagonalCorruption):
     | `"flow"` | 1 − t | t |
     | a callable | first value of `schedule(t)` | second value |
 
-    `"linear"` equals DDPM's table ᾱ_k at t = k / 1000 to 2e-8 relative, and is smooth in between.
+    `"linear"` equals DDPM's table ᾱ_k at t = k / 1000 to 1e-11 relative, and is smooth in between.
 
     Args:
         schedule: A name, or a function of times (B,) that returns (a_t, s_t), each (B,).
@@ -88,21 +88,41 @@ def cosine_schedule(t: Tensor) -> tuple[Tensor, Tensor]:
 def linear_schedule(t: Tensor) -> tuple[Tensor, Tensor]:
     """Return (a_t, s_t) of DDPM's linear schedule, each the shape of `t`.
 
-    log ᾱ_k = Σ_{i<k} log(1 − β_i) is evaluated as the midpoint integral over i, a smooth function of
-    k = 1000 t, with the logarithm's series integrated term by term:
+    log ᾱ_k = Σ_{i<k} log(1 − β_i), as a polynomial in t = k / 1000 without constant term, so that 1 − ᾱ
+    keeps its digits at small t.
+    """
+    minus_log = t * _LINEAR_COEFFICIENTS[-1]
+    for coefficient in reversed(_LINEAR_COEFFICIENTS[:-1]):
+        minus_log = (minus_log + coefficient) * t
+    return torch.exp(-minus_log / 2), (-torch.expm1(-minus_log)).sqrt()
 
-        ∫ β^n = k / (n + 1) Σ_j e^j b^(n−j),    b = β(−½),  e = β(k − ½)
+
+def _linear_coefficients() -> list[float]:
+    """Return the coefficients of t, t², … in −log ᾱ of DDPM's linear schedule.
+
+    The sum over i < k is the integral over i from −½ to k − ½ with its first Euler–Maclaurin correction.
+    With b = β(−½) and e = β(k − ½) = b + r t, the series −log(1 − β) = Σ βⁿ/n gives
+
+        −log ᾱ = Σ_n (eⁿ⁺¹ − bⁿ⁺¹) / (n (n+1) δ) − δ² k / (24 (1 − b) (1 − e)),    δ = β_1 − β_0
+
+    Seven terms (β ≤ 0.02) leave an error below 1e-13.
     """
     first, last, count = 1e-4, 0.02, 1000
-    slope = (last - first) / (count - 1)
-    k = count * t
-    begin = first - slope / 2
-    end = begin + slope * k
-    log_alpha_bar = torch.zeros_like(t)
-    for n in range(1, 6):  # β ≤ 0.02, so the sixth term is below 1e-11
-        powers = sum((end**j * begin ** (n - j) for j in range(n + 1)), torch.zeros_like(t))
-        log_alpha_bar = log_alpha_bar - k * powers / (n * (n + 1))
-    return torch.exp(log_alpha_bar / 2), (-torch.expm1(log_alpha_bar)).sqrt()
+    step = (last - first) / (count - 1)
+    begin, rise = first - step / 2, count * step
+    coefficients = [0.0] * 8
+    for n in range(1, 8):
+        for m in range(1, n + 2):
+            power = math.comb(n + 1, m) * begin ** (n + 1 - m) * rise**m
+            coefficients[m - 1] += power / (n * (n + 1) * step)
+    for n in range(5):  # 1 / (1 − e) = Σ eⁿ
+        for m in range(n + 1):
+            power = math.comb(n, m) * begin ** (n - m) * rise**m
+            coefficients[m] -= count * step**2 / (24 * (1 - begin)) * power
+    return coefficients
+
+
+_LINEAR_COEFFICIENTS = _linear_coefficients()
 
 
 def flow_schedule(t: Tensor) -> tuple[Tensor, Tensor]:

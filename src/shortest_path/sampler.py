@@ -204,7 +204,7 @@ class Sampler:
             output = self.model(x_t, times, **conditioning)
         check_output(output, x_t)
         of_state, of_output = (weight.to(dtype) for weight in data_weights(self.prediction, *at_t))
-        u_0 = torch.addcmul(of_state * u_t, of_output, basis.analyze(output.to(dtype)))
+        u_0 = (of_state * u_t).addcmul_(of_output, basis.analyze(output.to(dtype)))
         return u_0 if clip is None else basis.analyze(basis.synthesize(u_0).clamp(*clip))
 
     @torch.no_grad()
@@ -223,7 +223,7 @@ class Sampler:
             return u_0
         dtype = u_t.dtype
         weights = step_weights(at_t, at_s, solver=self.solver, variance=self.variance, eta=self.eta)
-        u_s = torch.addcmul(weights.w_t.to(dtype) * u_t, weights.w_0.to(dtype), u_0)
+        u_s = (weights.w_t.to(dtype) * u_t).addcmul_(weights.w_0.to(dtype), u_0)
         if self.solver == "ddim" and self.eta == 0:
             return u_s
         return u_s.addcmul_(weights.sigma.to(dtype), _white(u_t.shape, u_t.device, dtype, generator))

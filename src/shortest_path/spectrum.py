@@ -163,6 +163,9 @@ class PowerSpectrum:
     def fit_power_law(self, channel: int | None = None) -> PowerLaw:
         """Fit S(f) = amplitude / (offset + |f|)^exponent by least squares on log S.
 
+        The offset is sought in [1e-4, 1] cycles. Spectra of photographs bend more than any power law, so look
+        at `r_squared` before you build on a fit.
+
         Args:
             channel: Which channel of the basis to fit; None fits the mean over channels.
 

@@ -178,7 +178,7 @@ class DiffusionTrainer:
         basis, dtype = self.corruption.basis, working_dtype(x_0)
         signal, noise = scales(self.corruption, t, x_0.shape, dtype)
         u_0, u_eps = basis.analyze(x_0), basis.analyze(eps)
-        x_t = basis.synthesize(signal * u_0 + noise * u_eps)
+        x_t = basis.synthesize((signal * u_0).addcmul_(noise, u_eps))
         if self._prediction == "noise":
             wanted = eps
         elif self._prediction == "data":

@@ -1,0 +1,120 @@
+"""What does `DiffusionTrainer` cost beyond the network? A training step against the bare minimum.
+
+    python benchmarks/trainer_overhead.py            # a U-Net of 1.1 M parameters
+    python benchmarks/trainer_overhead.py --large    # DDPM's CIFAR-10 U-Net, 35.7 M parameters; minutes
+
+The bare step is zero_grad, the network on fixed inputs, mean squared error, backward, and the optimiser's step; the
+trainer's adds drawing times and noise, corrupting, checking, and the moving average of the weights. Both train a
+copy of the same network with the same optimiser on the same images. One thread, medians over interleaved repeats.
+
+The moving average and the corruption are also timed alone: the first grows with the parameters, the second with the
+images, and the network's own time grows with both, so a larger network hides them better.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+
+import shortest_path as sp
+from gaussian_table import generated_images
+from shortest_path.ema import ExponentialMovingAverage
+from timing import Row, duration, interleaved, one_thread, parser, print_report, save_report, time_row, warm_heap
+
+BOUND = 0.03
+
+
+class Network(nn.Module):
+    """diffusers' U-Net with times in [0, 1] and a plain tensor as output."""
+
+    def __init__(self, unet: UNet2DModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.unet(x_t, 1000 * t).sample
+
+
+def main() -> None:
+    options = parser(__doc__, repeats=15)
+    options.add_argument("--large", action="store_true", help="DDPM's CIFAR-10 U-Net instead of a small one")
+    options.add_argument("--batch", type=int, default=None, help="images per step (default 32, with --large 16)")
+    arguments = options.parse_args()
+    one_thread()
+    warm_heap()
+    batch = arguments.batch or (16 if arguments.large else 32)
+    torch.manual_seed(0)
+    network = Network(large_unet() if arguments.large else small_unet())
+    x_0 = generated_images(batch)
+    corruption = sp.ShortestPathCorruption(sp.PowerSpectrum.estimate(generated_images(1000).split(250)))
+
+    bare, trained = copy.deepcopy(network), copy.deepcopy(network)
+    optimizer = torch.optim.AdamW(bare.parameters(), lr=2e-4)
+    trainer = sp.DiffusionTrainer(trained, corruption, learning_rate=2e-4)
+    bare.train()
+    eps, t = torch.randn_like(x_0), torch.rand(batch)
+    x_t = corruption.corrupt(x_0, t, eps)
+
+    def bare_step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss = nn.functional.mse_loss(bare(x_t, t), eps)
+        loss.backward()
+        optimizer.step()
+
+    average = ExponentialMovingAverage(network, 0.9999)
+    parts = {
+        "moving average": lambda: average.update(network),
+        "noise, times and corruption": lambda: corruption.corrupt(x_0, torch.rand(batch), torch.randn_like(x_0)),
+    }
+    contenders = {"bare": bare_step, "trainer": lambda: trainer.train_step([x_0])}
+    steps = interleaved(contenders, repeats=arguments.repeats, warmup=2, clock=arguments.clock)
+    pieces = interleaved(parts, repeats=arguments.repeats, clock=arguments.clock)
+
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    what = f"training step, {parameters / 1e6:.1f} M parameters, batch {batch}"
+    step = time_row(what, steps, "trainer", "bare", None)
+    rows = [step._replace(bound=1 + BOUND, bound_text=f"≤ {1 + BOUND:g}×")]
+    whole = steps.median("bare")
+    rows += [
+        Row(f"of it, {name} alone", "–", duration(pieces.median(name)), pieces.median(name) / whole) for name in parts
+    ]
+    low, high = (100 * (quartile - 1) for quartile in step.spread)
+    notes = [f"Overhead {100 * (step.ratio - 1):.2f} % (quartiles {low:.2f} to {high:.2f})."]
+    print_report("Training step against the bare network (reference = bare)", rows, notes)
+    save_report(arguments.json, rows, parameters=parameters, batch=batch, seconds=steps.samples)
+
+
+def small_unet() -> UNet2DModel:
+    """Return a network that trains on a CPU: attention at the lowest resolution only."""
+    return UNet2DModel(
+        sample_size=32,
+        block_out_channels=(32, 64, 64),
+        layers_per_block=1,
+        norm_num_groups=8,
+        attention_head_dim=8,
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+
+
+def large_unet() -> UNet2DModel:
+    """Return DDPM's network for CIFAR-10 (Ho et al. 2020, appendix B)."""
+    return UNet2DModel(
+        sample_size=32,
+        block_out_channels=(128, 256, 256, 256),
+        layers_per_block=2,
+        attention_head_dim=None,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        downsample_padding=0,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        norm_eps=1e-6,
+    )
+
+
+if __name__ == "__main__":
+    main()
