@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import shutil
 
@@ -81,7 +82,7 @@ def test_equation_2_fisher_speed_is_constant(name: str) -> None:
     corruption = CORRUPTIONS[name]()
     power = corruption.log_power.exp().expand(SHAPE)
     variance = corruption.signal(TIMES) ** 2 * power + corruption.noise(TIMES) ** 2
-    chords = [sp.fisher_distance(a, b) for a, b in zip(variance[:-1], variance[1:], strict=True)]
+    chords = [sp.fisher_distance(a, b) for a, b in itertools.pairwise(variance)]
     assert chords == pytest.approx([sp.fisher_distance(power, 1.0) / 40] * 40, rel=1e-9)
 
 

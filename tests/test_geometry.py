@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -141,7 +142,7 @@ def dense_kl(corruption: sp.Corruption, data: Tensor, shape: tuple[int, ...], st
     power = getattr(corruption, "power", None)
     if power is not None:
         state = state + torch.diag(at(times[0])[0] ** 2 * power.expand(shape).flatten())
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in itertools.pairwise(times):
         (a_t, s_t), (a_s, s_s) = at(t), at(s)
         seen = torch.diag(a_t) @ target @ torch.diag(a_t) + torch.diag(s_t**2)
         denoiser = target @ torch.diag(a_t) @ torch.linalg.inv(seen)

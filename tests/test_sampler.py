@@ -42,7 +42,7 @@ def ddim_error(name: str, steps: int) -> float:
 @pytest.mark.parametrize("name", TO_NOISE)
 def test_ddim_is_of_first_order(name: str) -> None:
     errors = [ddim_error(name, steps) for steps in (100, 200, 400)]
-    orders = [math.log2(a / b) for a, b in zip(errors[:-1], errors[1:], strict=True)]
+    orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert orders == pytest.approx([1.0, 1.0], abs=0.1)
 
 

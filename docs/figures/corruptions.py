@@ -1,7 +1,4 @@
-"""Draws docs/figures/corruptions.png, the figure of the README: one image under three corruptions.
-
-    python docs/figures/corruptions.py
-"""
+"""Draws docs/figures/corruptions.png, the figure of the README: one image under three corruptions."""
 
 from __future__ import annotations
 
