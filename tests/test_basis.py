@@ -12,6 +12,7 @@ from torch import Tensor
 
 import shortest_path as sp
 from shortest_path import basis as basis_module
+from shortest_path import cosine
 
 SHAPES = {
     "signal": (2, 17),
@@ -83,10 +84,10 @@ def test_fourier_is_hartley_and_its_own_inverse(shape: str) -> None:
 @pytest.mark.parametrize("n", [1, 2, 7, 32, 513, 1000])
 def test_fast_cosine_agrees_with_the_matrix(n: int) -> None:
     x = torch.randn(3, n, dtype=torch.float64)
-    matrix = basis_module.cosine_matrix(n)
-    u = basis_module._fft_cosine(x)
+    matrix = cosine.cosine_matrix(n)
+    u = cosine.fft_cosine(x)
     torch.testing.assert_close(u, x @ matrix.T, atol=1e-11, rtol=0)
-    torch.testing.assert_close(basis_module._fft_inverse_cosine(u), x, atol=1e-11, rtol=0)
+    torch.testing.assert_close(cosine.fft_inverse_cosine(u), x, atol=1e-11, rtol=0)
 
 
 def test_long_axes_take_the_fft(monkeypatch: pytest.MonkeyPatch) -> None:

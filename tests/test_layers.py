@@ -15,7 +15,7 @@ SOURCE = Path(sp.__file__).parent
 ALLOWED = {"torch", "numpy", "einops", "typing_extensions", *sys.stdlib_module_names}
 # Each module may import only from those before it, and the sampler and trainer not from each other.
 LAYERS = [
-    ["checks", "exact", "progress", "power_law", "ema", "checkpoint", "model"],
+    ["batches", "checkpoint", "checks", "cosine", "ema", "exact", "model", "power_law", "progress"],
     ["basis"],
     ["estimation"],
     ["spectrum"],

@@ -321,6 +321,35 @@ def test_a_resumed_one_shot_iterable_is_skipped_ahead(tmp_path: Path) -> None:
     assert torch.equal(weights(second.model), weights(straight.model))
 
 
+def test_fewer_batches_than_before_are_an_error(tmp_path: Path) -> None:
+    trainer().fit(batches(6), steps=5, checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match="batches ended after 3, but training stopped after 5; use the same data"):
+        trainer().fit(batches(3), steps=7, checkpoint_dir=tmp_path)
+
+
+def test_random_transforms_of_a_data_set_resume_too(tmp_path: Path) -> None:
+    class Jittered(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 6
+
+        def __getitem__(self, index: int) -> Tensor:
+            return correlated_images(6)[index].float() + 0.1 * torch.randn(())
+
+    def data() -> DataLoader:
+        return DataLoader(Jittered(), batch_size=2, shuffle=True)
+
+    torch.manual_seed(5)
+    straight = trainer()
+    torch.manual_seed(6)
+    straight.fit(data(), steps=7)
+    first, second = trainer(), trainer()
+    torch.manual_seed(6)
+    first.fit(data(), steps=5, checkpoint_dir=tmp_path)
+    torch.manual_seed(99)
+    second.fit(data(), steps=7, checkpoint_dir=tmp_path)
+    assert torch.equal(weights(second.model), weights(straight.model))
+
+
 def test_a_changed_configuration_is_listed(tmp_path: Path) -> None:
     trainer().fit(batches(), steps=1, checkpoint_dir=tmp_path)
     state = load_checkpoint(latest_checkpoint(tmp_path) or "")

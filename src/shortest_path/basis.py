@@ -22,6 +22,7 @@ from torch import Tensor
 from typing_extensions import Self, override
 
 from .checks import check_floating
+from .cosine import cosine_matrix, fft_cosine, fft_inverse_cosine
 from .exact import ExactModule, no_autocast, working_dtype
 
 _MATRIX_LIMIT = 512  # longest axis for which a product with the n×n matrix beats the FFT (benchmarks/README.md)
@@ -213,7 +214,7 @@ class CosineBasis(Basis):
     def spatial_coefficients(self, x: Tensor) -> Tensor:
         for axis in range(-self.dims, 0):
             n = x.shape[axis]
-            x = self._multiply(x, axis) if n <= _MATRIX_LIMIT else _fft_cosine(x.movedim(axis, -1)).movedim(-1, axis)
+            x = self._multiply(x, axis) if n <= _MATRIX_LIMIT else fft_cosine(x.movedim(axis, -1)).movedim(-1, axis)
         return x
 
     @override
@@ -223,7 +224,7 @@ class CosineBasis(Basis):
             if n <= _MATRIX_LIMIT:
                 u = self._multiply(u, axis, transpose=True)
             else:
-                u = _fft_inverse_cosine(u.movedim(axis, -1)).movedim(-1, axis)
+                u = fft_inverse_cosine(u.movedim(axis, -1)).movedim(-1, axis)
         return u
 
     @override
@@ -355,46 +356,6 @@ def check_orthonormal(matrix: Tensor, name: str) -> None:
             f"{name} must be orthonormal, but its rows deviate by {error:.2g} (tolerance {tolerance:.2g}); "
             "use the eigenvectors of torch.linalg.eigh"
         )
-
-
-def cosine_matrix(n: int) -> Tensor:
-    """Return the orthonormal DCT-II matrix, (n, n), float64; rows are the cosines."""
-    k = torch.arange(n, dtype=torch.float64)
-    matrix = torch.cos(math.pi / (2 * n) * k[:, None] * (2 * k + 1)) * math.sqrt(2 / n)
-    matrix[0] *= math.sqrt(0.5)
-    return matrix
-
-
-def _fft_cosine(x: Tensor) -> Tensor:
-    """DCT-II of the last axis by one FFT of the same length (Makhoul 1980)."""
-    n = x.shape[-1]
-    folded = torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], dim=-1)
-    twiddled = torch.fft.fft(folded) * _twiddle(n, x)
-    scale = torch.full((n,), math.sqrt(2 / n), dtype=x.dtype, device=x.device)
-    scale[0] = math.sqrt(1 / n)
-    cosines: Tensor = twiddled.real * scale
-    return cosines
-
-
-def _fft_inverse_cosine(u: Tensor) -> Tensor:
-    """Inverse of `_fft_cosine`."""
-    n = u.shape[-1]
-    scale = torch.full((n,), math.sqrt(n / 2), dtype=u.dtype, device=u.device)
-    scale[0] = math.sqrt(n)
-    cosine = u * scale
-    sine = torch.nn.functional.pad(cosine[..., 1:].flip(-1), (1, 0))
-    folded = torch.fft.ifft(torch.complex(cosine, -sine) * _twiddle(n, u).conj()).real
-    evens = (n + 1) // 2
-    x = torch.empty_like(folded)
-    x[..., ::2] = folded[..., :evens]
-    x[..., 1::2] = folded[..., evens:].flip(-1)
-    return x
-
-
-def _twiddle(n: int, like: Tensor) -> Tensor:
-    # Angles in float64: k / n rounded to float32 would cost digits at large n.
-    angle = -math.pi / (2 * n) * torch.arange(n, dtype=torch.float64, device=like.device)
-    return torch.polar(torch.ones_like(angle), angle).to(like.dtype.to_complex())
 
 
 def _radius(axes: Sequence[Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .batches import BatchStream
 from .checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from .checks import check_choice, check_floating, check_images
 from .corruption import Corruption, as_times, check_device, device_of, scales
@@ -145,7 +146,7 @@ class DiffusionTrainer:
             "corruption": repr(corruption),
         }
         self._prediction: Prediction = prediction
-        self._data = _DataPosition()
+        self._data = BatchStream()
 
     @property
     def ema_model(self) -> nn.Module:
@@ -254,7 +255,7 @@ class DiffusionTrainer:
             )
         if resume and checkpoint_dir is not None and (path := latest_checkpoint(checkpoint_dir)) is not None:
             self.load_state_dict(load_checkpoint(path))
-        stream = self._data.stream(batches)
+        stream = self._data.read(batches)
         with Progress("training", total=steps, show=progress) as bar:
             bar.advance(self.step)
             first = True
@@ -396,54 +397,3 @@ class DiffusionTrainer:
     def _synchronised(self, last: bool) -> Any:
         """Reduce gradients over ranks only on the last batch of a step."""
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) and not last else nullcontext()
-
-
-class _DataPosition:
-    """Where in the data training stands: the pass, the batch in it, and the random state the pass began with."""
-
-    def __init__(self) -> None:
-        self._epoch, self._batch = 0, 0
-        self._random: Tensor | None = None
-        self._resumed = False
-
-    def stream(self, batches: Iterable[object]) -> Iterator[object]:
-        """Yield batches without end, from the present position on."""
-        one_shot = isinstance(batches, Iterator)  # calling iter() would draw from the random state of a DataLoader
-        while True:
-            skip = self._batch if self._resumed or not one_shot else 0
-            now = torch.get_rng_state()
-            if skip and self._random is not None:
-                torch.set_rng_state(self._random)  # so that a shuffled pass comes in the same order again
-            else:
-                self._random, self._batch = now, 0
-            self._resumed = False
-            for source in (batches, getattr(batches, "sampler", None)):
-                set_epoch = getattr(source, "set_epoch", None)
-                if set_epoch is not None:
-                    set_epoch(self._epoch)
-            seen = 0
-            for batch in batches:
-                seen += 1
-                if seen <= skip:
-                    continue
-                if seen == skip + 1 and skip:
-                    torch.set_rng_state(now)
-                self._batch = seen
-                yield batch
-            if seen == 0 or (one_shot and seen <= skip):
-                raise ValueError("batches yielded nothing; check that the data set is not empty or already used up")
-            if one_shot:
-                raise ValueError(
-                    f"batches ended after {seen} before the last step; pass something that can be iterated again, "
-                    "such as a DataLoader or a list"
-                )
-            if skip and seen <= skip:
-                torch.set_rng_state(now)
-            self._epoch, self._batch, self._random = self._epoch + 1, 0, None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self._epoch, "batch": self._batch, "random": self._random}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._epoch, self._batch, self._random = state["epoch"], state["batch"], state["random"]
-        self._resumed = True
