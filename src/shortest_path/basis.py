@@ -91,6 +91,23 @@ class Basis(ExactModule):
             work = u.to(working_dtype(u))
             return self._rotate(self._real_inverse(work), transpose=True).to(u.dtype)
 
+    def mix(self, x: Tensor, y: Tensor, of_x: Tensor, of_y: Tensor, *, even: bool = False) -> Tensor:
+        """Scale the coefficients of two images and add them.
+
+            Bᵀ[ of_x ⊙ B x + of_y ⊙ B y ]
+
+        Args:
+            x: (*batch, C, *spatial), float32 or float64.
+            y: Same shape and dtype.
+            of_x: Scales of the coefficients of `x`, broadcastable to them.
+            of_y: Scales of the coefficients of `y`, broadcastable to them.
+            even: Whether the scales are known to be the same at k and −k; saves the Fourier basis a transform.
+
+        Returns:
+            Images, same shape and dtype as `x`.
+        """
+        return self.synthesize((of_x * self.analyze(x)).addcmul_(of_y, self.analyze(y)))
+
     def spatial_coefficients(self, x: Tensor) -> Tensor:
         """Transform the spatial axes alone, without the channel rotation.
 
@@ -263,6 +280,18 @@ class FourierBasis(Basis):
     @override
     def spatial_inverse(self, u: Tensor) -> Tensor:
         return torch.fft.ifftn(u, dim=self._axes, norm="ortho").real if self.dims else u
+
+    @override
+    def mix(self, x: Tensor, y: Tensor, of_x: Tensor, of_y: Tensor, *, even: bool = False) -> Tensor:
+        if not (even and self.dims):
+            return super().mix(x, y, of_x, of_y)
+        self._check(x)
+        with no_autocast(x):
+            # Even real scales keep real signals real, so both travel in one complex transform there and back:
+            # of_x x + of_y y = Re F⁻¹[(of_x − i of_y) F(x + i y)].
+            both = torch.fft.fftn(torch.complex(self._rotate(x), self._rotate(y)), dim=self._axes)
+            mixed = torch.fft.ifftn(both * torch.complex(of_x, -of_y), dim=self._axes).real
+            return self._rotate(mixed, transpose=True)
 
     @override
     def frequencies(self, spatial: Sequence[int]) -> Tensor:

@@ -56,6 +56,8 @@ class DiagonalCorruption(ExactModule):
     """
 
     basis: Basis
+    even = False
+    """Whether the scales are sure to be the same at k and −k, as a Fourier spectrum's are."""
 
     def __init__(self, basis: Basis) -> None:
         super().__init__()
@@ -114,8 +116,8 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor)
         )
     basis, dtype = corruption.basis, working_dtype(x_0)
     signal, noise = scales(corruption, as_times(t, x_0), x_0.shape, dtype)
-    u_t = (signal * basis.analyze(x_0.to(dtype))).addcmul_(noise, basis.analyze(eps.to(dtype)))
-    return basis.synthesize(u_t).to(x_0.dtype)
+    even = isinstance(corruption, DiagonalCorruption) and corruption.even
+    return basis.mix(x_0.to(dtype), eps.to(dtype), signal, noise, even=even).to(x_0.dtype)
 
 
 def as_times(t: Tensor | float, x: Tensor) -> Tensor:

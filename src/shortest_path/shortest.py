@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from .basis import FourierBasis
 from .checks import check_time
 from .corruption import DiagonalCorruption, per_sample
 from .spectrum import PowerSpectrum
@@ -45,6 +46,7 @@ class ShortestPathCorruption(DiagonalCorruption):
 
     def __init__(self, spectrum: PowerSpectrum) -> None:
         super().__init__(spectrum.basis)
+        self.even = isinstance(spectrum.basis, FourierBasis)  # PowerSpectrum makes sure
         self.shape = tuple(spectrum.power.shape)
         power = spectrum.power.to(torch.float64)
         if bool((power == power[:1]).all()):
@@ -67,10 +69,9 @@ class ShortestPathCorruption(DiagonalCorruption):
         check_time(t)
         half, slope, start, decay, of_signal, of_noise = self._tables().to(t.dtype)
         time = per_sample(t, self.basis.dims)
-        # In-place wherever autograd allows it: new memory costs as much as the arithmetic.
-        shared = torch.addcmul(start, time, slope).exp_().mul_(decay)
-        signal = (of_signal + shared) * ((1 - time) * half).tanh_()
-        noise = (of_noise + shared) * (time * half).tanh_()
+        shared = torch.addcmul(start, time, slope).exp_()
+        signal = _multiply(torch.addcmul(of_signal, shared, decay), ((1 - time) * half).tanh_())
+        noise = _multiply(torch.addcmul(of_noise, shared, decay), (time * half).tanh_())
         return signal.sqrt_(), noise.sqrt_()
 
     def _tables(self) -> Tensor:
@@ -99,3 +100,8 @@ class ShortestPathCorruption(DiagonalCorruption):
     @override
     def extra_repr(self) -> str:
         return f"shape={self.shape}"
+
+
+def _multiply(x: Tensor, y: Tensor) -> Tensor:
+    """Return x y, in the memory of x where autograd does not need it: new memory costs as much as the arithmetic."""
+    return x * y if x.requires_grad or y.requires_grad else x.mul_(y)

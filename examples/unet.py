@@ -1,0 +1,94 @@
+"""A small U-Net from `diffusers`, called the way `shortest_path` calls a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+
+import shortest_path as sp
+
+
+class TimedUNet(nn.Module):
+    """Calls a `UNet2DModel` with t in [0, 1] and returns a tensor.
+
+    Args:
+        unet: The network; it embeds times of about 0 to 1000.
+    """
+
+    def __init__(self, unet: UNet2DModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
+        # As a float tensor of shape (B,): a Python float would be cut down to an integer.
+        return self.unet(x_t, 1000 * t, **conditioning).sample
+
+
+class SpectralModel(nn.Module):
+    """Lets a network learn only what the power spectrum does not tell: predicts velocity.
+
+    For Gaussian data of power S the best guess of the clean image is known, coefficient by coefficient, and so
+    is how far off it will be. The network F gets the corrupted image, also whitened, and adds the rest:
+
+        û_0 = (a S / V) u_t + (s √S / √V) B F(x_t, Bᵀ[u_t / √V], t),    V = a² S + s²
+        v̂ = (a u_t − û_0) / s                                          (a² + s² = 1)
+
+    So at every frequency and every time F has to output numbers of about unit size.
+
+    Args:
+        network: Takes images with twice the channels, and t; returns images.
+        corruption: A corruption with a² + s² = 1.
+        spectrum: The power of the data, in the corruption's basis.
+    """
+
+    def __init__(self, network: nn.Module, corruption: sp.Corruption, spectrum: sp.PowerSpectrum) -> None:
+        super().__init__()
+        self.network, self.corruption = network, corruption
+        self.register_buffer("power", spectrum.power.float())
+
+    def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
+        basis, S = self.corruption.basis, self.power
+        a, s = self.corruption.signal(t), self.corruption.noise(t)
+        V = a**2 * S + s**2
+        u_t = basis.analyze(x_t)
+        whitened = basis.synthesize(u_t / V.sqrt())
+        rest = basis.analyze(self.network(torch.cat([x_t, whitened], 1), t, **conditioning))
+        # a − a S / V = a s² (1 − S) / V, of which one s cancels: no division by a noise near 0.
+        return basis.synthesize(a * s * (1 - S) / V * u_t - (S / V).sqrt() * rest)
+
+
+def small_unet(
+    channels: int = 3, size: int = 32, widths: Sequence[int] = (16, 32, 64), *, inputs: int = 0
+) -> TimedUNet:
+    """Return a U-Net that learns simple pictures on a CPU in minutes.
+
+    Args:
+        channels: Of the pictures that come out.
+        size: Height and width of the pictures; divisible by 2 for every width after the first.
+        widths: Channels at each resolution, from the full one down; multiples of 8. Attention works at the last.
+        inputs: Channels that go in; 0 for as many as come out.
+
+    Raises:
+        ValueError: `widths` or `size` do not fit these rules.
+    """
+    if not widths or any(width < 8 or width % 8 for width in widths):
+        raise ValueError(f"widths must be multiples of 8 (eight groups to normalise), got {tuple(widths)}")
+    levels = len(widths) - 1
+    if size < 2**levels or size % 2**levels:
+        raise ValueError(f"size must be a multiple of {2**levels} for {len(widths)} widths, got {size}")
+    unet = UNet2DModel(
+        sample_size=size,
+        in_channels=inputs or channels,
+        out_channels=channels,
+        block_out_channels=tuple(widths),
+        down_block_types=("DownBlock2D",) * levels + ("AttnDownBlock2D",),
+        up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * levels,
+        layers_per_block=1,
+        norm_num_groups=8,
+        attention_head_dim=8,
+    )
+    # Channels last is the layout in which the CPU's convolutions are fastest.
+    return TimedUNet(unet.to(memory_format=torch.channels_last))
