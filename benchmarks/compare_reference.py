@@ -21,7 +21,8 @@ What is done for a fair comparison:
   only its data loading needs, are replaced by empty modules. Nothing else of it is changed.
 
 Memory is measured in a fresh process for each side: how much its resident set grows by building the process and
-corrupting one image with it, after the same transforms have been done without it.
+corrupting one image with it, after a chain of three steps of the same side has been built, used and dropped, so that
+library code and plans used for the first time do not count.
 """
 
 from __future__ import annotations
@@ -119,8 +120,7 @@ def main() -> None:
         f"Same x_t to {x_t_error:.1e} (tolerance {SAME_X_T:g}), same reverse step to {step_error:.1e} "
         f"(tolerance {SAME_STEP:g}): the differences are the reference's float32 rounding.",
         f"The reference's resident set peaked at {memory['reference']['peak'] / _MIB:.0f} MiB while building.",
-        "Of our resident growth most is library code used for the first time: each further process adds "
-        f"{size(memory['ours']['another'])}.",
+        f"{_MORE} more of our processes add {size(memory['ours']['another'])} each.",
         "SNR is compared with the closed form at the same t. Our t is that of the grid rounded to float32, which by "
         f"itself moves the SNR by up to {time_rounding:.1e} where t is next to 1; the sampler computes its scales from "
         "float64 times.",
@@ -365,10 +365,10 @@ def in_fresh_process(arguments: argparse.Namespace, side: str) -> dict[str, floa
 def memory_of(side: str, fourier: types.ModuleType, steps: int) -> dict[str, float]:
     """Build and use one side's process; return bytes of its tables, and by how much the resident set has grown."""
     x_0 = torch.randn(1, *SHAPE)  # one image: what holds the process is asked for, not the temporaries of a batch
-    # What any process needs once: the FFT's plans, the random number generator, the code itself.
-    warm_up = sp.corrupt(sp.GaussianCorruption(), x_0, 0.5, torch.randn_like(x_0))
-    torch.fft.ifft2(torch.fft.fft2(warm_up, norm="ortho") + torch.fft.fft2(x_0, norm="ortho"), norm="ortho")
-    del warm_up
+    if side == "reference":  # what any process needs once: FFT plans, the random number generator, the code itself
+        build_reference(fourier, 3).q_sample(x_0, torch.randint(0, 3, (1,)))
+    else:
+        build_ours().corrupt(x_0, torch.rand(1), torch.randn_like(x_0))
     gc.collect()
     before = resident()
     if side == "reference":

@@ -13,4 +13,5 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if source is None:
         return markdown
     with open(source, encoding="utf-8") as file:
-        return file.read().replace("](docs/", "](")
+        text = file.read().replace("](docs/", "](")
+    return text.replace("](benchmarks/README.md)", "](measurements.md)").replace("](CITATION.cff)", "](#citation)")

@@ -200,6 +200,12 @@ class PixelBasis(Basis):
     """
 
     @override
+    def mix(self, x: Tensor, y: Tensor, of_x: Tensor, of_y: Tensor, *, even: bool = False) -> Tensor:
+        if self.channel_rotation is not None:
+            return super().mix(x, y, of_x, of_y)
+        return (of_x * x).addcmul_(of_y, y)
+
+    @override
     def spatial_coefficients(self, x: Tensor) -> Tensor:
         return x
 
