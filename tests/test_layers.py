@@ -20,7 +20,7 @@ LAYERS = [
     ["estimation"],
     ["spectrum"],
     ["corruption"],
-    ["gaussian", "blur", "shortest", "prediction", "transition"],
+    ["gaussian", "blur", "shortest", "prediction", "transition", "multistep", "grids"],
     ["geometry", "sampler", "trainer"],
 ]
 CONCRETE = {"gaussian", "blur", "shortest"}

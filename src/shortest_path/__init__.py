@@ -18,8 +18,9 @@ from .corruption import Corruption, DiagonalCorruption, corrupt
 from .estimation import SpectrumEstimator
 from .gaussian import GaussianCorruption
 from .geometry import fisher_distance, gaussian_kl, path_length
+from .grids import reference_times
 from .power_law import PowerLaw
-from .sampler import Sampler, SampleStep, reference_times
+from .sampler import Sampler, SampleStep
 from .shortest import ShortestPathCorruption
 from .spectrum import PowerSpectrum
 from .trainer import DiffusionTrainer, TrainStep

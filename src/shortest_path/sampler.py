@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
+from .basis import Basis
 from .checks import check_choice
 from .corruption import Corruption, check_device, device_of, known_power, scales
+from .grids import Grid, make_grid
 from .model import check_output, evaluating
+from .multistep import ExponentialMultistep, RotationMultistep, Stepper
 from .prediction import Prediction, data_weights
 from .progress import Progress
-from .transition import Solver, Variance, check_solver, check_times, prior_deviation, step_weights
+from .spectrum import PowerSpectrum
+from .transition import Solver as OneStep
+from .transition import Variance, check_solver, check_times, prior_deviation, step_weights
 
-Grid: TypeAlias = Literal["uniform", "reference"]
+Solver: TypeAlias = Literal["ancestral", "ddim", "multistep"]
 Clip: TypeAlias = tuple[float, float]
-_NEAR_ONE = 0.999  # where a grid starts if the model predicts noise and signal(1) = 0
+_VANISHED = 1e-6
+_NEAR_ONE = 0.999  # where a grid starts if the model predicts noise and signal(1) has vanished
 
 
 class SampleStep(NamedTuple):
@@ -43,21 +50,28 @@ class Sampler:
             module is run in eval mode without gradients, and left in the mode it was in.
         corruption: Any object that satisfies `Corruption`.
         prediction: What the model was trained to predict: `"noise"`, `"data"` or `"velocity"`.
-        solver: `"ancestral"` (stochastic, the paper's) or `"ddim"`.
+        solver: `"ancestral"` (stochastic, the paper's), `"ddim"`, or `"multistep"`: second order, the one for few
+            steps; in rotation form where the data's power is known, else in exponential form
+            (`shortest_path.multistep`).
         steps: Number of model calls.
-        grid: `"uniform"`: from 1 to 0 in equal steps. `"reference"`: the chain of the paper's code,
-            t_k = τ_k / steps with τ = linspace(1, steps − 1, steps), then 0.
+        grid: `"uniform"`: equal steps; `"cosine"`: closer together at both ends, in equal steps of the angle
+            arccos(1 − 2t); `"reference"`: the chain of the paper's code. None takes `"cosine"` for the multistep
+            solver, `"uniform"` for the others.
         times: Explicit falling times (steps + 1,) instead of `steps` and `grid`. A last time above 0 returns
             the image at that time.
         variance: Of the ancestral solver: `"large"` (the paper's) or `"small"`.
         eta: Of the DDIM solver: 0 is deterministic, 1 draws from the posterior.
+        spectrum: The data's power, for the multistep solver and the noise to start from; None takes it from the
+            corruption if that knows it. An isotropic corruption is then sampled in the spectrum's basis, which
+            is as good as pixels for it.
 
     A model that predicts noise says nothing of the image at a time where no signal is left (0/0), so for
-    `prediction="noise"` a grid starts at t = 0.999 instead of 1 if signal(1) = 0. `times` is not changed: a
+    `prediction="noise"` a grid starts at t = 0.999 instead of 1 if signal(1) < 1e-6. `times` is not changed: a
     first time with signal 0 is then an error. `sampler.times` shows what is used.
 
     Raises:
-        ValueError: unknown option, wrong times, or a corruption whose signal-to-noise ratio rises with t.
+        ValueError: unknown option, wrong times, a corruption whose signal-to-noise ratio rises with t, or a
+            spectrum in a basis in which the corruption is not diagonal.
 
     Source: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2010.02502; Das et al. 2023,
         arXiv:2306.00501, algorithm 2; per coefficient, DESIGN section 2.
@@ -79,20 +93,25 @@ class Sampler:
         prediction: Prediction = "noise",
         solver: Solver = "ancestral",
         steps: int = 50,
-        grid: Grid = "uniform",
+        grid: Grid | None = None,
         times: Tensor | Sequence[float] | None = None,
         variance: Variance = "large",
         eta: float = 0.0,
+        spectrum: PowerSpectrum | None = None,
     ) -> None:
         if not isinstance(corruption, Corruption):
             raise TypeError(f"corruption must have basis, signal and noise, got {type(corruption).__name__}")
         self.model = model
         self.corruption = corruption
         self.prediction: Prediction = check_choice("prediction", prediction, get_args(Prediction))
-        check_solver(solver, variance, eta)
+        check_solver(solver, variance, eta, get_args(Solver))
         self.solver: Solver = solver
         self.variance: Variance = variance
         self.eta = eta
+        self._basis, self._power = corruption.basis, known_power(corruption)
+        if spectrum is not None:
+            self._basis = _common_basis(corruption, spectrum)
+            self._power = spectrum.power
         chosen = self._grid(steps, grid) if times is None else torch.as_tensor(times, dtype=torch.float64).cpu()
         check_times(chosen)
         self.times = chosen
@@ -144,7 +163,7 @@ class Sampler:
                 if callback is not None:
                     callback(self._in_pixels(step))
                 bar.advance()
-        return self.corruption.basis.synthesize(step.x_t)
+        return self._basis.synthesize(step.x_t)
 
     def trajectory(
         self,
@@ -178,12 +197,16 @@ class Sampler:
             raise ValueError(f"clip must be (low, high) with low < high, got {clip}")
         if not dtype.is_floating_point:
             raise TypeError(f"dtype must be floating point, got {dtype}")
+        stepper = self._stepper(device)
         at_t = self._scales(self.times[0], shape, device)
         u_t = self._start(x_1, at_t, shape, device, dtype, generator)
         for t, s in zip(self.times[:-1].tolist(), self.times[1:].tolist(), strict=True):
             at_s = self._scales(s, shape, device)
             u_0 = self._denoise(u_t, t, at_t, conditioning or {}, clip)
-            u_t = self._step(u_t, u_0, at_t, at_s, generator, last=s == 0.0)
+            if stepper is not None:
+                u_t = stepper.step(u_t, u_0, at_t, at_s, last=s == 0.0)
+            else:
+                u_t = self._step(u_t, u_0, at_t, at_s, generator, last=s == 0.0)
             yield SampleStep(s, u_t, u_0)
             at_t = at_s
 
@@ -197,7 +220,7 @@ class Sampler:
         clip: Clip | None,
     ) -> Tensor:
         """Call the model and return û_0 in coefficients."""
-        basis, dtype = self.corruption.basis, u_t.dtype
+        basis, dtype = self._basis, u_t.dtype
         x_t = basis.synthesize(u_t)
         times = torch.full((len(u_t),), t, dtype=dtype, device=u_t.device)
         with evaluating(self.model):
@@ -218,11 +241,12 @@ class Sampler:
         *,
         last: bool,
     ) -> Tensor:
-        """Return the coefficients at the next time."""
+        """Return the coefficients at the next time, by a solver of one step."""
         if last:
             return u_0
         dtype = u_t.dtype
-        weights = step_weights(at_t, at_s, solver=self.solver, variance=self.variance, eta=self.eta)
+        solver: OneStep = "ddim" if self.solver == "ddim" else "ancestral"
+        weights = step_weights(at_t, at_s, solver=solver, variance=self.variance, eta=self.eta)
         u_s = (weights.w_t.to(dtype) * u_t).addcmul_(weights.w_0.to(dtype), u_0)
         if self.solver == "ddim" and self.eta == 0:
             return u_s
@@ -242,8 +266,8 @@ class Sampler:
         if x_1 is not None:
             if tuple(x_1.shape) != tuple(shape):
                 raise ValueError(f"x_1 must have the shape asked for, {tuple(shape)}, got {tuple(x_1.shape)}")
-            return self.corruption.basis.analyze(x_1.to(device, dtype))
-        deviation = prior_deviation(at_t, known_power(self.corruption))
+            return self._basis.analyze(x_1.to(device, dtype))
+        deviation = prior_deviation(at_t, None if self._power is None else self._power.to(device))
         if deviation is None:
             raise ValueError(
                 f"{type(self.corruption).__name__} keeps part of the image at t = {float(self.times[0]):.4g}, so "
@@ -252,29 +276,31 @@ class Sampler:
         return deviation.to(dtype) * _white(shape, device, dtype, generator)
 
     def _in_pixels(self, step: SampleStep) -> SampleStep:
-        synthesize = self.corruption.basis.synthesize
+        synthesize = self._basis.synthesize
         return SampleStep(step.t, synthesize(step.x_t), synthesize(step.x_0_hat))
 
     def _scales(self, t: Tensor | float, shape: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
         """Return (signal, noise) at one time, in float64."""
         return scales(self.corruption, torch.as_tensor(t, dtype=torch.float64, device=device).reshape(1), shape)
 
-    def _grid(self, steps: int, grid: Grid) -> Tensor:
-        check_choice("grid", grid, get_args(Grid))
-        if steps < 1:
-            raise ValueError(f"steps must be 1 or more, got {steps}")
-        if grid == "reference":
-            return reference_times(steps)
+    def _stepper(self, device: torch.device) -> Stepper | None:
+        """Return a fresh multistep solver, or None for the solvers that remember nothing."""
+        if self.solver != "multistep":
+            return None
+        return ExponentialMultistep() if self._power is None else RotationMultistep(self._power.to(device))
+
+    def _grid(self, steps: int, grid: Grid | None) -> Tensor:
+        grid = grid or ("cosine" if self.solver == "multistep" else "uniform")
         signal = self.corruption.signal(torch.ones(1, dtype=torch.float64, device=device_of(self.corruption)))
-        singular = self.prediction == "noise" and bool((signal == 0).any())
-        return torch.linspace(_NEAR_ONE if singular else 1.0, 0.0, steps + 1, dtype=torch.float64)
+        singular = self.prediction == "noise" and bool((signal < _VANISHED).any())
+        return make_grid(grid, steps, start=_NEAR_ONE if singular else 1.0)
 
     def _check_process(self) -> None:
         """Look at the scales along the grid once, so that a step need not."""
         count = min(len(self.times), 16)
         probes = self.times[torch.linspace(0, len(self.times) - 1, count).long()].to(device_of(self.corruption))
         signal, noise = self.corruption.signal(probes), self.corruption.noise(probes)
-        if self.prediction == "noise" and bool((signal[:-1] == 0).any()):
+        if self.prediction == "noise" and bool((signal[:-1] < 1e-12 * noise[:-1]).any()):
             raise ValueError(
                 f"a model that predicts noise says nothing of the image where signal(t) = 0, here at t = "
                 f"{float(self.times[0]):.6g}; start at a smaller t, or train with prediction='data' or 'velocity'"
@@ -287,19 +313,26 @@ class Sampler:
             )
 
 
-def reference_times(steps: int) -> Tensor:
-    """Return the falling times of the paper's code, t_k = τ_k / T with τ = linspace(1, T − 1, T), then 0.
-
-    Args:
-        steps: T, 3 or more.
-
-    Returns:
-        Times (T + 1,), float64.
-    """
-    if steps < 3:
-        raise ValueError(f"the reference grid needs 3 steps or more, got {steps}")
-    rising = torch.linspace(1, steps - 1, steps, dtype=torch.float64) / steps
-    return torch.cat([rising.flip(0), torch.zeros(1, dtype=torch.float64)])
+def _common_basis(corruption: Corruption, spectrum: PowerSpectrum) -> Basis:
+    """Return the spectrum's basis, sure that the corruption is diagonal in it."""
+    device = device_of(corruption)
+    middle = torch.tensor([0.5], dtype=torch.float64, device=device)
+    pair = scales(corruption, middle, (1, *spectrum.shape))
+    ours, theirs = corruption.basis, spectrum.basis
+    one_rotation = (
+        ours.channel_rotation is None
+        if theirs.channel_rotation is None
+        else ours.channel_rotation is not None
+        and torch.allclose(ours.channel_rotation.cpu(), theirs.channel_rotation.cpu())
+    )
+    isotropic = all(scale.numel() == 1 for scale in pair)
+    alike_channels = all(scale.shape[1] == 1 for scale in pair)  # such scales commute with a channel rotation
+    if not (isotropic or (ours.shares_transform(theirs) and (one_rotation or alike_channels))):
+        raise ValueError(
+            f"the corruption works in {ours!r}, the spectrum was measured in {theirs!r}; "
+            "estimate the spectrum in the corruption's basis"
+        )
+    return copy.deepcopy(theirs).to(device)  # the spectrum's own stays where it is
 
 
 def _white(shape: Sequence[int], device: torch.device, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:

@@ -17,6 +17,7 @@ per coefficient, DESIGN section 2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
@@ -92,9 +93,9 @@ def prior_deviation(at_t: tuple[Tensor, Tensor], power: Tensor | None) -> Tensor
     return None if bool((kept > noise).any()) else (kept + noise).sqrt()
 
 
-def check_solver(solver: str, variance: str, eta: float) -> None:
-    """Raise a ValueError for an unknown solver or variance, or an η outside [0, 1]."""
-    check_choice("solver", solver, get_args(Solver))
+def check_solver(solver: str, variance: str, eta: float, solvers: Sequence[str] = get_args(Solver)) -> None:
+    """Raise a ValueError for a solver not among `solvers`, an unknown variance, or an η outside [0, 1]."""
+    check_choice("solver", solver, solvers)
     check_choice("variance", variance, get_args(Variance))
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1] (0 = deterministic, 1 = posterior), got {eta}")

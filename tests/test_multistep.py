@@ -1,0 +1,171 @@
+"""Laws of the multistep solvers: exact on Gaussian data, of second order, agreeing with diffusers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from conftest import CORRUPTIONS, SHAPE, TO_NOISE, correlated_images, gaussian_world, spectrum
+from diffusers import DPMSolverMultistepScheduler
+from torch import Tensor
+
+import shortest_path as sp
+from shortest_path.grids import make_grid
+
+DOUBLE = {"dtype": torch.float64, "progress": False}
+
+
+def white(count: int = 4, seed: int = 0) -> Tensor:
+    return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class Mixture(torch.nn.Module):
+    """The exact denoiser of a mixture of two Gaussians that share a diagonal covariance; predicts data."""
+
+    def __init__(self, corruption: sp.Corruption, power: Tensor) -> None:
+        super().__init__()
+        self.corruption, self.power = corruption, power
+        self.centres = 0.15 * power.sqrt() * white(2, seed=3)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        basis = self.corruption.basis
+        signal, noise = self.corruption.signal(t), self.corruption.noise(t)
+        u_t = basis.analyze(x_t)
+        variance = signal**2 * self.power + noise**2
+        away = torch.stack([((u_t - signal * centre) ** 2 / variance).flatten(1).sum(1) for centre in self.centres], 1)
+        weight = torch.softmax(-away / 2, 1)[..., None, None, None]
+        guess = torch.stack([c + signal * self.power / variance * (u_t - signal * c) for c in self.centres], 1)
+        return basis.synthesize((weight * guess).sum(1))
+
+
+def solve(name: str, steps: int, *, rotation: bool, first: float, last: float) -> Tensor:
+    """Run the multistep solver on the mixture between two times, from the same images."""
+    corruption = CORRUPTIONS[name]()
+    power = gaussian_world(corruption).power
+    model = Mixture(corruption, power)
+    times = last + (first - last) * make_grid("cosine", steps)
+    sampler = sp.Sampler(model, corruption, prediction="data", solver="multistep", times=times)
+    sampler._power = power if rotation else None
+    return sampler.sample((4, *SHAPE), x_1=white(), **DOUBLE)
+
+
+@pytest.mark.parametrize("name", TO_NOISE)
+@pytest.mark.parametrize("steps", [1, 2, 5, 50])
+@pytest.mark.parametrize("prediction", ["noise", "data", "velocity"])
+def test_equation_4_is_exact_on_gaussian_data_at_any_number_of_steps(name: str, steps: int, prediction: str) -> None:
+    corruption = CORRUPTIONS[name]()
+    world = gaussian_world(corruption, prediction)
+    data = sp.PowerSpectrum(corruption.basis, world.power)
+    sampler = sp.Sampler(world.model, corruption, prediction=prediction, solver="multistep", steps=steps, spectrum=data)
+    t, x_1 = sampler.times[:1], white()
+    found = corruption.basis.analyze(sampler.sample(x_1.shape, x_1=x_1, **DOUBLE))
+    deviation = (corruption.signal(t) ** 2 * world.power + corruption.noise(t) ** 2).sqrt()
+    exact = corruption.basis.analyze(x_1) * world.power.sqrt() / deviation
+    torch.testing.assert_close(found, exact, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", TO_NOISE)
+@pytest.mark.parametrize("rotation", [True, False])
+def test_second_order_on_data_that_are_not_gaussian(name: str, rotation: bool) -> None:
+    arguments = {"rotation": rotation, "first": 0.95, "last": 0.05}
+    exact = solve(name, 800, **arguments)
+    errors = [(solve(name, steps, **arguments) - exact).square().mean().sqrt().item() for steps in (50, 100, 200)]
+    orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
+    assert min(orders) > 1.8, orders
+
+
+@pytest.mark.parametrize("name", ["gaussian-cosine", "shortest-cosine", "shortest-fourier"])
+def test_both_forms_converge_to_the_same_images(name: str) -> None:
+    ends = {"first": 0.95, "last": 0.05}
+    rotation, exponential = (solve(name, 800, rotation=form, **ends) for form in (True, False))
+    torch.testing.assert_close(rotation, exponential, rtol=0, atol=1e-4)
+    assert (rotation - solve(name, 5, rotation=True, **ends)).abs().max() > 1e-3
+
+
+def test_few_steps_of_the_rotation_form_beat_many_of_ddim() -> None:
+    corruption = CORRUPTIONS["shortest-cosine"]()
+    model = Mixture(corruption, corruption.power)
+
+    def sample(solver: str, steps: int) -> Tensor:
+        sampler = sp.Sampler(model, corruption, prediction="data", solver=solver, steps=steps)
+        return sampler.sample((4, *SHAPE), x_1=white(), **DOUBLE)
+
+    exact = sample("multistep", 2000)
+    error = {(solver, n): (sample(solver, n) - exact).square().mean() for solver, n in (("multistep", 20), ("ddim", 160))}
+    assert error["multistep", 20] < error["ddim", 160]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with numpy 2
+@pytest.mark.parametrize(("schedule", "beta_schedule"), [("linear", "linear"), ("cosine", "squaredcos_cap_v2")])
+def test_exponential_form_agrees_with_diffusers_dpm_solver(schedule: str, beta_schedule: str) -> None:
+    scheduler = DPMSolverMultistepScheduler(
+        1000, beta_schedule=beta_schedule, solver_order=2, final_sigmas_type="zero", lower_order_final=True
+    )
+    scheduler.set_timesteps(20)
+    corruption = sp.GaussianCorruption(schedule)
+
+    def model(x_t: Tensor, t: Tensor) -> Tensor:
+        return corruption.noise(t) * x_t + 0.1 * torch.sin(3 * x_t)
+
+    x = white(2, seed=1)
+    times = torch.cat([(scheduler.timesteps.double() + 1) / 1000, torch.zeros(1)])
+    times[0] = min(times[0].item(), 0.999)  # where the cosine table is clipped, ours is not
+    start = int(times[0] * 1000) - 1
+    scheduler.timesteps[0] = start
+    scheduler.sigmas[0] = ((1 - scheduler.alphas_cumprod[start]) / scheduler.alphas_cumprod[start]).sqrt()
+    ours = sp.Sampler(model, corruption, solver="multistep", times=times).sample(x.shape, x_1=x, **DOUBLE)
+    theirs = x
+    for index in scheduler.timesteps:
+        t = torch.full((2,), (index.item() + 1) / 1000, dtype=torch.float64)
+        theirs = scheduler.step(model(theirs, t), index, theirs).prev_sample
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_isotropic_noise_is_sampled_in_the_spectrums_basis() -> None:
+    measured = spectrum()
+    corruption = sp.GaussianCorruption("cosine")
+    basis, power = measured.basis, measured.power
+
+    def model(x_t: Tensor, t: Tensor) -> Tensor:  # the exact denoiser of N(0, Bᵀ S B) under isotropic noise
+        signal, noise = corruption.signal(t), corruption.noise(t)
+        return basis.synthesize(signal * power / (signal**2 * power + noise**2) * basis.analyze(x_t))
+
+    draw = [
+        sp.Sampler(model, corruption, prediction="data", solver="multistep", steps=steps, spectrum=measured).sample(
+            (4, *SHAPE), x_1=white(), **DOUBLE
+        )
+        for steps in (1, 7)
+    ]
+    torch.testing.assert_close(*draw, rtol=0, atol=1e-9)
+    assert (draw[0] - basis.synthesize(power.sqrt() * basis.analyze(white()))).abs().max() < 1e-9
+
+
+def test_blur_is_sampled_with_a_rotated_spectrum() -> None:
+    measured = spectrum()
+    sampler = sp.Sampler(
+        lambda x_t, t: x_t, CORRUPTIONS["blur"](), prediction="data", solver="multistep", steps=3, spectrum=measured
+    )
+    assert sampler.sample((2, *SHAPE)).isfinite().all()
+
+
+def test_heat_dissipation_and_clipping_work_with_it() -> None:
+    x_0 = correlated_images(2)
+    for clip in (None, (-0.5, 0.5)):
+        sampler = sp.Sampler(lambda x_t, t: x_0, CORRUPTIONS["heat"](), prediction="data", solver="multistep", steps=6)
+        expected = x_0 if clip is None else x_0.clamp(*clip)
+        sample = sampler.sample(x_0.shape, x_1=torch.randn_like(x_0), clip=clip, **DOUBLE)
+        torch.testing.assert_close(sample, expected, rtol=0, atol=1e-12)
+
+
+def test_the_default_grid_is_closer_together_at_both_ends() -> None:
+    times = sp.Sampler(lambda x_t, t: x_t, CORRUPTIONS["blur"](), solver="multistep", steps=4).times
+    assert times.tolist() == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0])
+
+
+def test_a_spectrum_in_another_basis_is_an_error() -> None:
+    with pytest.raises(ValueError, match="estimate the spectrum in the corruption's basis"):
+        sp.Sampler(lambda x_t, t: x_t, CORRUPTIONS["shortest-fourier"](), spectrum=spectrum("cosine"))
+    with pytest.raises(ValueError, match="estimate the spectrum in the corruption's basis"):
+        sp.Sampler(lambda x_t, t: x_t, CORRUPTIONS["shortest-cosine"](), spectrum=spectrum(channels="independent"))
