@@ -329,6 +329,11 @@ def test_vectors_need_dims_zero() -> None:
         sp.GaussianCorruption().corrupt(x, 0.5, x)
 
 
+def test_the_shortest_path_needs_a_spectrum() -> None:
+    with pytest.raises(TypeError, match="spectrum must be a PowerSpectrum, got Tensor; see PowerSpectrum.estimate"):
+        sp.ShortestPathCorruption(torch.ones(3, 8, 8))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

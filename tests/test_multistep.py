@@ -7,11 +7,11 @@ import math
 
 import pytest
 import torch
-from conftest import CORRUPTIONS, SHAPE, TO_NOISE, correlated_images, gaussian_world, spectrum
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
 import shortest_path as sp
+from conftest import CORRUPTIONS, SHAPE, TO_NOISE, correlated_images, gaussian_world, spectrum
 from shortest_path.grids import make_grid
 
 DOUBLE = {"dtype": torch.float64, "progress": False}
@@ -93,7 +93,9 @@ def test_few_steps_of_the_rotation_form_beat_many_of_ddim() -> None:
         return sampler.sample((4, *SHAPE), x_1=white(), **DOUBLE)
 
     exact = sample("multistep", 2000)
-    error = {(solver, n): (sample(solver, n) - exact).square().mean() for solver, n in (("multistep", 20), ("ddim", 160))}
+    error = {
+        (solver, n): (sample(solver, n) - exact).square().mean() for solver, n in (("multistep", 20), ("ddim", 160))
+    }
     assert error["multistep", 20] < error["ddim", 160]
 
 

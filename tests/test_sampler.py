@@ -350,6 +350,8 @@ def test_wrong_options_are_explained(arguments: dict, message: str) -> None:
 
 
 def test_wrong_corruptions_are_explained() -> None:
+    with pytest.raises(TypeError, match=r"model must be callable as model\(x_t, t\), got str"):
+        sp.Sampler("weights.pt", FLOW)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="must have basis, signal and noise, got Wave"):
         sp.Sampler(Wave(), Wave())  # type: ignore[arg-type]
     rising = sp.GaussianCorruption(lambda t: (1 - t * (1 - t), t * (1 - t) + 0.01))

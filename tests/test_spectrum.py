@@ -275,6 +275,12 @@ def test_a_fourier_spectrum_must_be_symmetric() -> None:
         (lambda: sp.PowerSpectrum.estimate([]), ValueError, "no images were seen"),
         (lambda: sp.PowerSpectrum.estimate([torch.zeros(0, 3, 4, 4)]), ValueError, "empty batch"),
         (lambda: sp.PowerSpectrum.estimate([torch.zeros(2, 3, 4, 4)]), ValueError, "carry no power"),
+        (lambda: sp.PowerSpectrum.estimate(torch.rand(9, 3, 4, 4)), TypeError, "iterable of batches, got one tensor"),
+        (
+            lambda: sp.PowerSpectrum(sp.CosineBasis(1), torch.ones(1, 4)).save("no such folder/s.npz"),
+            FileNotFoundError,
+            "its folder does not exist",
+        ),
         (lambda: sp.PowerSpectrum.estimate(["cat.png"]), TypeError, "must yield tensors .* got str"),
         (lambda: sp.PowerSpectrum.estimate([torch.zeros(2, 3, 4, 4, dtype=torch.uint8)]), TypeError, "got torch.uint8"),
         (lambda: sp.PowerSpectrum.estimate([torch.rand(2, 3, 4, 4) * 255]), ValueError, r"expected about \[-1, 1\]"),

@@ -415,6 +415,8 @@ GOOD = torch.zeros(2, *SHAPE)
         (iter([]), ValueError, "batches yielded nothing"),
         (iter([GOOD]), ValueError, "batches ended after 1 before the last step; pass something that can be iterated"),
         (["cat.png"], TypeError, "must yield tensors .* got str"),
+        (GOOD, TypeError, r"iterable of batches, got one tensor of shape \(2, 3, 8, 8\); pass batches.split"),
+        ([GOOD.double()], TypeError, "images are torch.float64, the model's weights torch.float32; pass images.float"),
         ([GOOD.byte()], TypeError, "images must be a floating-point tensor, got torch.uint8"),
         ([GOOD + 200], ValueError, r"images span \[200, 200\], expected about \[-1, 1\]; scale 8-bit images"),
         ([GOOD * math.nan], ValueError, "NaN or infinite values"),

@@ -24,6 +24,15 @@ def check_choice(name: str, value: Choice, options: Sequence[str]) -> Choice:
     return value
 
 
+def check_batches(batches: object) -> None:
+    """Raise if `batches` is one tensor, whose iteration would take every image for a batch."""
+    if isinstance(batches, Tensor):
+        raise TypeError(
+            f"batches must be an iterable of batches, got one tensor of shape {tuple(batches.shape)}; "
+            "pass batches.split(256), or a DataLoader"
+        )
+
+
 def check_floating(x: Tensor, name: str = "x") -> None:
     """Raise unless `x` is a real floating-point tensor."""
     if not isinstance(x, Tensor):

@@ -27,8 +27,8 @@ class Corruption(Protocol):
     """The protocol of corruptions: a basis and two functions of time.
 
     The signal-to-noise ratio (a_t / s_t)² of every coefficient must not increase with t. A corruption that
-    knows the data's power S may also have it as an attribute `power`, (C, *spatial): samplers then start
-    from N(0, a²S + s²) rather than N(0, s²).
+    knows the data's power S may also have it as an attribute `power`, (C, *spatial): samplers then start with
+    the variance a²S + s² rather than s².
     """
 
     @property

@@ -69,7 +69,7 @@ class SpectrumEstimator:
         if not isinstance(images, Tensor):
             raise TypeError(
                 f"batches must yield tensors (B, C, *spatial) or tuples that begin with one, "
-                f"got {type(images).__name__}"
+                f"got {type(images).__name__}; convert arrays with torch.as_tensor"
             )
         check_images(images, check_range=self._check_range)
         if images.ndim < 2:

@@ -101,6 +101,8 @@ class Sampler:
     ) -> None:
         if not isinstance(corruption, Corruption):
             raise TypeError(f"corruption must have basis, signal and noise, got {type(corruption).__name__}")
+        if not callable(model):
+            raise TypeError(f"model must be callable as model(x_t, t), got {type(model).__name__}")
         self.model = model
         self.corruption = corruption
         self.prediction: Prediction = check_choice("prediction", prediction, get_args(Prediction))

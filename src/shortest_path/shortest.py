@@ -30,6 +30,7 @@ class ShortestPathCorruption(DiagonalCorruption):
         spectrum: The data's power spectrum; its basis becomes the corruption's.
 
     Raises:
+        TypeError: `spectrum` is not a `PowerSpectrum`.
         ValueError: `t` outside [0, 1], or images of another shape than the spectrum's.
 
     Source: Das et al. 2023, arXiv:2306.00501, theorem 3.2 and equation 17.
@@ -45,6 +46,10 @@ class ShortestPathCorruption(DiagonalCorruption):
     log_power: Tensor
 
     def __init__(self, spectrum: PowerSpectrum) -> None:
+        if not isinstance(spectrum, PowerSpectrum):
+            raise TypeError(
+                f"spectrum must be a PowerSpectrum, got {type(spectrum).__name__}; see PowerSpectrum.estimate"
+            )
         super().__init__(spectrum.basis)
         self.even = isinstance(spectrum.basis, FourierBasis)  # PowerSpectrum makes sure
         self.shape = tuple(spectrum.power.shape)

@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from .basis import Basis, CosineBasis, FourierBasis, PixelBasis, PrincipalBasis
-from .checks import check_floating
+from .checks import check_batches, check_floating
 from .estimation import Channels, NamedBasis, SpectrumEstimator
 from .power_law import PowerLaw, fit_power_law
 from .progress import Progress
@@ -105,6 +105,7 @@ class PowerSpectrum:
 
         To estimate over several processes, give each a part of the data and use `SpectrumEstimator`.
         """
+        check_batches(batches)
         estimator = SpectrumEstimator(basis, center=center, check_range=check_range)
         with Progress("spectrum", unit="images", show=progress) as bar:
             for batch in batches:
@@ -216,6 +217,8 @@ class PowerSpectrum:
         if isinstance(self.basis, PrincipalBasis):
             arrays["matrix"] = self.basis.matrix.cpu().numpy()
         path = os.fspath(path)
+        if not os.path.isdir(os.path.dirname(path) or "."):
+            raise FileNotFoundError(f"cannot save to {path}: its folder does not exist; make it first")
         descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", suffix=".npz")
         try:
             with os.fdopen(descriptor, "wb") as file:

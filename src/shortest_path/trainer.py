@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .batches import BatchStream
 from .checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from .checks import check_choice, check_floating, check_images
+from .checks import check_batches, check_choice, check_floating, check_images
 from .corruption import Corruption, as_times, check_device, device_of, scales
 from .ema import ExponentialMovingAverage
 from .exact import working_dtype
@@ -255,6 +255,7 @@ class DiffusionTrainer:
             )
         if resume and checkpoint_dir is not None and (path := latest_checkpoint(checkpoint_dir)) is not None:
             self.load_state_dict(load_checkpoint(path))
+        check_batches(batches)
         stream = self._data.read(batches)
         with Progress("training", total=steps, show=progress) as bar:
             bar.advance(self.step)
@@ -262,7 +263,7 @@ class DiffusionTrainer:
             while self.step < steps:
                 chunk = [next(stream) for _ in range(self._config["accumulation"])]
                 if first:
-                    check_images(self._unpack(chunk[0])[0], check_range=self._check_range)
+                    self._check_first(self._unpack(chunk[0])[0])
                     first = False
                 report = self.train_step(chunk)
                 for callback in callbacks:
@@ -339,6 +340,13 @@ class DiffusionTrainer:
                 "Use the same options, or another checkpoint_dir"
             )
 
+    def _check_first(self, images: Tensor) -> None:
+        """Look at the values of the first images: once, as it waits for the device."""
+        check_images(images, check_range=self._check_range)
+        weight = next((parameter for parameter in self.model.parameters() if parameter.is_floating_point()), None)
+        if weight is not None and images.dtype == torch.float64 != weight.dtype:
+            raise TypeError(f"images are torch.float64, the model's weights {weight.dtype}; pass images.float()")
+
     def _unpack(self, batch: object) -> tuple[Tensor, Mapping[str, Any]]:
         """Split a batch into images on the device and conditioning."""
         images, extra = batch, None
@@ -347,7 +355,7 @@ class DiffusionTrainer:
         if not isinstance(images, Tensor):
             raise TypeError(
                 f"batches must yield tensors (B, C, *spatial) or tuples that begin with one, "
-                f"got {type(images).__name__}"
+                f"got {type(images).__name__}; convert arrays with torch.as_tensor"
             )
         check_floating(images, "images")
         conditioning: dict[str, Any] = {}
