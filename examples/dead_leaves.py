@@ -1,8 +1,7 @@
 """Dead leaves: pictures with the statistics of photographs, made of nothing but overlapping ellipses.
 
 Leaves of every size fall on the ground and hide what lies under them. With radii of density r⁻³ the result
-has no scale of its own, like a photograph: edges, occlusion, smooth shading, and power that falls as f^−α. Here
-α is about 2.8 at 32×32, between photographs (2) and a single edge (3), because the smallest leaves are left out.
+has no scale of its own, like a photograph: edges, occlusion, smooth shading, and power that falls as about 1/f².
 
 Source: Matheron 1968; Ruderman 1997, "Origins of scaling in natural images"; Lee, Mumford & Huang 2001.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-LEAVES = 10  # few enough that a small network learns their outlines in minutes
+LEAVES = 60  # with fewer, and fewer small ones, the power falls faster than 1/f²
 _CHUNK = 128  # images painted together: their canvases stay in the processor's cache
 _CHROMA = np.array([[1.0, -0.2, -0.8], [-0.4, 0.8, -0.4]], dtype=np.float32)  # orange–blue and green–magenta
 
@@ -65,7 +64,7 @@ def _paint(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
     canvas = shaded(y + 0 * x, number(-0.5, 0.5))
     for _ in range(LEAVES):
         # Density r⁻³ between the limits, by inverting its distribution function.
-        smallest, largest = 0.11, 0.6
+        smallest, largest = 0.03, 0.6
         share = number(0, 1)
         radius = (smallest**-2 - share * (smallest**-2 - largest**-2)) ** -0.5
         angle, slimness = number(0, 2 * np.pi), number(0.55, 1.0)
