@@ -33,6 +33,17 @@ def check_batches(batches: object) -> None:
         )
 
 
+def images_of(batch: object) -> Tensor:
+    """Return the images of a batch: the batch itself, or the first element of a tuple or list."""
+    images = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            "batches must yield tensors (B, C, *spatial) or tuples that begin with one, "
+            f"got {type(images).__name__}; convert arrays with torch.as_tensor"
+        )
+    return images
+
+
 def check_floating(x: Tensor, name: str = "x") -> None:
     """Raise unless `x` is a real floating-point tensor."""
     if not isinstance(x, Tensor):

@@ -10,7 +10,7 @@ from einops import einsum
 from torch import Tensor
 
 from .basis import Basis, CosineBasis, FourierBasis, PrincipalBasis
-from .checks import check_choice, check_images
+from .checks import check_choice, check_images, images_of
 
 if TYPE_CHECKING:
     from .spectrum import PowerSpectrum
@@ -65,12 +65,7 @@ class SpectrumEstimator:
             TypeError: the batch is not a floating-point tensor.
             ValueError: NaN, a range of [0, 255], or another shape than before.
         """
-        images = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-        if not isinstance(images, Tensor):
-            raise TypeError(
-                f"batches must yield tensors (B, C, *spatial) or tuples that begin with one, "
-                f"got {type(images).__name__}; convert arrays with torch.as_tensor"
-            )
+        images = images_of(batch)
         check_images(images, check_range=self._check_range)
         if images.ndim < 2:
             raise ValueError(f"images must have shape (B, C, *spatial), got {tuple(images.shape)}")

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .batches import BatchStream
 from .checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from .checks import check_batches, check_choice, check_floating, check_images
+from .checks import check_batches, check_choice, check_floating, check_images, images_of
 from .corruption import Corruption, as_times, check_device, device_of, scales
 from .ema import ExponentialMovingAverage
 from .exact import working_dtype
@@ -349,14 +349,8 @@ class DiffusionTrainer:
 
     def _unpack(self, batch: object) -> tuple[Tensor, Mapping[str, Any]]:
         """Split a batch into images on the device and conditioning."""
-        images, extra = batch, None
-        if isinstance(batch, (tuple, list)) and batch:
-            images, extra = batch[0], batch[1] if len(batch) > 1 else None
-        if not isinstance(images, Tensor):
-            raise TypeError(
-                f"batches must yield tensors (B, C, *spatial) or tuples that begin with one, "
-                f"got {type(images).__name__}; convert arrays with torch.as_tensor"
-            )
+        images = images_of(batch)
+        extra = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
         check_floating(images, "images")
         conditioning: dict[str, Any] = {}
         if isinstance(extra, Mapping):
