@@ -27,20 +27,29 @@ class _Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 3, 3, padding=1))
+        self.embedding = nn.Embedding(3, 3)
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        return self.layers(x_t) * (1 + t.view(-1, 1, 1, 1))
-
-
-def data(rank: int | None = None) -> list[Tensor]:
-    """Global batches of 8, or the rows of one rank."""
-    rows = correlated_images(48).float().split(8)
-    return list(rows) if rank is None else [batch[rank * 4 : (rank + 1) * 4] for batch in rows]
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return self.layers(x_t + self.embedding(y).view(-1, 3, 1, 1)) * (1 + t.view(-1, 1, 1, 1))
 
 
-def train(network: nn.Module, batches: list[Tensor], folder: Path | None = None) -> sp.DiffusionTrainer:
+def data(rank: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    """Global batches of 8 images and labels, or the rows of one rank."""
+    own = slice(None) if rank is None else slice(rank * 4, (rank + 1) * 4)
+    return [(rows[own], (torch.arange(8) % 2)[own]) for rows in correlated_images(48).float().split(8)]
+
+
+def train(network: nn.Module, batches: list[tuple[Tensor, Tensor]], folder: Path | None = None) -> sp.DiffusionTrainer:
     trainer = sp.DiffusionTrainer(
-        network, sp.GaussianCorruption(), learning_rate=1e-2, ema_decay=0.5, accumulation=2, time_sampling="stratified"
+        network,
+        sp.GaussianCorruption(),
+        learning_rate=1e-2,
+        ema_decay=0.5,
+        accumulation=2,
+        time_sampling="stratified",
+        label_name="y",
+        drop_conditioning=0.5,
+        null_conditioning={"y": 2},
     )
     trainer.fit(batches, steps=5, checkpoint_dir=folder)
     return trainer
@@ -50,8 +59,8 @@ def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
     estimator = sp.SpectrumEstimator()
-    for batch in data(rank):
-        estimator.update(batch)
+    for images, _ in data(rank):
+        estimator.update(images)
     estimator.all_reduce()
     wrapped = DistributedDataParallel(model())
     trainer = train(wrapped, data(rank), Path(folder) / "checkpoints")
@@ -73,8 +82,8 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> N
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(RANKS)]
     single = train(model(), data())
     estimator = sp.SpectrumEstimator()
-    for batch in data():
-        estimator.update(batch)
+    for images, _ in data():
+        estimator.update(images)
     for result in ranks:
         for name, value in single.model.state_dict().items():
             torch.testing.assert_close(result["weights"][name], value, atol=1e-5, rtol=0)

@@ -15,12 +15,16 @@ SOURCE = Path(sp.__file__).parent
 ALLOWED = {"torch", "numpy", "einops", "typing_extensions", *sys.stdlib_module_names}
 # Each module may import only from those before it, and the sampler and trainer not from each other.
 LAYERS = [
-    ["batches", "checkpoint", "checks", "cosine", "ema", "exact", "model", "power_law", "progress"],
+    [
+        *["batches", "checkpoint", "checks", "conditioning", "cosine", "edits", "ema", "exact", "forms", "model"],
+        *["power_law", "progress", "training_state"],
+    ],
     ["basis"],
     ["estimation"],
     ["spectrum"],
     ["corruption"],
-    ["gaussian", "blur", "shortest", "prediction", "transition", "multistep", "grids"],
+    ["gaussian", "blur", "shortest", "prediction", "transition", "multistep", "grids", "encoding"],
+    ["denoiser", "process"],
     ["geometry", "sampler", "trainer"],
 ]
 CONCRETE = {"gaussian", "blur", "shortest"}
@@ -54,7 +58,7 @@ def test_modules_import_from_lower_layers_only(level: int) -> None:
 
 
 def test_sampler_trainer_and_geometry_know_no_concrete_corruption() -> None:
-    for name in ("sampler", "trainer", "geometry", "transition", "prediction"):
+    for name in ("sampler", "process", "denoiser", "trainer", "geometry", "transition", "prediction"):
         assert not imports(SOURCE / f"{name}.py")[0] & CONCRETE
 
 

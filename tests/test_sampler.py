@@ -319,7 +319,7 @@ def test_heat_dissipation_starts_from_blurred_images() -> None:
 def test_memory_does_not_grow_with_the_steps() -> None:
     # 100,000 steps as tables of coefficients would be 154 MB; the grid is all that is held.
     sampler = sp.Sampler(Wave(), CORRUPTIONS["shortest-cosine"](), steps=100_000)
-    held = sum(value.nbytes for value in vars(sampler).values() if isinstance(value, Tensor))
+    held = sum(v.nbytes for part in (sampler, sampler._process) for v in vars(part).values() if isinstance(v, Tensor))
     assert held == 8 * (100_001 + 3 * 8 * 8)  # the times, and one power spectrum
 
 
@@ -334,7 +334,10 @@ FLOW = sp.GaussianCorruption("flow")
         ({"solver": "euler"}, "unknown solver 'euler'; choose one of 'ancestral', 'ddim', 'multistep'"),
         ({"prediction": "score"}, "unknown prediction 'score'; choose one of 'noise', 'data', 'velocity'"),
         ({"variance": "learned"}, "unknown variance 'learned'; choose one of 'large', 'small'"),
-        ({"grid": "karras"}, "unknown grid 'karras'; choose one of 'uniform', 'cosine', 'reference'"),
+        (
+            {"grid": "karras"},
+            "unknown grid 'karras'; choose one of 'uniform', 'cosine', 'power', 'log-snr', 'spectrum'",
+        ),
         ({"steps": 0}, "steps must be 1 or more, got 0"),
         ({"steps": 2, "grid": "reference"}, "reference grid needs 3 steps or more"),
         ({"eta": 2.0}, r"eta must lie in \[0, 1\]"),

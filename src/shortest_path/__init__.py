@@ -15,10 +15,21 @@ from importlib.metadata import version as _version
 from .basis import Basis, CosineBasis, FourierBasis, PixelBasis, PrincipalBasis
 from .blur import BlurCorruption, HeatDissipationCorruption
 from .corruption import Corruption, DiagonalCorruption, corrupt
+from .edits import compose, dynamic_threshold, inpaint, project
+from .encoding import bits_per_dim
 from .estimation import SpectrumEstimator
 from .gaussian import GaussianCorruption
 from .geometry import fisher_distance, gaussian_kl, path_length
-from .grids import reference_times
+from .grids import (
+    CosineGrid,
+    LogSnrGrid,
+    PowerGrid,
+    ReferenceGrid,
+    SpectrumGrid,
+    TimeGrid,
+    UniformGrid,
+    reference_times,
+)
 from .power_law import PowerLaw
 from .sampler import Sampler, SampleStep
 from .shortest import ShortestPathCorruption
@@ -35,23 +46,35 @@ __all__ = [
     "BlurCorruption",
     "Corruption",
     "CosineBasis",
+    "CosineGrid",
     "DiagonalCorruption",
     "DiffusionTrainer",
     "FourierBasis",
     "GaussianCorruption",
     "HeatDissipationCorruption",
+    "LogSnrGrid",
     "PixelBasis",
+    "PowerGrid",
     "PowerLaw",
     "PowerSpectrum",
     "PrincipalBasis",
+    "ReferenceGrid",
     "SampleStep",
     "Sampler",
     "ShortestPathCorruption",
     "SpectrumEstimator",
+    "SpectrumGrid",
+    "TimeGrid",
     "TrainStep",
+    "UniformGrid",
+    "bits_per_dim",
+    "compose",
     "corrupt",
+    "dynamic_threshold",
     "fisher_distance",
     "gaussian_kl",
+    "inpaint",
     "path_length",
+    "project",
     "reference_times",
 ]

@@ -1,39 +1,199 @@
-"""Time grids: at which falling times a sampler calls the model."""
+"""Time grids: at which falling times a sampler calls the model.
+
+A grid is a value: called with a number of steps, it returns the times. `Sampler(grid=...)` takes one of these, the name
+of one, or any function of the same form.
+
+**The spectrum's grid.** In the rotation form (`shortest_path.forms`) a step turns the whitened coefficient f by the
+angle Δθ_f, and a solver of second order errs by a multiple of Δθ_f³ ∂²v̂_f/∂θ². Taking the unknown derivative as of one
+size for all f, and the error of pixels as the root mean square over coefficients, each with its power S_f, a step of
+length Δt errs by
+
+    e(t) Δt³,    e(t) = ( Σ_f S_f θ'_f(t)⁶ )^½
+
+and the sum over a given number of steps is least if every step has the same share of it: equal steps of ∫ e^⅓ dt. That
+follows the data and the corruption alone; a change of the corruption's clock changes the times and not the images.
+
+Source: the equidistribution of local errors, de Boor 1973, "Good approximation by splines with variable knots";
+Kingma et al. 2021, arXiv:2107.00630 (log signal-to-noise ratio).
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias, get_args
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from .checks import check_choice
+from .corruption import Corruption, device_of, known_power
+from .forms import Rotation
 
-Grid: TypeAlias = Literal["uniform", "cosine", "reference"]
+GridName: TypeAlias = Literal["uniform", "cosine", "power", "log-snr", "spectrum", "reference"]
+_CELLS = 256  # pieces of [0, 1] in which a density of times is taken as constant
+_FAR = 15.0  # logarithms beyond are those of nothing left
 
 
-def make_grid(grid: Grid, steps: int, *, start: float = 1.0) -> Tensor:
-    """Return a named grid of falling times from `start` to 0.
+class TimeGrid(Protocol):
+    """A grid: any function of this form."""
+
+    def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
+        """Return falling times from `start`, in (0, 1], to 0: (steps + 1,), float64, on the CPU."""
+        ...
+
+
+@dataclass(frozen=True)
+class UniformGrid:
+    """Equal steps of time."""
+
+    def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
+        """Return the times; see `TimeGrid`."""
+        return start * _falling(steps)
+
+
+@dataclass(frozen=True)
+class CosineGrid:
+    """Equal steps of the angle arccos(1 − 2t): closer together at both ends."""
+
+    def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
+        """Return the times; see `TimeGrid`."""
+        return start * (1 - torch.cos(math.pi * _falling(steps))) / 2
+
+
+@dataclass(frozen=True)
+class PowerGrid:
+    """Closer together at either end, as a power.
+
+        t = start (1 − (1 − r^q)^p),    r falling from 1 to 0 in equal steps
 
     Args:
-        grid: `"uniform"`, `"cosine"` or `"reference"`; the last has a start of its own.
-        steps: Number of model calls.
-        start: First time, in (0, 1].
-
-    Returns:
-        Times (steps + 1,), float64.
+        at_noise: p, for the end at noise; 1 is even.
+        at_data: q, for the end at the data; 1 is even.
 
     Raises:
-        ValueError: unknown grid, or too few steps.
+        ValueError: a power that is not positive.
     """
-    check_choice("grid", grid, get_args(Grid))
-    if steps < 1:
-        raise ValueError(f"steps must be 1 or more, got {steps}")
-    if grid == "reference":
+
+    at_noise: float = 2.5
+    at_data: float = 1.5
+
+    def __post_init__(self) -> None:
+        if not (self.at_noise > 0 and self.at_data > 0):
+            raise ValueError(f"powers must be positive, got at_noise={self.at_noise}, at_data={self.at_data}")
+
+    def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
+        """Return the times; see `TimeGrid`."""
+        return start * (1 - (1 - _falling(steps) ** self.at_data) ** self.at_noise)
+
+
+@dataclass(frozen=True)
+class ReferenceGrid:
+    """The chain of the paper's code; it has a start of its own."""
+
+    def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
+        """Return the times; see `TimeGrid` and `reference_times`."""
         return reference_times(steps)
-    falling = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-    return start * (falling if grid == "uniform" else (1 - torch.cos(math.pi * falling)) / 2)
+
+
+@dataclass(frozen=True)
+class LogSnrGrid:
+    """Equal steps of log(signal / noise), averaged over coefficients, and a last step to 0.
+
+    Args:
+        corruption: Any corruption.
+        end: The last time before 0, where the ratio may grow without bound; the first is at most 1 − `end`.
+
+    Raises:
+        ValueError: `end` not in (0, 0.5).
+    """
+
+    corruption: Corruption
+    end: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.end < 0.5:
+            raise ValueError(f"end must lie in (0, 0.5), got {self.end}")
+
+    def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
+        """Return the times; see `TimeGrid`."""
+        _falling(steps)
+        fine = _fine(min(start, 1 - self.end), self.end)
+        signal, noise = _scales_at(self.corruption, fine)
+        ratio = (noise / signal).log().clamp(-_FAR, _FAR).flatten(1).mean(1)
+        equal = torch.linspace(float(ratio[-1]), float(ratio[0]), steps, dtype=torch.float64)
+        return torch.cat([_interpolate(equal, ratio, fine), torch.zeros(1, dtype=torch.float64)])
+
+
+@dataclass(frozen=True)
+class SpectrumGrid:
+    """Equal shares of the error of a second-order step, as the data's power spectrum predicts it; see above.
+
+    Args:
+        corruption: The corruption to sample.
+        power: S, broadcastable to its coefficients (C, *spatial); None takes what the corruption knows.
+
+    Raises:
+        ValueError: no power is given, and the corruption knows none.
+    """
+
+    corruption: Corruption
+    power: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.power is None and known_power(self.corruption) is None:
+            raise ValueError(
+                f"{type(self.corruption).__name__} does not know the data's power; pass the spectrum, or grid='cosine'"
+            )
+
+    def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
+        """Return the times; see `TimeGrid`."""
+        falling = _falling(steps)
+        fine, share = self._shares(start)
+        return _interpolate(falling * share[-1], share, fine)
+
+    def _shares(self, start: float) -> tuple[Tensor, Tensor]:
+        """Return rising times, and ∫ e^⅓ dt up to each of them."""
+        power = self.power if self.power is not None else known_power(self.corruption)
+        assert power is not None  # looked at when the grid was made
+        form = Rotation(power.detach().cpu())
+        weight = power.detach().cpu().to(torch.float64)
+        fine = _fine(start, 0.0)
+        angle: Tensor | None = None
+        parts: list[Tensor] = []
+        for time in fine:  # one at a time: all together would be 256 images in float64
+            signal, noise = _scales_at(self.corruption, time[None])
+            before, angle = angle, form.whitened((signal[0], noise[0])).angle
+            if before is not None:
+                parts.append((weight * (angle - before) ** 6).sum() ** (1 / 6))  # e^⅓ Δt
+        return fine, torch.cat([torch.zeros(1, dtype=torch.float64), torch.stack(parts).cumsum(0)])
+
+
+def make_grid(
+    name: GridName, steps: int, *, corruption: Corruption, power: Tensor | None = None, start: float = 1.0
+) -> Tensor:
+    """Return the times of a grid by its name.
+
+    Args:
+        name: `"uniform"`, `"cosine"`, `"power"`, `"log-snr"`, `"spectrum"` or `"reference"`, with their defaults.
+        steps: Number of steps, 1 or more.
+        corruption: What is to be sampled.
+        power: The data's power in its coefficients, for `"spectrum"`.
+        start: First time, in (0, 1].
+
+    Raises:
+        ValueError: an unknown name, too few steps, or no power for `"spectrum"`.
+    """
+    check_choice("grid", name, get_args(GridName))
+    grids: dict[str, TimeGrid] = {
+        "uniform": UniformGrid(),
+        "cosine": CosineGrid(),
+        "power": PowerGrid(),
+        "log-snr": LogSnrGrid(corruption),
+        "reference": ReferenceGrid(),
+    }
+    grid = grids[name] if name in grids else SpectrumGrid(corruption, power)
+    return grid(steps, start=start)
 
 
 def reference_times(steps: int) -> Tensor:
@@ -49,3 +209,42 @@ def reference_times(steps: int) -> Tensor:
         raise ValueError(f"the reference grid needs 3 steps or more, got {steps}")
     rising = torch.linspace(1, steps - 1, steps, dtype=torch.float64) / steps
     return torch.cat([rising.flip(0), torch.zeros(1, dtype=torch.float64)])
+
+
+def _falling(steps: int) -> Tensor:
+    """Return equal steps from 1 to 0."""
+    if steps < 1:
+        raise ValueError(f"steps must be 1 or more, got {steps}")
+    return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+
+
+def _fine(start: float, end: float) -> Tensor:
+    """Return rising times from `end` to `start`, closest together at both."""
+    rising = (1 - torch.cos(math.pi * torch.linspace(0, 1, _CELLS + 1, dtype=torch.float64))) / 2
+    return end + (start - end) * rising
+
+
+def _scales_at(corruption: Corruption, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (signal, noise) at times, float64, on the CPU."""
+    times = times.to(device_of(corruption))
+    return corruption.signal(times).detach().cpu().double(), corruption.noise(times).detach().cpu().double()
+
+
+def _interpolate(values: Tensor, rising: Tensor, times: Tensor) -> Tensor:
+    """Return the times at which a function with the given rising values at `times` takes `values`.
+
+    Interpolated by monotone cubics, as a kink in the density of times would show in the error of a solver.
+
+    Source: Fritsch & Butland 1984, "A method for constructing local monotone piecewise cubic interpolants".
+    """
+    rising, kept = torch.unique_consecutive(rising, return_inverse=True)
+    times = torch.zeros_like(rising).index_copy_(0, kept, times)  # of equal values, the last
+    width = rising.diff()
+    slope = times.diff() / width
+    inner = 2 * slope[1:] * slope[:-1] / (slope[1:] + slope[:-1])
+    tangent = torch.cat([slope[:1], inner, slope[-1:]])
+    index = torch.searchsorted(rising, values).clamp(1, len(rising) - 1)
+    h, left, right = width[index - 1], tangent[index - 1], tangent[index]
+    x = (values - rising[index - 1]) / h
+    low, high = times[index - 1], times[index]
+    return low + (high - low) * x**2 * (3 - 2 * x) + h * x * (1 - x) * (left * (1 - x) - right * x)

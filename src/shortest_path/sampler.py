@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .basis import Basis
-from .checks import check_choice
-from .corruption import Corruption, check_device, device_of, known_power, scales
-from .grids import Grid, make_grid
-from .model import check_output, evaluating
-from .multistep import ExponentialMultistep, RotationMultistep, Stepper
-from .prediction import Prediction, data_weights
+from .checks import check_choice, check_floating
+from .corruption import Corruption, corrupt, device_of
+from .denoiser import Denoiser, make_guidance
+from .edits import Clip, DenoisedCallback, then_clip
+from .encoding import Encoded, encode, log_density, spherical
+from .exact import working_dtype
+from .forms import Exponential, Scales
+from .grids import GridName, TimeGrid, make_grid
+from .multistep import Multistep
+from .prediction import Prediction
+from .process import Generators, Process, clean, white
 from .progress import Progress
 from .spectrum import PowerSpectrum
 from .transition import Solver as OneStep
-from .transition import Variance, check_solver, check_times, prior_deviation, step_weights
+from .transition import Variance, check_solver, check_times, forward_weights, step_weights
 
 Solver: TypeAlias = Literal["ancestral", "ddim", "multistep"]
-Clip: TypeAlias = tuple[float, float]
 _VANISHED = 1e-6
 _NEAR_ONE = 0.999  # where a grid starts if the model predicts noise and signal(1) has vanished
 
@@ -38,32 +42,39 @@ class SampleStep(NamedTuple):
 class Sampler:
     """Draws images by running a corruption backwards with a trained model.
 
-    The state is kept in coefficients; each step calls the model once at time t and moves to s < t by
-
-        u_s = w_t ⊙ u_t + w_0 ⊙ û_0 + σ ⊙ z
-
-    with per-coefficient numbers computed in float64 when they are needed, so memory does not grow with the
-    number of steps. The last step, to t = 0, returns the denoised image.
+    The state is kept in coefficients, in float32 or float64 whatever the model's type. Each step calls the model
+    once at time t and moves to s < t with per-coefficient numbers that are computed in float64 when they are
+    needed, so memory does not grow with the number of steps; the loop never waits for the device. The last
+    step, to t = 0, returns the clean image.
 
     Args:
         model: `model(x_t, t, **conditioning)` returns a tensor like `x_t`; `t` is float (B,) in [0, 1]. A
-            module is run in eval mode without gradients, and left in the mode it was in.
+            module is run in eval mode without gradients, and left in the mode it was in. It gets `x_t` in the
+            type of its weights, and `t` in float32 or better. May be compiled.
         corruption: Any object that satisfies `Corruption`.
         prediction: What the model was trained to predict: `"noise"`, `"data"` or `"velocity"`.
         solver: `"ancestral"` (stochastic, the paper's), `"ddim"`, or `"multistep"`: second order, the one for few
             steps; in rotation form where the data's power is known, else in exponential form
             (`shortest_path.multistep`).
-        steps: Number of model calls.
-        grid: `"uniform"`: equal steps; `"cosine"`: closer together at both ends, in equal steps of the angle
-            arccos(1 − 2t); `"reference"`: the chain of the paper's code. None takes `"cosine"` for the multistep
-            solver, `"uniform"` for the others.
+        steps: Number of steps, each with one call of the model.
+        grid: The name of a grid, a `TimeGrid`, or any function of its form. None takes, for the multistep solver,
+            `"spectrum"` where the data's power is known and `"cosine"` where not, and `"uniform"` for the others.
         times: Explicit falling times (steps + 1,) instead of `steps` and `grid`. A last time above 0 returns
             the image at that time.
         variance: Of the ancestral solver: `"large"` (the paper's) or `"small"`.
-        eta: Of the DDIM solver: 0 is deterministic, 1 draws from the posterior.
+        eta: Share of noise of the other two. 0 is deterministic; 1 is the posterior for DDIM. The multistep solver
+            steps beyond s by η² (t − s), and adds the noise that the corruption adds from there to s: with η = 1,
+            the reverse stochastic equation in the limit of small steps. Any η keeps the marginals of Gaussian data.
+        order: Of the multistep solver: 2, or 1, which takes every step with the model's last word alone.
+        corrector: Of the deterministic multistep solver: take each step again once the next call of the model is
+            made. False with `order=2` and no spectrum is DPM-Solver++(2M).
         spectrum: The data's power, for the multistep solver and the noise to start from; None takes it from the
             corruption if that knows it. An isotropic corruption is then sampled in the spectrum's basis, which
             is as good as pixels for it.
+        guidance_scale: Of classifier-free guidance, w in null + w (conditioned − null): 1 is none, 0 ignores the
+            conditioning. Costs a second call of the model per step.
+        guidance_interval: (low, high): the times at which guidance acts.
+        null_conditioning: What stands for no conditioning, as `DiffusionTrainer` was given it.
 
     A model that predicts noise says nothing of the image at a time where no signal is left (0/0), so for
     `prediction="noise"` a grid starts at t = 0.999 instead of 1 if signal(1) < 1e-6. `times` is not changed: a
@@ -80,7 +91,7 @@ class Sampler:
         >>> import torch, shortest_path as sp
         >>> def model(x_t, t):  # an untrained stand-in
         ...     return torch.zeros_like(x_t)
-        >>> sampler = sp.Sampler(model, sp.GaussianCorruption("flow"), solver="ddim", steps=4)
+        >>> sampler = sp.Sampler(model, sp.GaussianCorruption("flow"), solver="multistep", steps=4)
         >>> tuple(sampler.sample((2, 3, 8, 8), generator=torch.Generator().manual_seed(0)).shape)
         (2, 3, 8, 8)
     """
@@ -93,16 +104,23 @@ class Sampler:
         prediction: Prediction = "noise",
         solver: Solver = "ancestral",
         steps: int = 50,
-        grid: Grid | None = None,
+        grid: GridName | TimeGrid | None = None,
         times: Tensor | Sequence[float] | None = None,
         variance: Variance = "large",
         eta: float = 0.0,
+        order: Literal[1, 2] = 2,
+        corrector: bool = True,
         spectrum: PowerSpectrum | None = None,
+        guidance_scale: float = 1.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        null_conditioning: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(corruption, Corruption):
             raise TypeError(f"corruption must have basis, signal and noise, got {type(corruption).__name__}")
         if not callable(model):
             raise TypeError(f"model must be callable as model(x_t, t), got {type(model).__name__}")
+        if order not in (1, 2):
+            raise ValueError(f"order must be 1 or 2, got {order}")
         self.model = model
         self.corruption = corruption
         self.prediction: Prediction = check_choice("prediction", prediction, get_args(Prediction))
@@ -110,19 +128,20 @@ class Sampler:
         self.solver: Solver = solver
         self.variance: Variance = variance
         self.eta = eta
-        self._basis, self._power = corruption.basis, known_power(corruption)
-        if spectrum is not None:
-            self._basis = _common_basis(corruption, spectrum)
-            self._power = spectrum.power
+        self.order = order
+        self.corrector = corrector
+        self._process = Process(corruption, spectrum)
+        guidance = make_guidance(guidance_scale, guidance_interval, null_conditioning)
+        self._denoiser = Denoiser(model, self._process.basis, self.prediction, guidance)
         chosen = self._grid(steps, grid) if times is None else torch.as_tensor(times, dtype=torch.float64).cpu()
         check_times(chosen)
         self.times = chosen
         """The falling times, (steps + 1,), float64, on the CPU; the model is called at all but the last."""
-        self._check_process()
+        self._process.check(self.times, self.prediction)
 
     @property
     def steps(self) -> int:
-        """Number of model calls for one batch of images."""
+        """Number of steps."""
         return len(self.times) - 1
 
     def sample(
@@ -130,9 +149,11 @@ class Sampler:
         shape: Sequence[int],
         *,
         x_1: Tensor | None = None,
+        start: float | None = None,
         conditioning: Mapping[str, Any] | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators | None = None,
         clip: Clip | None = None,
+        denoised_callback: DenoisedCallback | None = None,
         callback: Callable[[SampleStep], None] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
@@ -144,13 +165,18 @@ class Sampler:
             shape: (B, C, *spatial).
             x_1: Images at the first time to start from; None draws them as N(0, s²), or N(0, a²S + s²) if
                 the corruption knows the data's power. Needed where much of the image is left at the first
-                time: heat dissipation, or `times` that begin in the middle.
+                time: heat dissipation, or a `start` in the middle.
+            start: Time to start from, instead of the first of `times`; those below it follow.
             conditioning: Keyword arguments for the model, passed through at every step.
             generator: Source of all random numbers, drawn on its own device: the same state gives the same images.
+                One per image makes an image independent of those beside it.
             clip: (low, high) to clamp the predicted clean image to, in pixels, at every step; (-1, 1) for images.
+            denoised_callback: Called as `denoised_callback(x_0_hat, t)` with the predicted clean images, in pixels,
+                at every step; what it returns takes their place, before `clip`. The multistep solver also calls it
+                with the final images and t = 0. See `shortest_path.edits`.
             callback: Called with a `SampleStep` after every step.
             device: Where to sample; the model's device by default.
-            dtype: Of the state; the model is called in it too.
+            dtype: Of the state.
             progress: True or False; None shows progress on a terminal if the work is long.
 
         Returns:
@@ -160,184 +186,339 @@ class Sampler:
             ValueError: a shape that does not fit, a model whose output has another shape, or no `x_1` where
                 the corruption needs one.
         """
-        with Progress("sampling", total=self.steps, show=progress) as bar:
-            for step in self._run(shape, x_1, conditioning, generator, clip, device, dtype):
+        times, edit = self._times_from(start), then_clip(denoised_callback, clip)
+        with Progress("sampling", total=len(times) - 1, show=progress) as bar:
+            for step in self._run(times, shape, x_1, conditioning, generator, edit, device, dtype):
                 if callback is not None:
                     callback(self._in_pixels(step))
                 bar.advance()
-        return self._basis.synthesize(step.x_t)
+        return self._process.basis.synthesize(step.x_t)
 
     def trajectory(
         self,
         shape: Sequence[int],
         *,
         x_1: Tensor | None = None,
+        start: float | None = None,
         conditioning: Mapping[str, Any] | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators | None = None,
         clip: Clip | None = None,
+        denoised_callback: DenoisedCallback | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Iterator[SampleStep]:
         """Yield (t, x_t, x_0_hat) after every step; arguments as for `sample`. The last x_t is the sample."""
-        for step in self._run(shape, x_1, conditioning, generator, clip, device, dtype):
+        times, edit = self._times_from(start), then_clip(denoised_callback, clip)
+        for step in self._run(times, shape, x_1, conditioning, generator, edit, device, dtype):
             yield self._in_pixels(step)
+
+    def batches(
+        self,
+        images: int | Sequence[int],
+        shape: Sequence[int],
+        *,
+        batch_size: int = 64,
+        seed: int = 0,
+        x_1: Tensor | None = None,
+        conditioning: Mapping[str, Any] | None = None,
+        device: torch.device | str | None = None,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> Iterator[Tensor]:
+        """Draw any number of images, a batch at a time, each from random numbers of its own.
+
+        Image i is a function of (seed, i), whatever the batch size and whichever others are drawn: to rounding,
+        as a network may add in another order for another batch size. So several processes can share the
+        work, and an interrupted one can go on.
+
+        Args:
+            images: How many, or their indices, say `range(1000, 2000)`.
+            shape: Of one image, (C, *spatial).
+            batch_size: Images in memory at once.
+            seed: Of all random numbers.
+            x_1: As for `sample`, one for every image.
+            conditioning: As for `sample`; tensors have one row for every image.
+            device: As for `sample`; the random numbers are drawn there.
+            progress: True or False; None shows progress on a terminal if the work is long.
+            **options: Further arguments of `sample`.
+
+        Yields:
+            Images, (B, C, *spatial), B = `batch_size` or fewer in the last.
+
+        Raises:
+            ValueError: a batch size below 1, or another number of rows than of images.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+        indices = range(images) if isinstance(images, int) else images
+        device = torch.device(device) if device is not None else device_of(self.model)
+        for name, rows in {"x_1": x_1, **(conditioning or {})}.items():
+            if isinstance(rows, Tensor) and (rows.ndim == 0 or len(rows) != len(indices)):
+                raise ValueError(
+                    f"{name} must have one row for each of the {len(indices)} images, got shape {tuple(rows.shape)}"
+                )
+        with Progress("sampling", total=len(indices), unit="images", show=progress) as bar:
+            for first in range(0, len(indices), batch_size):
+                rows = slice(first, first + batch_size)
+                chosen = indices[rows]
+                yield self.sample(
+                    (len(chosen), *shape),
+                    x_1=None if x_1 is None else x_1[rows],
+                    conditioning={
+                        name: value[rows] if isinstance(value, Tensor) else value
+                        for name, value in (conditioning or {}).items()
+                    },
+                    generator=[torch.Generator(device).manual_seed(_mixed(seed, index)) for index in chosen],
+                    device=device,
+                    progress=False,
+                    **options,
+                )
+                bar.advance(len(chosen))
+
+    def image_to_image(
+        self, x_0: Tensor, *, start: float, generator: Generators | None = None, **options: Any
+    ) -> Tensor:
+        """Corrupt images to a time in the middle, and draw them anew from there.
+
+        Args:
+            x_0: Images, (B, C, *spatial).
+            start: The time, in (0, 1]: little of them changes near 0, and little is left of them near 1.
+            generator: Of the noise and of the solver.
+            **options: Further arguments of `sample`.
+
+        Returns:
+            Images, of the shape and type of `x_0`.
+
+        Raises:
+            TypeError: `x_0` is not floating point.
+            ValueError: `start` outside (0, 1].
+
+        Source: Meng et al. 2022, arXiv:2108.01073.
+        """
+        check_floating(x_0, "x_0")
+        self._times_from(start)
+        device = torch.device(options.pop("device", device_of(self.model)))
+        self._process.check_device(device)
+        x_0 = x_0.to(device)
+        noise = white(x_0.shape, device, x_0.dtype, generator)
+        x_t = corrupt(self.corruption, x_0, start, noise)
+        options.setdefault("dtype", x_0.dtype)
+        return self.sample(x_0.shape, x_1=x_t, start=start, generator=generator, device=device, **options)
+
+    def invert(self, x_0: Tensor, *, conditioning: Mapping[str, Any] | None = None) -> Tensor:
+        """Encode images: follow the probability-flow ODE from the last of `times` to the first.
+
+        `sample(x_0.shape, x_1=sampler.invert(x_0))` gives the images back, up to the error of both solvers. Of second
+        order whatever the solver, with one call of the model a step (`shortest_path.encoding`).
+
+        Args:
+            x_0: Images, (B, C, *spatial), floating point, range [-1, 1].
+            conditioning: Keyword arguments for the model.
+
+        Returns:
+            The images at `times[0]`: noise, with the variance that sampling starts from.
+
+        Raises:
+            TypeError: `x_0` is not floating point.
+            ValueError: a stochastic solver.
+
+        Source: Song et al. 2021, arXiv:2010.02502, section 4.3.
+        """
+        encoded = self._encode(x_0, conditioning)
+        return self._process.basis.synthesize(encoded.radius_1 * encoded.y_1)
+
+    def interpolate(
+        self,
+        x_a: Tensor,
+        x_b: Tensor,
+        shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+        *,
+        conditioning: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """Draw images between two, along the arc between their encodings.
+
+        Args:
+            x_a: Images, (B, C, *spatial).
+            x_b: Images, same shape.
+            shares: How far from the first to the second, each in [0, 1].
+            conditioning: Keyword arguments for the model.
+            **options: Further arguments of `sample`.
+
+        Returns:
+            Images, (len(shares), B, C, *spatial).
+
+        Raises:
+            ValueError: a stochastic solver, or different shapes.
+
+        Source: Song et al. 2021, arXiv:2010.02502, section 5.3.
+        """
+        if x_a.shape != x_b.shape:
+            raise ValueError(f"both images must have one shape, got {tuple(x_a.shape)} and {tuple(x_b.shape)}")
+        a, b = self._encode(x_a, conditioning), self._encode(x_b, conditioning)
+        options = {"dtype": a.y_1.dtype, "device": a.y_1.device, "conditioning": conditioning, **options}
+        between = [a.radius_1 * spherical(a.y_1, b.y_1, share) for share in shares]
+        return torch.stack([self.sample(u.shape, x_1=self._process.basis.synthesize(u), **options) for u in between])
+
+    def log_likelihood(
+        self,
+        x_0: Tensor,
+        *,
+        conditioning: Mapping[str, Any] | None = None,
+        probes: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return the log-density of images under the model's probability-flow ODE.
+
+        Exact, at any number of steps and without noise, for a Gaussian model whose power is known; otherwise it
+        has the error of a second-order solver, and the variance of Hutchinson's estimate of the trace.
+
+        Args:
+            x_0: Images, (B, C, *spatial), floating point, range [-1, 1]. Add noise of one level to 8-bit images.
+            conditioning: Keyword arguments for the model.
+            probes: Random sign vectors to average over; each costs a backward pass through the model a step.
+            generator: Of the signs.
+
+        Returns:
+            log p(x_0) in nats, (B,); `bits_per_dim` converts it.
+
+        Raises:
+            TypeError: `x_0` is not floating point.
+            ValueError: a stochastic solver, no probes, or a corruption that does not end in noise.
+
+        Source: Song et al. 2021, arXiv:2011.13456, appendix D.2.
+        """
+        if probes < 1:
+            raise ValueError(f"probes must be 1 or more, got {probes}")
+        check_floating(x_0, "x_0")
+        device, dtype = device_of(self.model), working_dtype(x_0)
+        first = self._process.scales(self.times[0].to(device), x_0.shape)
+        self._process.prior(first, float(self.times[0]))  # raises if there is none
+        signs = [white(x_0.shape, device, dtype, generator).sign() for _ in range(probes)]
+        return log_density(self._encode(x_0, conditioning, probes=signs))
 
     def _run(
         self,
+        times: Tensor,
         shape: Sequence[int],
         x_1: Tensor | None,
         conditioning: Mapping[str, Any] | None,
-        generator: torch.Generator | None,
-        clip: Clip | None,
+        generator: Generators | None,
+        edit: DenoisedCallback | None,
         device: torch.device | str | None,
         dtype: torch.dtype,
     ) -> Iterator[SampleStep]:
         """Yield every step with its tensors in coefficients."""
         device = torch.device(device) if device is not None else device_of(self.model)
-        check_device(self.corruption, device)
-        if clip is not None and not clip[0] < clip[1]:
-            raise ValueError(f"clip must be (low, high) with low < high, got {clip}")
+        self._process.check_device(device)
         if not dtype.is_floating_point:
             raise TypeError(f"dtype must be floating point, got {dtype}")
-        stepper = self._stepper(device)
-        at_t = self._scales(self.times[0], shape, device)
+        dtype = torch.promote_types(dtype, torch.float32)
+        beyond = (times[1:] - self.eta**2 * (times[:-1] - times[1:])).clamp(min=0)
+        falling, skipped = times.tolist(), beyond.tolist()
+        times, beyond = times.to(device), beyond.to(device)  # once: the loop must not wait for the device
+        basis, multistep = self._process.basis, self._multistep(device)
+        at_t = self._process.scales(times[0], shape)
         u_t = self._start(x_1, at_t, shape, device, dtype, generator)
-        for t, s in zip(self.times[:-1].tolist(), self.times[1:].tolist(), strict=True):
-            at_s = self._scales(s, shape, device)
-            u_0 = self._denoise(u_t, t, at_t, conditioning or {}, clip)
-            if stepper is not None:
-                u_t = stepper.step(u_t, u_0, at_t, at_s, last=s == 0.0)
-            else:
-                u_t = self._step(u_t, u_0, at_t, at_s, generator, last=s == 0.0)
+        for k, (t, s) in enumerate(itertools.pairwise(falling)):
+            with torch.no_grad():
+                u_0 = self._denoiser(u_t, t, at_t, conditioning or {}, edit)
+                at_s = clean(at_t) if s == 0 else self._process.scales(times[k + 1], shape)
+                sigma = None
+                if multistep is None:
+                    u_t, sigma = (u_0, None) if s == 0 else self._one_step(u_t, u_0, at_t, at_s)
+                elif s == 0 or self.eta == 0:
+                    u_t = multistep.step(u_t, u_0, at_t, at_s)
+                    if s == 0 and edit is not None:  # the image is not the last prediction, but extrapolated from it
+                        u_t = basis.analyze(edit(basis.synthesize(u_t), 0.0).to(dtype))
+                else:
+                    at_r = clean(at_t) if skipped[k] == 0 else self._process.scales(beyond[k], shape)
+                    ratio, sigma = forward_weights(at_r, at_s)
+                    u_t = ratio.to(dtype) * multistep.step(u_t, u_0, at_t, at_r)
+                if sigma is not None:
+                    u_t = u_t.addcmul_(sigma.to(dtype), white(u_t.shape, device, dtype, generator))
             yield SampleStep(s, u_t, u_0)
             at_t = at_s
 
-    @torch.no_grad()
-    def _denoise(
-        self,
-        u_t: Tensor,
-        t: float,
-        at_t: tuple[Tensor, Tensor],
-        conditioning: Mapping[str, Any],
-        clip: Clip | None,
-    ) -> Tensor:
-        """Call the model and return û_0 in coefficients."""
-        basis, dtype = self._basis, u_t.dtype
-        x_t = basis.synthesize(u_t)
-        times = torch.full((len(u_t),), t, dtype=dtype, device=u_t.device)
-        with evaluating(self.model):
-            output = self.model(x_t, times, **conditioning)
-        check_output(output, x_t)
-        of_state, of_output = (weight.to(dtype) for weight in data_weights(self.prediction, *at_t))
-        u_0 = (of_state * u_t).addcmul_(of_output, basis.analyze(output.to(dtype)))
-        return u_0 if clip is None else basis.analyze(basis.synthesize(u_0).clamp(*clip))
-
-    @torch.no_grad()
-    def _step(
-        self,
-        u_t: Tensor,
-        u_0: Tensor,
-        at_t: tuple[Tensor, Tensor],
-        at_s: tuple[Tensor, Tensor],
-        generator: torch.Generator | None,
-        *,
-        last: bool,
-    ) -> Tensor:
-        """Return the coefficients at the next time, by a solver of one step."""
-        if last:
-            return u_0
-        dtype = u_t.dtype
+    def _one_step(self, u_t: Tensor, u_0: Tensor, at_t: Scales, at_s: Scales) -> tuple[Tensor, Tensor | None]:
+        """Return the mean of the coefficients at the next time, and the deviation of the noise to add to it."""
         solver: OneStep = "ddim" if self.solver == "ddim" else "ancestral"
         weights = step_weights(at_t, at_s, solver=solver, variance=self.variance, eta=self.eta)
-        u_s = (weights.w_t.to(dtype) * u_t).addcmul_(weights.w_0.to(dtype), u_0)
-        if self.solver == "ddim" and self.eta == 0:
-            return u_s
-        return u_s.addcmul_(weights.sigma.to(dtype), _white(u_t.shape, u_t.device, dtype, generator))
+        u_s = (weights.w_t.to(u_t.dtype) * u_t).addcmul_(weights.w_0.to(u_t.dtype), u_0)
+        return u_s, None if solver == "ddim" and self.eta == 0 else weights.sigma
+
+    def _multistep(self, device: torch.device) -> Multistep | None:
+        """Return a fresh multistep solver, or None for the solvers that remember nothing."""
+        if self.solver != "multistep":
+            return None
+        form = Exponential() if self._process.power is None else self._process.rotation(device)
+        return Multistep(form, order=self.order, corrector=self.corrector and self.eta == 0)
 
     @torch.no_grad()
     def _start(
         self,
         x_1: Tensor | None,
-        at_t: tuple[Tensor, Tensor],
+        at_t: Scales,
         shape: Sequence[int],
         device: torch.device,
         dtype: torch.dtype,
-        generator: torch.Generator | None,
+        generator: Generators | None,
     ) -> Tensor:
         """Return the coefficients to start from."""
         if x_1 is not None:
             if tuple(x_1.shape) != tuple(shape):
                 raise ValueError(f"x_1 must have the shape asked for, {tuple(shape)}, got {tuple(x_1.shape)}")
-            return self._basis.analyze(x_1.to(device, dtype))
-        deviation = prior_deviation(at_t, None if self._power is None else self._power.to(device))
-        if deviation is None:
+            return self._process.basis.analyze(x_1.to(device, dtype))
+        return self._process.prior(at_t, float(self.times[0])).to(dtype) * white(shape, device, dtype, generator)
+
+    def _encode(self, x_0: Tensor, conditioning: Mapping[str, Any] | None, probes: Sequence[Tensor] = ()) -> Encoded:
+        """Follow the ODE from images to noise, in whitened coefficients."""
+        check_floating(x_0, "x_0")
+        if self.solver == "ancestral" or self.eta > 0:
             raise ValueError(
-                f"{type(self.corruption).__name__} keeps part of the image at t = {float(self.times[0]):.4g}, so "
-                "sampling cannot start from noise; pass x_1=corruption.corrupt(training_images, t, eps)"
+                f"encoding follows a deterministic process, which solver={self.solver!r} with eta={self.eta:g} is not; "
+                "use solver='multistep'"
             )
-        return deviation.to(dtype) * _white(shape, device, dtype, generator)
+        device = device_of(self.model)
+        self._process.check_device(device)
+        rising = self.times.flip(0)
+        on_device = rising.to(device)
+        path = [self._process.scales(time, x_0.shape) for time in on_device]
+        from_data = float(rising[0]) == 0
+        if from_data:
+            path[0] = clean(path[0])
+        falling = rising.tolist()
+
+        def denoise(u_t: Tensor, k: int) -> Tensor:
+            return self._denoiser(u_t, falling[k], path[k], conditioning or {})
+
+        with torch.no_grad():
+            u_0 = self._process.basis.analyze(x_0.to(device, working_dtype(x_0)))
+            return encode(u_0, path, denoise, self._process.rotation(device), from_data=from_data, probes=probes)
 
     def _in_pixels(self, step: SampleStep) -> SampleStep:
-        synthesize = self._basis.synthesize
+        synthesize = self._process.basis.synthesize
         return SampleStep(step.t, synthesize(step.x_t), synthesize(step.x_0_hat))
 
-    def _scales(self, t: Tensor | float, shape: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return (signal, noise) at one time, in float64."""
-        return scales(self.corruption, torch.as_tensor(t, dtype=torch.float64, device=device).reshape(1), shape)
+    def _times_from(self, start: float | None) -> Tensor:
+        """Return the times from `start` on."""
+        if start is None:
+            return self.times
+        if not 0 < start <= 1 or start <= float(self.times[-1]):
+            raise ValueError(f"start must lie in (0, 1] and above the last time {float(self.times[-1]):g}, got {start}")
+        return torch.cat([torch.tensor([start], dtype=torch.float64), self.times[self.times < start]])
 
-    def _stepper(self, device: torch.device) -> Stepper | None:
-        """Return a fresh multistep solver, or None for the solvers that remember nothing."""
-        if self.solver != "multistep":
-            return None
-        return ExponentialMultistep() if self._power is None else RotationMultistep(self._power.to(device))
-
-    def _grid(self, steps: int, grid: Grid | None) -> Tensor:
-        grid = grid or ("cosine" if self.solver == "multistep" else "uniform")
+    def _grid(self, steps: int, grid: GridName | TimeGrid | None) -> Tensor:
+        if grid is None:  # benchmarks/README.md, "Few steps"
+            grid = "uniform" if self.solver != "multistep" else "cosine" if self._process.power is None else "spectrum"
         signal = self.corruption.signal(torch.ones(1, dtype=torch.float64, device=device_of(self.corruption)))
         singular = self.prediction == "noise" and bool((signal < _VANISHED).any())
-        return make_grid(grid, steps, start=_NEAR_ONE if singular else 1.0)
-
-    def _check_process(self) -> None:
-        """Look at the scales along the grid once, so that a step need not."""
-        count = min(len(self.times), 16)
-        probes = self.times[torch.linspace(0, len(self.times) - 1, count).long()].to(device_of(self.corruption))
-        signal, noise = self.corruption.signal(probes), self.corruption.noise(probes)
-        if self.prediction == "noise" and bool((signal[:-1] < 1e-12 * noise[:-1]).any()):
-            raise ValueError(
-                f"a model that predicts noise says nothing of the image where signal(t) = 0, here at t = "
-                f"{float(self.times[0]):.6g}; start at a smaller t, or train with prediction='data' or 'velocity'"
-            )
-        rising = signal[1:] * noise[:-1] < signal[:-1] * noise[1:] - 1e-6 * (signal[1:] * noise[:-1]).abs()
-        if bool(rising.any()):
-            raise ValueError(
-                f"the signal-to-noise ratio of {type(self.corruption).__name__} rises with t somewhere; "
-                "signal(t) / noise(t) must not increase from t = 0 to t = 1"
-            )
+        start = _NEAR_ONE if singular else 1.0
+        if isinstance(grid, str):
+            return make_grid(grid, steps, corruption=self.corruption, power=self._process.power, start=start)
+        return torch.as_tensor(grid(steps, start=start), dtype=torch.float64).cpu()
 
 
-def _common_basis(corruption: Corruption, spectrum: PowerSpectrum) -> Basis:
-    """Return the spectrum's basis, sure that the corruption is diagonal in it."""
-    device = device_of(corruption)
-    middle = torch.tensor([0.5], dtype=torch.float64, device=device)
-    pair = scales(corruption, middle, (1, *spectrum.shape))
-    ours, theirs = corruption.basis, spectrum.basis
-    one_rotation = (
-        ours.channel_rotation is None
-        if theirs.channel_rotation is None
-        else ours.channel_rotation is not None
-        and torch.allclose(ours.channel_rotation.cpu(), theirs.channel_rotation.cpu())
-    )
-    isotropic = all(scale.numel() == 1 for scale in pair)
-    alike_channels = all(scale.shape[1] == 1 for scale in pair)  # such scales commute with a channel rotation
-    if not (isotropic or (ours.shares_transform(theirs) and (one_rotation or alike_channels))):
-        raise ValueError(
-            f"the corruption works in {ours!r}, the spectrum was measured in {theirs!r}; "
-            "estimate the spectrum in the corruption's basis"
-        )
-    return copy.deepcopy(theirs).to(device)  # the spectrum's own stays where it is
-
-
-def _white(shape: Sequence[int], device: torch.device, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
-    """Draw white normal noise on the generator's device: white in pixels is white in every orthonormal basis."""
-    source = device if generator is None else generator.device
-    return torch.randn(tuple(shape), generator=generator, dtype=dtype, device=source).to(device)
+def _mixed(seed: int, index: int) -> int:
+    """Return one seed for both numbers; near numbers give unrelated ones."""
+    return int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0])

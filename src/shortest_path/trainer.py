@@ -15,12 +15,14 @@ from torch.nn.parallel import DistributedDataParallel
 from .batches import BatchStream
 from .checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from .checks import check_batches, check_choice, check_floating, check_images, images_of
+from .conditioning import conditioning_of, drop
 from .corruption import Corruption, as_times, check_device, device_of, scales
 from .ema import ExponentialMovingAverage
 from .exact import working_dtype
 from .model import check_output
 from .prediction import Prediction, target
 from .progress import Progress
+from .training_state import check_state, plain
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
 TimeSampling: TypeAlias = Literal["uniform", "stratified", "discrete"]
@@ -69,6 +71,10 @@ class DiffusionTrainer:
         max_grad_norm: Clip the gradient to this norm; None does not clip.
         label_name: Under which name the second element of a (images, labels) batch is passed to the model;
             None leaves labels out.
+        drop_conditioning: Probability in [0, 1) that an image is trained on with `null_conditioning`, as
+            classifier-free guidance needs it; 0.1 is usual.
+        null_conditioning: What stands for none, by name: a number, or a fixed tensor that broadcasts to the
+            batch's. Entries that it does not name are never dropped.
         seed: Of the times and the noise.
         check_range: Refuse training images that look like [0, 255]; False for latents of any scale.
 
@@ -76,7 +82,8 @@ class DiffusionTrainer:
         ValueError: an option that is unknown or out of range, or a corruption on another device.
 
     Source: Ho et al. 2020, arXiv:2006.11239, equation 14; Das et al. 2023, arXiv:2306.00501, algorithm 1;
-        Salimans & Ho 2022, arXiv:2202.00512 (velocity).
+        Salimans & Ho 2022, arXiv:2202.00512 (velocity); Ho & Salimans 2022, arXiv:2207.12598, algorithm 1
+        (dropped conditioning).
 
     Example:
         >>> import torch, shortest_path as sp
@@ -107,6 +114,8 @@ class DiffusionTrainer:
         accumulation: int = 1,
         max_grad_norm: float | None = None,
         label_name: str | None = None,
+        drop_conditioning: float = 0.0,
+        null_conditioning: Mapping[str, Any] | None = None,
         seed: int = 0,
         check_range: bool = True,
     ) -> None:
@@ -121,6 +130,13 @@ class DiffusionTrainer:
             raise ValueError(f"discrete_steps must be 3 or more, got {discrete_steps}")
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive, got {max_grad_norm}; None does not clip")
+        if not 0 <= drop_conditioning < 1:
+            raise ValueError(f"drop_conditioning must be a probability in [0, 1), got {drop_conditioning}")
+        if drop_conditioning > 0 and not null_conditioning:
+            raise ValueError(
+                f"drop_conditioning is {drop_conditioning}, but nothing says what stands for 'none'; "
+                "pass null_conditioning={'class_labels': 10}, say, a class of its own for 'none'"
+            )
         self.model = model
         self.corruption = corruption
         self.device = device_of(model)
@@ -141,6 +157,11 @@ class DiffusionTrainer:
             "accumulation": accumulation,
             "max_grad_norm": max_grad_norm,
             "label_name": label_name,
+            "drop_conditioning": drop_conditioning,
+            "null_conditioning": {
+                name: null.detach().to(self.device, copy=True) if isinstance(null, Tensor) else null
+                for name, null in (null_conditioning or {}).items()
+            },
             "seed": seed,
             "optimizer": type(self.optimizer).__name__,
             "corruption": repr(corruption),
@@ -167,7 +188,7 @@ class DiffusionTrainer:
             x_0: Clean images, (B, C, *spatial), floating point, on the model's device.
             t: Times, (B,); None draws them.
             eps: White noise in pixels, the shape of `x_0`; None draws it.
-            conditioning: Keyword arguments for the model.
+            conditioning: Keyword arguments for the model, passed as they are; only `train_step` drops.
 
         Raises:
             TypeError: `x_0` is not floating point.
@@ -195,8 +216,9 @@ class DiffusionTrainer:
         """Take one optimizer step on `accumulation` batches, given as `fit` takes them.
 
         Raises:
-            TypeError: a batch is not a floating-point tensor, or a tuple that begins with one.
-            ValueError: wrong number of batches, or wrong shapes.
+            TypeError: a batch is not a floating-point tensor, or a tuple that begins with one; or conditioning
+                to drop is not a tensor.
+            ValueError: wrong number of batches, wrong shapes, or no conditioning of a name to drop.
         """
         if len(batches) != self._config["accumulation"]:
             raise ValueError(f"expected {self._config['accumulation']} batches for a step, got {len(batches)}")
@@ -205,6 +227,7 @@ class DiffusionTrainer:
         total = torch.zeros((), device=self.device)
         for index, batch in enumerate(batches):
             x_0, conditioning = self._unpack(batch)
+            conditioning = self._drop(conditioning, len(x_0))
             with self._synchronised(index == len(batches) - 1):
                 loss = self.loss(x_0, conditioning=conditioning) / len(batches)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -282,7 +305,7 @@ class DiffusionTrainer:
         return {
             "format": _FORMAT,
             "version": _VERSION,
-            "config": dict(self._config),
+            "config": plain(self._config),
             "step": self.step,
             "model": self._bare_model.state_dict(),
             "ema": self.ema_model.state_dict(),
@@ -303,13 +326,7 @@ class DiffusionTrainer:
             ValueError: of another kind, of a later version, or of another configuration; the differences
                 are listed.
         """
-        if state.get("format") != _FORMAT:
-            raise ValueError(f"not a trainer's state: format {state.get('format')!r}, expected {_FORMAT!r}")
-        if state["version"] > _VERSION:
-            raise ValueError(
-                f"the state has version {state['version']}, this library reads up to {_VERSION}; update shortest_path"
-            )
-        self._check_same_configuration(state)
+        check_state(state, self.state_dict())
         self._bare_model.load_state_dict(state["model"])
         self.ema_model.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -319,26 +336,6 @@ class DiffusionTrainer:
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda" and state["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
-
-    def _check_same_configuration(self, state: Mapping[str, Any]) -> None:
-        theirs = state["config"]
-        differences = [
-            f"{name}: {theirs.get(name)!r} in the checkpoint, {self._config.get(name)!r} here"
-            for name in sorted({*theirs, *self._config})
-            if theirs.get(name) != self._config.get(name)
-        ]
-        ours = self.corruption.state_dict() if isinstance(self.corruption, nn.Module) else {}
-        saved = state["corruption"]
-        differences += [
-            f"corruption.{name}: other values"
-            for name in sorted({*saved, *ours})
-            if name not in saved or name not in ours or not torch.equal(saved[name].cpu(), ours[name].cpu())
-        ]
-        if differences:
-            raise ValueError(
-                "the checkpoint is of another configuration; " + "; ".join(differences) + ". "
-                "Use the same options, or another checkpoint_dir"
-            )
 
     def _check_first(self, images: Tensor) -> None:
         """Look at the values of the first images: once, as it waits for the device."""
@@ -350,18 +347,20 @@ class DiffusionTrainer:
     def _unpack(self, batch: object) -> tuple[Tensor, Mapping[str, Any]]:
         """Split a batch into images on the device and conditioning."""
         images = images_of(batch)
-        extra = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
         check_floating(images, "images")
-        conditioning: dict[str, Any] = {}
-        if isinstance(extra, Mapping):
-            conditioning = dict(extra)
-        elif extra is not None and self._label_name is not None:
-            conditioning = {self._label_name: extra}
-        moved = {
+        conditioning = {
             name: value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name, value in conditioning.items()
+            for name, value in conditioning_of(batch, self._label_name).items()
         }
-        return images.to(self.device, non_blocking=True), moved
+        return images.to(self.device, non_blocking=True), conditioning
+
+    def _drop(self, conditioning: Mapping[str, Any], batch: int) -> Mapping[str, Any]:
+        """Replace the conditioning of some images; draws nothing if none is to be dropped."""
+        probability = self._config["drop_conditioning"]
+        if probability == 0:
+            return conditioning
+        draw = torch.rand(batch * self._world, generator=self.generator, device=self.device)
+        return drop(conditioning, self._config["null_conditioning"], self._own_rows(draw) < probability)
 
     def _draw_times(self, batch: int) -> Tensor:
         total = batch * self._world

@@ -58,14 +58,33 @@ def step_weights(
     """
     signal_t, noise_t = at_t
     signal_s, noise_s = at_s
-    # A coefficient whose signal has vanished at s already (0/0) starts again from pure noise: ratio 0.
-    ratio = torch.where(signal_s > 0, signal_t / signal_s, torch.zeros_like(signal_t * signal_s))
-    large = (noise_t**2 - ratio**2 * noise_s**2).clamp(min=0)  # below 0 by rounding only: the SNR does not increase
+    large = forward_weights(at_s, at_t).sigma ** 2
     small = large * (noise_s / noise_t) ** 2
     kept = small * (1.0 if solver == "ancestral" else eta**2)
     w_t = (noise_s**2 - kept).clamp(min=0).sqrt() / noise_t
     sigma = (large if solver == "ancestral" and variance == "large" else kept).sqrt()
     return StepWeights(w_t, signal_s - signal_t * w_t, sigma)
+
+
+class ForwardWeights(NamedTuple):
+    """The numbers of u_t = ratio u_s + σ z, broadcastable to coefficients."""
+
+    ratio: Tensor
+    sigma: Tensor
+
+
+def forward_weights(at_s: tuple[Tensor, Tensor], at_t: tuple[Tensor, Tensor]) -> ForwardWeights:
+    """Return the weights of the corruption's own step from s to t > s: a_t / a_s, and s_{t|s}.
+
+    Args:
+        at_s: (signal, noise) at s, float64.
+        at_t: (signal, noise) at t, float64.
+    """
+    (signal_s, noise_s), (signal_t, noise_t) = at_s, at_t
+    # A coefficient whose signal has vanished at s already (0/0) starts again from pure noise: ratio 0.
+    ratio = torch.where(signal_s > 0, signal_t / signal_s, torch.zeros_like(signal_t * signal_s))
+    variance = (noise_t**2 - ratio**2 * noise_s**2).clamp(min=0)  # below 0 by rounding only: the SNR does not increase
+    return ForwardWeights(ratio, variance.sqrt())
 
 
 def final_step(at_t: tuple[Tensor, Tensor]) -> StepWeights:

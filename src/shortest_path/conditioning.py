@@ -1,0 +1,92 @@
+"""Conditioning of a model, and the null values that stand for none (classifier-free guidance)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Number
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def conditioning_of(batch: object, label_name: str | None = None) -> dict[str, Any]:
+    """Return the conditioning of a batch: its second element, a mapping, or labels under `label_name`."""
+    extra = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
+    if isinstance(extra, Mapping):
+        return dict(extra)
+    return {} if extra is None or label_name is None else {label_name: extra}
+
+
+def unconditional(conditioning: Mapping[str, Any], null: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the conditioning with null values in place of the entries that `null` names.
+
+    Never waits for the device, unless a null tensor has to be copied to it.
+
+    Args:
+        conditioning: Keyword arguments for a model.
+        null: What stands for none: for a tensor, a number or a tensor that broadcasts to it, say a row; for
+            anything else, a value that takes its place.
+
+    Raises:
+        TypeError: the null value of a tensor is neither a number nor a tensor.
+        ValueError: `null` names an entry that there is not, or a null tensor does not broadcast.
+
+    Source: Ho & Salimans 2022, arXiv:2207.12598.
+    """
+    if missing := sorted(null.keys() - conditioning.keys()):
+        raise ValueError(
+            f"null values are given for {missing}, but the conditioning has {sorted(conditioning) or 'no entries'}; "
+            "use the same names (a trainer passes labels on as label_name)"
+        )
+    return {**conditioning, **{name: _null_like(name, conditioning[name], value) for name, value in null.items()}}
+
+
+def drop(conditioning: Mapping[str, Any], null: Mapping[str, Any], dropped: Tensor) -> dict[str, Any]:
+    """Return the conditioning with null values in some rows of the entries that `null` names.
+
+    Args:
+        conditioning: Keyword arguments for a model; those named in `null` are tensors (B, ...).
+        null: As `unconditional` takes it.
+        dropped: The rows to replace, (B,), bool.
+
+    Raises:
+        TypeError: an entry to drop is not a tensor, or as `unconditional` raises.
+        ValueError: an entry to drop has not B rows, or as `unconditional` raises.
+    """
+    mixed = unconditional(conditioning, null)
+    for name in null:
+        value = conditioning[name]
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"conditioning {name!r} must be a tensor to be dropped for some images only, "
+                f"got {type(value).__name__}; convert it, or leave it out of the null values"
+            )
+        if value.ndim == 0 or len(value) != len(dropped):
+            raise ValueError(
+                f"conditioning {name!r} must have one row for each of {len(dropped)} images to be dropped for some "
+                f"only, got shape {tuple(value.shape)}; expand it, or leave it out of the null values"
+            )
+        mask = dropped.view(-1, *[1] * (value.ndim - 1))
+        mixed[name] = torch.where(mask, mixed[name], value)
+    return mixed
+
+
+def _null_like(name: str, value: object, null: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return null
+    if isinstance(null, Number):
+        return torch.full_like(value, null)  # type: ignore[arg-type]
+    if not isinstance(null, Tensor):
+        raise TypeError(
+            f"the null value of {name!r} must be a number or a tensor, as {name!r} is a tensor, "
+            f"got {type(null).__name__}; convert it with torch.as_tensor"
+        )
+    null = null.to(value)
+    try:
+        return null.expand_as(value)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the null value of {name!r} has shape {tuple(null.shape)}, which does not broadcast to "
+            f"{tuple(value.shape)}; give it the shape of one row, {tuple(value.shape[1:])}"
+        ) from error

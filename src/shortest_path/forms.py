@@ -1,0 +1,130 @@
+"""Coordinates in which the probability-flow ODE is nearly straight, coefficient by coefficient.
+
+A form turns what the model says of the clean image at time t into a *slope*, and moves the state along one. A slope
+that did not change over a step would make the step exact, so a solver has only to follow its change.
+
+**Rotation**, where the data's power S is known (DESIGN equation 4). In whitened coordinates
+
+    y = u_t / r,    r = √(a² S + s²),    ξ = u_0 / √S,    θ = atan2(s, a √S),    y = cos θ ξ + sin θ ε
+
+the ODE of any diagonal Gaussian process is dy = v̂ dθ with the slope v̂ = E[−sin θ ξ + cos θ ε | y], which is zero for
+Gaussian data: a step is exact for them whatever its length.
+
+**Exponential**, where it is not known. In λ = log(a / s) the slope is û_0 itself, and
+
+    u_s = (s_s / s_t) u_t + (a_s − a_t s_s / s_t) û_0
+
+which is DDIM at first order and the form of DPM-Solver++ above, with a step length for every coefficient.
+
+Source: DESIGN section 2; Lu et al. 2022, arXiv:2211.01095, section 4 (exponential form).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+Scales: TypeAlias = tuple[Tensor, Tensor]
+"""(signal, noise) at one time, float64."""
+
+
+class Form(Protocol):
+    """Coordinates for the steps of a solver, falling or rising in time."""
+
+    most: float
+    """Largest weight of an extrapolation: half the ratio of a step to the one before."""
+
+    def slope(self, u_t: Tensor, u_0: Tensor, at_t: Scales) -> Tensor:
+        """Return the slope at time t, where `u_0` is the clean image that the model predicts from `u_t`."""
+        ...
+
+    def length(self, at_t: Scales, at_s: Scales) -> Tensor:
+        """Return the length of the step from t to s, per coefficient, float64; the same sign for the same direction."""
+        ...
+
+    def later_share(self, length: Tensor) -> Tensor:
+        """Return the weight of the later slope in the mean over a step, for a slope linear in the coordinate."""
+        ...
+
+    def move(self, u_t: Tensor, slope: Tensor, at_t: Scales, at_s: Scales) -> Tensor:
+        """Return u_s, with one slope for the whole step."""
+        ...
+
+
+class Whitened(NamedTuple):
+    """Angle θ and radius r of every coefficient at one time, float64."""
+
+    angle: Tensor
+    radius: Tensor
+
+
+class Rotation:
+    """The rotation form.
+
+    Args:
+        power: S, broadcastable to coefficients, positive.
+    """
+
+    # From a much shorter step nothing can be extrapolated: noise in the model would be magnified by the ratio of the
+    # steps. The bound does not touch the order, as ratios tend to 1.
+    most = 1.0
+
+    def __init__(self, power: Tensor) -> None:
+        self.deviation = power.to(torch.float64).sqrt()
+
+    def whitened(self, scales: Scales) -> Whitened:
+        """Return (θ, r) for the scales (signal, noise) of a time."""
+        signal = scales[0] * self.deviation
+        noise = scales[1].expand_as(signal)
+        return Whitened(torch.atan2(noise, signal), torch.hypot(signal, noise))
+
+    def slope(self, u_t: Tensor, u_0: Tensor, at_t: Scales) -> Tensor:
+        """Return v̂ = (cos θ y − ξ̂) / sin θ; see `Form`."""
+        angle, radius = self.whitened(at_t)
+        of_state = 1 / (radius * torch.tan(angle))
+        of_data = 1 / (self.deviation * torch.sin(angle))
+        return (of_state.to(u_t.dtype) * u_t).addcmul_(of_data.to(u_t.dtype), u_0, value=-1)
+
+    def length(self, at_t: Scales, at_s: Scales) -> Tensor:
+        """Return θ_s − θ_t; see `Form`."""
+        return self.whitened(at_s).angle - self.whitened(at_t).angle
+
+    def later_share(self, length: Tensor) -> Tensor:
+        """Return one half; see `Form`."""
+        return torch.full_like(length, 0.5)
+
+    def move(self, u_t: Tensor, slope: Tensor, at_t: Scales, at_s: Scales) -> Tensor:
+        """Return u_s; see `Form`."""
+        here, there = self.whitened(at_t), self.whitened(at_s)
+        kept = there.radius / here.radius
+        turned = there.radius * (there.angle - here.angle)
+        return (kept.to(u_t.dtype) * u_t).addcmul_(turned.to(u_t.dtype), slope)
+
+
+class Exponential:
+    """The exponential form."""
+
+    most = math.inf  # as in DPM-Solver++
+
+    def slope(self, u_t: Tensor, u_0: Tensor, at_t: Scales) -> Tensor:
+        """Return û_0; see `Form`."""
+        return u_0
+
+    def length(self, at_t: Scales, at_s: Scales) -> Tensor:
+        """Return λ_s − λ_t, infinite where a signal or noise has vanished; see `Form`."""
+        (signal_t, noise_t), (signal_s, noise_s) = at_t, at_s
+        return (signal_s / noise_s).log() - (signal_t / noise_t).log()
+
+    def later_share(self, length: Tensor) -> Tensor:
+        """Return the mean of τ / h with weight exp(τ) over 0 < τ < h: near one half if h is small; see `Form`."""
+        share = -1 / torch.expm1(-length) - 1 / length
+        return torch.where(length.abs() < 1e-3, 0.5 + length / 12, share)
+
+    def move(self, u_t: Tensor, slope: Tensor, at_t: Scales, at_s: Scales) -> Tensor:
+        """Return u_s; see `Form`."""
+        (signal_t, noise_t), (signal_s, noise_s) = at_t, at_s
+        kept = noise_s / noise_t
+        return (kept.to(u_t.dtype) * u_t).addcmul_((signal_s - signal_t * kept).to(u_t.dtype), slope)
