@@ -184,10 +184,10 @@ def test_peers_are_driven_at_the_right_times() -> None:
     process = few_step.processes([mixture, Mixture(IMAGES[:4], spectrum("fourier", "independent"))])[1]
     assert process.name == "Gaussian, linear"
     best = {setting.name: setting for setting in few_step.settings(process)}[few_step.DEFAULT]
-    converged = few_step.solve(process, best, 1000, white(4))
-    for name, peer in few_step.diffusers_peers(process, white(4)).items():
-        near, far = (few_step.distance(peer(calls), converged).median() for calls in (200, 20))
-        assert near < 0.03, name
+    converged = few_step.solve(process, best, 400, white(2))
+    for name, peer in few_step.diffusers_peers(process, white(2)).items():
+        near, far = (few_step.distance(peer(calls), converged).median() for calls in (100, 10))
+        assert near < 0.05, name
         assert near < far / 4, name
 
 

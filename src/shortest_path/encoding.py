@@ -36,7 +36,8 @@ class Encoded(NamedTuple):
 
 def encode(
     u_0: Tensor,
-    path: Sequence[Scales],
+    steps: int,
+    scales: Callable[[int], Scales],
     denoise: Callable[[Tensor, int], Tensor],
     form: Rotation,
     *,
@@ -49,7 +50,8 @@ def encode(
 
     Args:
         u_0: Coefficients at the first time, (B, C, *spatial).
-        path: (signal, noise) at rising times.
+        steps: Number of steps.
+        scales: Returns (signal, noise) at the k-th of the rising times, k = 0 … steps.
         denoise: Returns û_0 for coefficients at the k-th time.
         form: The coordinates; a spectrum that is not the data's costs accuracy, not correctness.
         from_data: Whether the first time is the data's end, where v̂ is 0/0: the first step then takes the later slope.
@@ -57,34 +59,34 @@ def encode(
     """
 
     def slope(y: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        radius = form.whitened(path[k]).radius.to(y.dtype)
+        radius = form.whitened(scales(k)).radius.to(y.dtype)
         if not probes:
-            return form.slope(radius * y, denoise(radius * y, k), path[k]), torch.zeros_like(y)
+            return form.slope(radius * y, denoise(radius * y, k), scales(k)), torch.zeros_like(y)
         with torch.enable_grad():
             y = y.detach().requires_grad_()
             u_t = radius * y
-            v = form.slope(u_t, denoise(u_t, k), path[k])
+            v = form.slope(u_t, denoise(u_t, k), scales(k))
             trace = torch.zeros_like(y)
             for index, probe in enumerate(probes):
                 more = index + 1 < len(probes)
                 trace += probe * torch.autograd.grad(v, y, probe, retain_graph=more)[0]
         return v.detach(), trace / len(probes)
 
-    radius_0, radius_1 = (form.whitened(at).radius.to(u_0.dtype) for at in (path[0], path[-1]))
+    radius_0, radius_1 = (form.whitened(at).radius.to(u_0.dtype) for at in (scales(0), scales(steps)))
     y = u_0 / radius_0
     log_volume = y.new_zeros(len(y))
     now = None if from_data else slope(y, 0)
     extrapolated = None if now is None else now[0]
-    for k in range(1, len(path)):
-        turn = form.length(path[k - 1], path[k])
+    for k in range(1, steps + 1):
+        turn = form.length(scales(k - 1), scales(k))
         predicted = y if extrapolated is None else y + turn.to(y.dtype) * extrapolated
         then = slope(predicted, k)
         mean = then if now is None else ((now[0] + then[0]) / 2, (now[1] + then[1]) / 2)
         y = torch.addcmul(y, turn.to(y.dtype), mean[0])
         log_volume = log_volume + (turn.to(y.dtype) * mean[1]).flatten(1).sum(1)
         extrapolated = then[0]
-        if now is not None and k + 1 < len(path):
-            share = form.length(path[k], path[k + 1]) / (2 * turn)
+        if now is not None and k < steps:
+            share = form.length(scales(k), scales(k + 1)) / (2 * turn)
             share = torch.where(share.isfinite(), share, torch.zeros_like(share)).clamp(max=form.most)
             extrapolated = then[0] + share.to(y.dtype) * (then[0] - now[0])
         now = then

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,9 @@ class ExactModule(nn.Module):
 
 
 def no_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """Switch autocast off for the device of `x`."""
+    """Switch autocast off for the device of `x`, if it has such a thing."""
+    if not torch.amp.is_autocast_available(x.device.type):
+        return nullcontext()
     return torch.autocast(device_type=x.device.type, enabled=False)
 
 

@@ -419,7 +419,7 @@ class Sampler:
         times, beyond = times.to(device), beyond.to(device)  # once: the loop must not wait for the device
         basis, multistep = self._process.basis, self._multistep(device)
         at_t = self._process.scales(times[0], shape)
-        u_t = self._start(x_1, at_t, shape, device, dtype, generator)
+        u_t = self._start(x_1, falling[0], at_t, torch.empty(tuple(shape), dtype=dtype, device=device), generator)
         for k, (t, s) in enumerate(itertools.pairwise(falling)):
             with torch.no_grad():
                 u_0 = self._denoiser(u_t, t, at_t, conditioning or {}, edit)
@@ -455,21 +455,14 @@ class Sampler:
         return Multistep(form, order=self.order, corrector=self.corrector and self.eta == 0)
 
     @torch.no_grad()
-    def _start(
-        self,
-        x_1: Tensor | None,
-        at_t: Scales,
-        shape: Sequence[int],
-        device: torch.device,
-        dtype: torch.dtype,
-        generator: Generators | None,
-    ) -> Tensor:
-        """Return the coefficients to start from."""
-        if x_1 is not None:
-            if tuple(x_1.shape) != tuple(shape):
-                raise ValueError(f"x_1 must have the shape asked for, {tuple(shape)}, got {tuple(x_1.shape)}")
-            return self._process.basis.analyze(x_1.to(device, dtype))
-        return self._process.prior(at_t, float(self.times[0])).to(dtype) * white(shape, device, dtype, generator)
+    def _start(self, x_1: Tensor | None, t: float, at_t: Scales, like: Tensor, generator: Generators | None) -> Tensor:
+        """Return the coefficients to start from, of the shape, type and device of `like`."""
+        if x_1 is None:
+            deviation = self._process.prior(at_t, t)
+            return deviation.to(like.dtype) * white(like.shape, like.device, like.dtype, generator)
+        if x_1.shape != like.shape:
+            raise ValueError(f"x_1 must have the shape asked for, {tuple(like.shape)}, got {tuple(x_1.shape)}")
+        return self._process.basis.analyze(x_1.to(like))
 
     def _encode(self, x_0: Tensor, conditioning: Mapping[str, Any] | None, probes: Sequence[Tensor] = ()) -> Encoded:
         """Follow the ODE from images to noise, in whitened coefficients."""
@@ -481,20 +474,21 @@ class Sampler:
             )
         device = device_of(self.model)
         self._process.check_device(device)
-        rising = self.times.flip(0)
-        on_device = rising.to(device)
-        path = [self._process.scales(time, x_0.shape) for time in on_device]
-        from_data = float(rising[0]) == 0
-        if from_data:
-            path[0] = clean(path[0])
-        falling = rising.tolist()
+        times = self.times.flip(0)
+        rising, on_device = times.tolist(), times.to(device)
+        from_data = rising[0] == 0
+
+        def scales_at(k: int) -> Scales:
+            pair = self._process.scales(on_device[k], x_0.shape)
+            return clean(pair) if from_data and k == 0 else pair
 
         def denoise(u_t: Tensor, k: int) -> Tensor:
-            return self._denoiser(u_t, falling[k], path[k], conditioning or {})
+            return self._denoiser(u_t, rising[k], scales_at(k), conditioning or {})
 
         with torch.no_grad():
             u_0 = self._process.basis.analyze(x_0.to(device, working_dtype(x_0)))
-            return encode(u_0, path, denoise, self._process.rotation(device), from_data=from_data, probes=probes)
+            form = self._process.rotation(device)
+            return encode(u_0, self.steps, scales_at, denoise, form, from_data=from_data, probes=probes)
 
     def _in_pixels(self, step: SampleStep) -> SampleStep:
         synthesize = self._process.basis.synthesize
@@ -506,7 +500,9 @@ class Sampler:
             return self.times
         if not 0 < start <= 1 or start <= float(self.times[-1]):
             raise ValueError(f"start must lie in (0, 1] and above the last time {float(self.times[-1]):g}, got {start}")
-        return torch.cat([torch.tensor([start], dtype=torch.float64), self.times[self.times < start]])
+        times = torch.cat([torch.tensor([start], dtype=torch.float64), self.times[self.times < start]])
+        self._process.check(times, self.prediction)
+        return times
 
     def _grid(self, steps: int, grid: GridName | TimeGrid | None) -> Tensor:
         if grid is None:  # benchmarks/README.md, "Few steps"
