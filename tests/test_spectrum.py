@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shortest_path as sp
-from conftest import SHAPE, correlated_images
+from conftest import SHAPE, correlated_images, spectrum
 
 
 @pytest.mark.parametrize("basis", ["cosine", "fourier"])
@@ -374,3 +374,16 @@ def test_a_basis_of_ones_own_cannot_be_saved(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="cannot save a spectrum in Own"):
         sp.PowerSpectrum(Own(1), torch.ones(1, 4)).save(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize("kind", ["cosine", "fourier", "principal"])
+def test_a_state_in_a_checkpoint_gives_the_same_spectrum(tmp_path: Path, kind: str) -> None:
+    measured = spectrum(kind)
+    torch.save({"spectrum": measured.state_dict()}, tmp_path / "c.pt")
+    again = sp.PowerSpectrum.from_state_dict(torch.load(tmp_path / "c.pt", weights_only=True)["spectrum"])
+    assert torch.equal(again.power, measured.power)
+    x = correlated_images(3)
+    torch.testing.assert_close(again.basis.analyze(x), measured.basis.analyze(x), rtol=0, atol=0)
+    assert repr(again) == repr(measured)
+    with pytest.raises(ValueError, match="not the state of a power spectrum: format None"):
+        sp.PowerSpectrum.from_state_dict({})

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import shortest_path as sp
-from conftest import CORRUPTIONS, SHAPE, correlated_images, gaussian_world
+from conftest import CORRUPTIONS, SHAPE, correlated_images, gaussian_world, spectrum
 from shortest_path.checkpoint import latest_checkpoint, load_checkpoint
 
 
@@ -576,3 +576,16 @@ class _Wide(Net):
 
 def test_large_values_are_allowed_on_request() -> None:
     trainer(check_range=False).fit([GOOD + 200], steps=1)
+
+
+def test_metadata_travel_with_every_checkpoint(tmp_path: Path) -> None:
+    measured = spectrum()
+    metadata = {"settings": {"width": 4, "name": "tiny"}, "spectrum": measured.state_dict()}
+    trainer = sp.DiffusionTrainer(Net(), sp.ShortestPathCorruption(measured), metadata=metadata)
+    trainer.fit([correlated_images(4).float()], steps=1, checkpoint_dir=tmp_path)
+    kept = load_checkpoint(tmp_path / "checkpoint-00000001.pt")["metadata"]
+    assert kept["settings"] == metadata["settings"]
+    corruption = sp.ShortestPathCorruption(sp.PowerSpectrum.from_state_dict(kept["spectrum"]))
+    again = sp.DiffusionTrainer(Net(), corruption)  # not a part of the configuration
+    again.load_state_dict(load_checkpoint(tmp_path / "checkpoint-00000001.pt"))
+    assert again.step == 1

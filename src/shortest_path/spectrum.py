@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -196,40 +196,74 @@ class PowerSpectrum:
         filled = size > 0
         return filled.nonzero().flatten().to(torch.float64), total[:, filled] / size[filled]
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the spectrum to `path` as an .npz archive without pickles; an existing file is replaced whole."""
-        rotation = self.basis.channel_rotation
-        header = {
+    def state_dict(self) -> dict[str, Any]:
+        """Return the spectrum as tensors and plain values, say for a checkpoint; `from_state_dict` reads it.
+
+        Raises:
+            ValueError: its basis is not one of this library's.
+        """
+        kind = type(self.basis).__name__
+        if kind not in _BASES:
+            raise ValueError(f"cannot save a spectrum in {kind}; only {', '.join(_BASES)} can be saved")
+        tensors = {
+            "power": self.power,
+            "cross": self.cross,
+            "channel_rotation": self.basis.channel_rotation,
+            "matrix": self.basis.matrix if isinstance(self.basis, PrincipalBasis) else None,
+        }
+        return {
             "format": _FORMAT,
             "version": _VERSION,
-            "basis": type(self.basis).__name__,
+            "basis": kind,
             "dims": self.basis.dims,
             "count": self.count,
             "floored": self.floored,
+            **{name: value.cpu() for name, value in tensors.items() if value is not None},
         }
-        if header["basis"] not in _BASES:
-            raise ValueError(f"cannot save a spectrum in {header['basis']}; only {', '.join(_BASES)} can be saved")
-        arrays: dict[str, Any] = {"header": np.array(json.dumps(header)), "power": self.power.numpy()}
-        if rotation is not None:
-            arrays["channel_rotation"] = rotation.cpu().numpy()
-        if self.cross is not None:
-            arrays["cross"] = self.cross.numpy()
-        if isinstance(self.basis, PrincipalBasis):
-            arrays["matrix"] = self.basis.matrix.cpu().numpy()
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Return the spectrum that `state_dict` described.
+
+        Raises:
+            ValueError: it is of another kind, of a later version, or inconsistent.
+        """
+        if state.get("format") != _FORMAT:
+            raise ValueError(f"not the state of a power spectrum: format {state.get('format')!r}, expected {_FORMAT!r}")
+        if state["version"] > _VERSION:
+            raise ValueError(
+                f"the power spectrum has format version {state['version']}, this library reads up to {_VERSION}; "
+                "update shortest_path"
+            )
+        try:
+            kind = _BASES[state["basis"]]
+            if kind is PrincipalBasis:
+                basis: Basis = PrincipalBasis(state["matrix"], state["dims"])
+            else:
+                basis = kind(state["dims"], state.get("channel_rotation"))
+            return cls(basis, state["power"], cross=state.get("cross"), count=state["count"], floored=state["floored"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"an inconsistent power spectrum: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the spectrum to `path` as an .npz archive without pickles; an existing file is replaced whole."""
+        state = self.state_dict()
+        arrays: dict[str, Any] = {name: value.numpy() for name, value in state.items() if isinstance(value, Tensor)}
+        header = np.array(json.dumps({name: value for name, value in state.items() if name not in arrays}))
         path = os.fspath(path)
         if not os.path.isdir(os.path.dirname(path) or "."):
             raise FileNotFoundError(f"cannot save to {path}: its folder does not exist; make it first")
         descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", suffix=".npz")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, header=header, **arrays)
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)
             raise
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> PowerSpectrum:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a spectrum that `save` wrote. Nothing in the file is executed.
 
         Raises:
@@ -238,8 +272,8 @@ class PowerSpectrum:
         """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            header = json.loads(str(arrays["header"]))
+                arrays = {name: torch.from_numpy(archive[name]) for name in archive.files if name != "header"}
+                header = json.loads(str(archive["header"]))
             if header["format"] != _FORMAT:
                 raise KeyError(header["format"])
         except FileNotFoundError:
@@ -249,31 +283,10 @@ class PowerSpectrum:
                 f"{os.fspath(path)} is not a readable power spectrum ({type(error).__name__}: {error}); "
                 "make one with PowerSpectrum.estimate(...).save(path)"
             ) from error
-        if header["version"] > _VERSION:
-            raise ValueError(
-                f"{os.fspath(path)} has format version {header['version']}, this library reads up to {_VERSION}; "
-                "update shortest_path"
-            )
         try:
-            return cls._from_arrays(header, {name: value for name, value in arrays.items() if name != "header"})
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{os.fspath(path)} holds an inconsistent power spectrum: {error}") from error
-
-    @classmethod
-    def _from_arrays(cls, header: dict[str, object], arrays: dict[str, Any]) -> Self:
-        tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        kind, dims = _BASES[str(header["basis"])], int(str(header["dims"]))
-        if kind is PrincipalBasis:
-            basis: Basis = PrincipalBasis(tensors["matrix"], dims)
-        else:
-            basis = kind(dims, tensors.get("channel_rotation"))
-        return cls(
-            basis,
-            tensors["power"],
-            cross=tensors.get("cross"),
-            count=int(str(header["count"])),
-            floored=int(str(header["floored"])),
-        )
+            return cls.from_state_dict({**header, **arrays})
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)} holds {error}") from error
 
     def __repr__(self) -> str:
         source = f"{self.count} images" if self.count else "analytic"

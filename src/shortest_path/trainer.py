@@ -77,6 +77,8 @@ class DiffusionTrainer:
             batch's. Entries that it does not name are never dropped.
         seed: Of the times and the noise.
         check_range: Refuse training images that look like [0, 255]; False for latents of any scale.
+        metadata: Tensors and plain values to keep in every checkpoint, say the settings and the spectrum from which
+            network and corruption can be made again. Not looked at.
 
     Raises:
         ValueError: an option that is unknown or out of range, or a corruption on another device.
@@ -118,6 +120,7 @@ class DiffusionTrainer:
         null_conditioning: Mapping[str, Any] | None = None,
         seed: int = 0,
         check_range: bool = True,
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(corruption, Corruption):
             raise TypeError(f"corruption must have basis, signal and noise, got {type(corruption).__name__}")
@@ -148,6 +151,7 @@ class DiffusionTrainer:
         self._ema = ExponentialMovingAverage(self._bare_model, ema_decay)
         self._label_name = label_name
         self._check_range = check_range
+        self._metadata = dict(metadata or {})
         self._config: dict[str, Any] = {
             "prediction": prediction,
             "ema_decay": ema_decay,
@@ -306,6 +310,7 @@ class DiffusionTrainer:
             "format": _FORMAT,
             "version": _VERSION,
             "config": plain(self._config),
+            "metadata": self._metadata,
             "step": self.step,
             "model": self._bare_model.state_dict(),
             "ema": self.ema_model.state_dict(),
