@@ -1,0 +1,155 @@
+"""From settings to the parts of a run, and from a checkpoint back to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import UNet2DModel
+from torch import nn
+
+import shortest_path as sp
+from cifar10 import Pictures
+from images import to_unit
+from settings import Settings, from_dict, to_dict
+from shortest_path.checkpoint import load_checkpoint
+from unet import TimedUNet
+
+FORMAT = "shortest_path.cifar10"
+LABELS = "class_labels"  # what diffusers calls them
+_CHUNK = 1024
+
+
+class Run(NamedTuple):
+    """What a checkpoint holds, ready to sample from; `model` has the averaged weights."""
+
+    settings: Settings
+    model: nn.Module
+    corruption: sp.Corruption
+    spectrum: sp.PowerSpectrum
+    shape: tuple[int, ...]
+    classes: int
+    step: int
+    provenance: dict[str, Any]
+
+
+def make_network(settings: Settings, channels: int, classes: int) -> TimedUNet:
+    """Return the U-Net of the settings; with classes it takes `class_labels`, and `classes` itself for none.
+
+    Raises:
+        ValueError: the sizes do not fit each other.
+    """
+    levels, widths = len(settings.widths), settings.widths
+    if settings.size % 2 ** (levels - 1):
+        raise ValueError(f"size {settings.size} cannot be halved {levels - 1} times, for {levels} widths")
+    if bad := [width for width in widths if width % settings.groups or width % settings.head_channels]:
+        raise ValueError(
+            f"widths must be multiples of groups={settings.groups} and head_channels={settings.head_channels}, "
+            f"got {bad}"
+        )
+    sizes = [settings.size >> level for level in range(levels)]
+    if unknown := set(settings.attention) - set(sizes):
+        raise ValueError(f"attention at {sorted(unknown)}, but the feature maps have the sizes {sizes}")
+    attends = [size in settings.attention for size in sizes]
+    unet = UNet2DModel(
+        sample_size=settings.size,
+        in_channels=channels,
+        out_channels=channels,
+        layers_per_block=settings.blocks,
+        block_out_channels=widths,
+        down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
+        up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)),
+        attention_head_dim=settings.head_channels,
+        norm_num_groups=settings.groups,
+        dropout=settings.dropout,
+        num_class_embeds=classes + 1 if classes else None,
+    )
+    return TimedUNet(unet.to(memory_format=torch.channels_last) if settings.channels_last else unet)
+
+
+def measure_spectrum(settings: Settings, pictures: Pictures) -> sp.PowerSpectrum:
+    """Return the power spectrum of the pictures and their mirrors, where the corruption is diagonal."""
+    basis, channels = "cosine", "rotate"
+    if settings.corruption == "shortest-path":
+        basis, channels = settings.basis, settings.channels
+        if settings.spectrum == "reference":
+            channels = "independent"  # what the constants stand for has no rotation
+    parts = range(0, len(pictures.images), _CHUNK)
+    batches = (to_unit(pictures.images[first : first + _CHUNK]) for first in parts)
+    mirrored = (torch.cat([batch, batch.flip(-1)]) if settings.flip else batch for batch in batches)
+    return sp.PowerSpectrum.estimate(mirrored, basis, channels)
+
+
+def make_corruption(settings: Settings, spectrum: sp.PowerSpectrum) -> sp.Corruption:
+    """Return the corruption of the settings; only the measured shortest path looks at the spectrum's values."""
+    if settings.corruption == "gaussian":
+        return sp.GaussianCorruption(settings.schedule)
+    if settings.corruption == "blur":
+        return sp.BlurCorruption(settings.max_blur, spatial=spectrum.shape[1:])
+    if settings.spectrum == "reference":
+        law = sp.PowerSpectrum.power_law(spectrum.shape, amplitude=1.59, offset=0.0086, exponent=2.0)
+        spectrum = sp.PowerSpectrum(spectrum.basis, law.power)
+    return sp.ShortestPathCorruption(spectrum.tempered(settings.log_power_scale))
+
+
+def metadata(
+    settings: Settings, spectrum: sp.PowerSpectrum, classes: int, provenance: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what a checkpoint must hold for `load_run`, beside the weights."""
+    return {
+        "format": FORMAT,
+        "settings": to_dict(settings),
+        "spectrum": spectrum.state_dict(),
+        "classes": classes,
+        "provenance": provenance,
+    }
+
+
+def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
+    """Read a checkpoint of `train_cifar10.py`; a folder stands for the newest in it.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: a checkpoint of something else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = sorted(path.glob("**/checkpoint-*.pt"))
+        if not found:
+            raise FileNotFoundError(f"{path} holds no checkpoint-<step>.pt; train first, or pass the file itself")
+        path = found[-1]
+    state = load_checkpoint(path)
+    kept = state.get("metadata", {})
+    if kept.get("format") != FORMAT:
+        raise ValueError(f"{path} was not written by train_cifar10.py; it does not say how to build its network")
+    settings, spectrum = from_dict(kept["settings"]), sp.PowerSpectrum.from_state_dict(kept["spectrum"])
+    corruption = make_corruption(settings, spectrum)
+    network = make_network(settings, spectrum.shape[0], kept["classes"])
+    network.load_state_dict(state["ema"])
+    if isinstance(corruption, nn.Module):
+        corruption = corruption.to(device)
+    return Run(
+        settings,
+        network.to(device).eval().requires_grad_(False),
+        corruption,
+        spectrum,
+        spectrum.shape,
+        kept["classes"],
+        state["step"],
+        kept["provenance"],
+    )
+
+
+def make_sampler(run: Run, *, guidance_scale: float = 1.0, **options: Any) -> sp.Sampler:
+    """Return a sampler of a run; the multistep solver is given the measured spectrum."""
+    null = {LABELS: run.classes} if run.classes else None
+    return sp.Sampler(
+        run.model,
+        run.corruption,
+        prediction=run.settings.prediction,
+        spectrum=run.spectrum if options.get("solver") == "multistep" else None,
+        guidance_scale=guidance_scale,
+        null_conditioning=null,
+        **options,
+    )
