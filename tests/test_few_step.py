@@ -18,6 +18,8 @@ from conftest import correlated_images
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import few_step
+import few_step_cases
+import few_step_network
 from mixture import Mixture, edm_heun, random_directions, sliced_distance
 
 SHAPE = (3, 4, 4)
@@ -175,18 +177,18 @@ def test_sliced_distance_of_a_shift() -> None:
 def test_time_of_a_noise_level() -> None:
     corruption = sp.GaussianCorruption("linear")
     t = torch.tensor([0.37], dtype=torch.float64)
-    assert few_step.time_of(corruption, float(corruption.noise(t) / corruption.signal(t))) == pytest.approx(0.37)
+    assert few_step_cases.time_of(corruption, float(corruption.noise(t) / corruption.signal(t))) == pytest.approx(0.37)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with numpy 2
 def test_peers_are_driven_at_the_right_times() -> None:
     mixture = Mixture(IMAGES[:4], spectrum(), residual=0.5)
-    process = few_step.processes([mixture, Mixture(IMAGES[:4], spectrum("fourier", "independent"))])[1]
+    process = few_step_cases.processes([mixture, Mixture(IMAGES[:4], spectrum("fourier", "independent"))])[1]
     assert process.name == "Gaussian, linear"
-    best = {setting.name: setting for setting in few_step.settings(process)}[few_step.DEFAULT]
-    converged = few_step.solve(process, best, 400, white(2))
-    for name, peer in few_step.diffusers_peers(process, white(2)).items():
-        near, far = (few_step.distance(peer(calls), converged).median() for calls in (100, 10))
+    best = {setting.name: setting for setting in few_step_cases.settings(process)}[few_step_cases.DEFAULT]
+    converged = few_step_cases.solve(process, best, 400, white(2))
+    for name, peer in few_step_cases.diffusers_peers(process, white(2)).items():
+        near, far = (few_step_cases.distance(peer(calls), converged).median() for calls in (100, 10))
         assert near < 0.05, name
         assert near < far / 4, name
 
@@ -204,11 +206,12 @@ def test_quick_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert picture.stat().st_size > 10000
     found = json.loads(report.read_text())
     assert {row["reached"] for row in found["rows"]} <= {True, False}
-    assert found["rows"][0]["value"] < few_step.EXACT_BOUND
-    assert {row["process"] for row in found["mixture"]} >= {few_step.OURS, few_step.EDM, "blur", "Gaussian, flow"}
+    assert found["rows"][0]["value"] < few_step_cases.EXACT_BOUND
+    shown = {row["process"] for row in found["mixture"]}
+    assert shown >= {few_step_cases.OURS, few_step_cases.EDM, "blur", "Gaussian, flow"}
     assert all(math.isfinite(row["median"]) and row["median"] <= row["upper"] for row in found["mixture"])
 
 
 def test_a_folder_without_a_network_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"holds no checkpoint; make one with examples/quickstart.py"):
-        few_step.load_network(tmp_path)
+        few_step_network.load_network(tmp_path)

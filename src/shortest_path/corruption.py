@@ -151,10 +151,7 @@ def scales(
     Raises:
         ValueError: the scales do not fit `shape`.
     """
-    if isinstance(corruption, DiagonalCorruption):
-        pair = corruption.scales(t)
-    else:
-        pair = corruption.signal(t), corruption.noise(t)
+    pair = both_scales(corruption, t)
     for name, scale in zip(("signal", "noise"), pair, strict=True):
         if len(scale.shape) != len(shape) or any(
             ours not in (1, theirs) for ours, theirs in zip(scale.shape, shape, strict=True)
@@ -164,6 +161,13 @@ def scales(
                 f"against images of shape {tuple(shape)}; make the corruption for them (its dims, spatial or spectrum)"
             )
     return pair[0].to(dtype), pair[1].to(dtype)
+
+
+def both_scales(corruption: Corruption, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (signal(t), noise(t)) as the corruption gives them, found together where that is cheaper."""
+    if isinstance(corruption, DiagonalCorruption):
+        return corruption.scales(t)
+    return corruption.signal(t), corruption.noise(t)
 
 
 def per_sample(scale: Tensor, dims: int) -> Tensor:

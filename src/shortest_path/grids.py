@@ -27,11 +27,12 @@ import torch
 from torch import Tensor
 
 from .checks import check_choice
-from .corruption import Corruption, device_of, known_power
-from .forms import Rotation
+from .corruption import Corruption, both_scales, device_of, known_power
+from .forms import Rotation, Scales
 
 GridName: TypeAlias = Literal["uniform", "cosine", "power", "log-snr", "spectrum", "reference"]
 _CELLS = 256  # pieces of [0, 1] in which a density of times is taken as constant
+_MEMORY = 2**20  # coefficients looked at together
 _FAR = 15.0  # logarithms beyond are those of nothing left
 
 
@@ -159,14 +160,13 @@ class SpectrumGrid:
         form = Rotation(power.detach().cpu())
         weight = power.detach().cpu().to(torch.float64)
         fine = _fine(start, 0.0)
-        angle: Tensor | None = None
-        parts: list[Tensor] = []
-        for time in fine:  # one at a time: all together would be 256 images in float64
-            signal, noise = _scales_at(self.corruption, time[None])
-            before, angle = angle, form.whitened((signal[0], noise[0])).angle
-            if before is not None:
-                parts.append((weight * (angle - before) ** 6).sum() ** (1 / 6))  # e^⅓ Δt
-        return fine, torch.cat([torch.zeros(1, dtype=torch.float64), torch.stack(parts).cumsum(0)])
+        at_once = max(1, _MEMORY // weight.numel())  # 256 large images at once would be too much in float64
+        parts = []
+        for first in range(0, _CELLS, at_once):
+            angle = form.whitened(_scales_at(self.corruption, fine[first : first + at_once + 1])).angle
+            error = weight * angle.diff(dim=0) ** 6
+            parts.append(error.flatten(1).sum(1) ** (1 / 6))  # e^⅓ Δt
+        return fine, torch.cat([torch.zeros(1, dtype=torch.float64), torch.cat(parts).cumsum(0)])
 
 
 def make_grid(
@@ -224,10 +224,10 @@ def _fine(start: float, end: float) -> Tensor:
     return end + (start - end) * rising
 
 
-def _scales_at(corruption: Corruption, times: Tensor) -> tuple[Tensor, Tensor]:
+def _scales_at(corruption: Corruption, times: Tensor) -> Scales:
     """Return (signal, noise) at times, float64, on the CPU."""
-    times = times.to(device_of(corruption))
-    return corruption.signal(times).detach().cpu().double(), corruption.noise(times).detach().cpu().double()
+    signal, noise = both_scales(corruption, times.to(device_of(corruption)))
+    return signal.detach().cpu().double(), noise.detach().cpu().double()
 
 
 def _interpolate(values: Tensor, rising: Tensor, times: Tensor) -> Tensor:
