@@ -36,6 +36,7 @@ from shortest_path.checkpoint import latest_checkpoint, load_checkpoint
 from unet import SpectralModel, small_unet
 
 COARSER = 4  # of super-resolution
+AGAIN = (0.8, 0.6, 0.4)  # times from which a restored picture is drawn again, for its parts to settle
 STARTS = (0.3, 0.5, 0.7)  # of image-to-image
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of interpolation
 LEVEL = 1 / 127.5  # of 8-bit pictures in [-1, 1]
@@ -71,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with stage("Drawing pictures between two", seconds, "interpolating"):
         between(trained, pictures, args.out / "interpolations.png", args.steps)
 
-    with stage(f"Asking how likely {args.likelihood_pictures} pictures are", seconds, "likelihood"):
-        chosen = unseen[: args.likelihood_pictures]
+    chosen = unseen[: args.likelihood_pictures]
+    with stage(f"Asking how likely {len(chosen)} pictures are", seconds, "likelihood"):
         likelihood = judge(trained, chosen, args.likelihood_steps, args.seed)
 
     report = {
@@ -146,7 +147,7 @@ def held_out(settings: Mapping[str, Any], data: Path | None, count: int) -> np.n
 
     Raises:
         OSError: the pictures cannot be found.
-        ValueError: there are none but those it was trained on.
+        ValueError: there are fewer than two.
     """
     size, source = settings["size"], settings["data"]
     if source is None and data is None:
@@ -160,9 +161,9 @@ def held_out(settings: Mapping[str, Any], data: Path | None, count: int) -> np.n
             known = images[:0]
         seen = {image.tobytes() for image in known}  # by what they show, as a picture may have two names
         images = images[[image.tobytes() not in seen for image in images]]
-    if not len(images):
+    if len(images) < 2:
         raise ValueError(
-            f"the network was trained on every picture of {data or source}; pass others with --data, "
+            f"the network was trained on all but {len(images)} pictures of {data or source}; pass others with --data, "
             "or train it with quickstart.py --images N to leave some out"
         )
     return images[-count:]
@@ -185,18 +186,18 @@ def problems(channels: int, size: int) -> dict[str, Problem]:
     mask[edge : size - edge, edge : size - edge] = 0
     found = {
         "inpainting": Problem(lambda x: mask * x, lambda y: mask * y),
-        f"{COARSER}× larger": Problem(
+        f"super-resolution {COARSER}×": Problem(
             lambda x: avg_pool2d(x, COARSER), lambda y: interpolate(y, scale_factor=COARSER)
         ),
     }
     if channels > 1:
-        found["colour"] = Problem(lambda x: x.mean(1, keepdim=True), lambda y: y.expand(-1, channels, -1, -1))
+        found["colourisation"] = Problem(lambda x: x.mean(1, keepdim=True), lambda y: y.expand(-1, channels, -1, -1))
     return found
 
 
 def restore(trained: Trained, pictures: Tensor, path: Path, steps: int, draws: int, seed: int) -> dict[str, Any]:
     """Draw pictures that agree with measurements of `pictures`; return how well, by problem."""
-    # With the posterior's noise a draw can still settle around what is known; without, its first guess remains.
+    # With the posterior's noise, a draw can still take back its first guess.
     sampler = trained.sampler(solver="ddim", eta=1.0, grid="spectrum", steps=steps)
     truth = pictures.repeat_interleave(draws, 0)
     rows, report = [("picture", pictures)], {}
@@ -206,11 +207,13 @@ def restore(trained: Trained, pictures: Tensor, path: Path, steps: int, draws: i
             edit = sp.inpaint(truth, forward(torch.ones_like(truth)))
         else:
             edit = sp.project(known, forward, pseudo_inverse)
-        found = sampler.sample(
-            truth.shape,
-            generator=torch.Generator().manual_seed(seed),
-            denoised_callback=sp.compose(limit, edit),  # in this order: the measurement has the last word
-        )
+        options = {
+            "denoised_callback": sp.compose(limit, edit),  # in this order: the measurement has the last word
+            "generator": torch.Generator().manual_seed(seed),
+        }
+        found = sampler.sample(truth.shape, **options)
+        for start in AGAIN:
+            found = sampler.image_to_image(found, start=start, **options)
         several = found.unflatten(0, (-1, draws))
         shown = {
             f"{name}:\nwhat is known": pseudo_inverse(known)[::draws],
@@ -264,7 +267,7 @@ def vary(trained: Trained, pictures: Tensor, path: Path, steps: int, seed: int) 
 
 
 def between(trained: Trained, pictures: Tensor, path: Path, steps: int) -> None:
-    """Draw pictures on the way from each to the next but one."""
+    """Draw pictures on the way from each of the first half to one of the second."""
     sampler = trained.sampler(solver="multistep", steps=steps)
     pairs = len(pictures) // 2
     found = sampler.interpolate(pictures[:pairs], pictures[pairs : 2 * pairs], SHARES, denoised_callback=limit)
@@ -303,9 +306,7 @@ def rms(x: Tensor) -> float:
 # Drawing and telling --------------------------------------------------------------------------------------------------
 
 
-def draw_rows(
-    path: Path, title: str, rows: Sequence[tuple[str, Tensor]], columns: Sequence[str] | None = None
-) -> None:
+def draw_rows(path: Path, title: str, rows: Sequence[tuple[str, Tensor]], columns: Sequence[str] | None = None) -> None:
     """Draw rows of pictures (n, C, H, W) with their labels, and labels over the columns if there are any."""
     count = max(len(images) for _, images in rows)
     figure = Figure(figsize=(1.1 * count + 1.6, 1.1 * len(rows) + 0.7), layout="constrained")
@@ -352,17 +353,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("folder", type=Path, nargs="?", default=Path("outputs/quickstart"), help="of the quickstart (%(default)s)")
     add("--data", type=Path, help="pictures it was not trained on (default: more of the same)")
     add("--out", type=Path, default=Path("outputs/restore"), help="folder for all results (%(default)s)")
-    add("--pictures", type=several, default=6, help="pictures to work on, 2 or more (%(default)s)")
-    add("--steps", type=positive, default=50, help="calls of the network for each (%(default)s)")
+    add("--pictures", type=two_or_more, default=6, help="pictures to work on, 2 or more (%(default)s)")
+    add("--steps", type=positive, default=25, help="from noise to picture (%(default)s)")
     add("--draws", type=positive, default=4, help="of every picture to restore (%(default)s)")
-    add("--likelihood-pictures", type=several, default=64, help="whose likelihood is taken (%(default)s)")
-    add("--likelihood-steps", type=positive, default=40, help="calls of the network for each (%(default)s)")
+    add("--likelihood-pictures", type=two_or_more, default=64, help="whose likelihood is taken (%(default)s)")
+    add("--likelihood-steps", type=positive, default=80, help="from picture to noise (%(default)s)")
     add("--seed", type=int, default=0, help="of everything random (%(default)s)")
     add("--threads", type=positive, help="of the processor (default: torch decides)")
     return parser.parse_args(argv)
 
 
-def several(text: str) -> int:
+def two_or_more(text: str) -> int:
     """Return a whole number above one."""
     if (number := positive(text)) < 2:
         raise argparse.ArgumentTypeError(f"expected 2 or more, got {text!r}")
