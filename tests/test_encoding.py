@@ -179,7 +179,7 @@ def test_the_likelihood_of_a_mixture() -> None:
     x_0, exact = mixture_images(model, sampler.corruption.basis, 0.5)
     # √D times every unit vector: a complete set of probes, whose mean is the trace itself.
     units = SIZE**0.5 * torch.eye(SIZE, dtype=torch.float64).reshape(SIZE, 1, *SHAPE).expand(-1, 2, *SHAPE)
-    found = log_density(sampler._encode(x_0, None, probes=units.unbind()))
+    found = log_density(sampler._encode(x_0, None, None, units.unbind()))
     gaussian = exact_gaussian(sampler.corruption.basis.analyze(x_0), model.power)
     assert (exact - gaussian).abs().min() > 0.5
     torch.testing.assert_close(found, exact, rtol=0, atol=0.02)
@@ -190,10 +190,10 @@ def test_random_signs_estimate_the_trace_without_bias() -> None:
     model.centres /= 3
     x_0, exact = mixture_images(model, sampler.corruption.basis, 0.1)
     draws = torch.stack(
-        [sampler.log_likelihood(x_0, generator=torch.Generator().manual_seed(seed)) for seed in range(200)]
+        [sampler.log_likelihood(x_0, generator=torch.Generator().manual_seed(seed)) for seed in range(100)]
     )
     error = draws.std(0) / len(draws) ** 0.5
-    assert error.max() < 0.5
+    assert error.max() < 0.8  # nats, of 300: 100 draws tell that much
     assert ((draws.mean(0) - exact).abs() < 4 * error + 0.05).all(), (draws.mean(0) - exact, error)
     seeds = torch.stack([sampler.log_likelihood(x_0, generator=torch.Generator().manual_seed(1)) for _ in range(2)])
     assert torch.equal(*seeds)

@@ -305,7 +305,9 @@ class Sampler:
         options.setdefault("dtype", x_0.dtype)
         return self.sample(x_0.shape, x_1=x_t, start=start, generator=generator, device=device, **options)
 
-    def invert(self, x_0: Tensor, *, conditioning: Mapping[str, Any] | None = None) -> Tensor:
+    def invert(
+        self, x_0: Tensor, *, conditioning: Mapping[str, Any] | None = None, progress: bool | None = None
+    ) -> Tensor:
         """Encode images: follow the probability-flow ODE from the last of `times` to the first.
 
         `sample(x_0.shape, x_1=sampler.invert(x_0))` gives the images back, up to the error of both solvers. Of second
@@ -314,6 +316,7 @@ class Sampler:
         Args:
             x_0: Images, (B, C, *spatial), floating point, range [-1, 1].
             conditioning: Keyword arguments for the model.
+            progress: True or False; None shows progress on a terminal if the work is long.
 
         Returns:
             The images at `times[0]`: noise, with the variance that sampling starts from.
@@ -324,7 +327,7 @@ class Sampler:
 
         Source: Song et al. 2021, arXiv:2010.02502, section 4.3.
         """
-        encoded = self._encode(x_0, conditioning)
+        encoded = self._encode(x_0, conditioning, progress)
         return self._process.basis.synthesize(encoded.radius_1 * encoded.y_1)
 
     def interpolate(
@@ -334,6 +337,7 @@ class Sampler:
         shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
         *,
         conditioning: Mapping[str, Any] | None = None,
+        progress: bool | None = None,
         **options: Any,
     ) -> Tensor:
         """Draw images between two, along the arc between their encodings.
@@ -343,6 +347,7 @@ class Sampler:
             x_b: Images, same shape.
             shares: How far from the first to the second, each in [0, 1].
             conditioning: Keyword arguments for the model.
+            progress: True or False; None shows progress on a terminal if the work is long.
             **options: Further arguments of `sample`.
 
         Returns:
@@ -355,8 +360,9 @@ class Sampler:
         """
         if x_a.shape != x_b.shape:
             raise ValueError(f"both images must have one shape, got {tuple(x_a.shape)} and {tuple(x_b.shape)}")
-        a, b = self._encode(x_a, conditioning), self._encode(x_b, conditioning)
-        options = {"dtype": a.y_1.dtype, "device": a.y_1.device, "conditioning": conditioning, **options}
+        a, b = (self._encode(x, conditioning, progress) for x in (x_a, x_b))
+        options = {"dtype": a.y_1.dtype, "device": a.y_1.device, **options}
+        options.update(conditioning=conditioning, progress=progress)
         between = [a.radius_1 * spherical(a.y_1, b.y_1, share) for share in shares]
         return torch.stack([self.sample(u.shape, x_1=self._process.basis.synthesize(u), **options) for u in between])
 
@@ -367,6 +373,7 @@ class Sampler:
         conditioning: Mapping[str, Any] | None = None,
         probes: int = 1,
         generator: torch.Generator | None = None,
+        progress: bool | None = None,
     ) -> Tensor:
         """Return the log-density of images under the model's probability-flow ODE.
 
@@ -378,6 +385,7 @@ class Sampler:
             conditioning: Keyword arguments for the model.
             probes: Random sign vectors to average over; each costs a backward pass through the model a step.
             generator: Of the signs.
+            progress: True or False; None shows progress on a terminal if the work is long.
 
         Returns:
             log p(x_0) in nats, (B,); `bits_per_dim` converts it.
@@ -395,7 +403,7 @@ class Sampler:
         first = self._process.scales(self.times[0].to(device), x_0.shape)
         self._process.prior(first, float(self.times[0]))  # raises if there is none
         signs = [white(x_0.shape, device, dtype, generator).sign() for _ in range(probes)]
-        return log_density(self._encode(x_0, conditioning, probes=signs))
+        return log_density(self._encode(x_0, conditioning, progress, signs))
 
     def _run(
         self,
@@ -464,7 +472,13 @@ class Sampler:
             raise ValueError(f"x_1 must have the shape asked for, {tuple(like.shape)}, got {tuple(x_1.shape)}")
         return self._process.basis.analyze(x_1.to(like))
 
-    def _encode(self, x_0: Tensor, conditioning: Mapping[str, Any] | None, probes: Sequence[Tensor] = ()) -> Encoded:
+    def _encode(
+        self,
+        x_0: Tensor,
+        conditioning: Mapping[str, Any] | None,
+        progress: bool | None = None,
+        probes: Sequence[Tensor] = (),
+    ) -> Encoded:
         """Follow the ODE from images to noise, in whitened coefficients."""
         check_floating(x_0, "x_0")
         if self.solver == "ancestral" or self.eta > 0:
@@ -483,9 +497,11 @@ class Sampler:
             return clean(pair) if from_data and k == 0 else pair
 
         def denoise(u_t: Tensor, k: int) -> Tensor:
+            bar.advance()
             return self._denoiser(u_t, rising[k], scales_at(k), conditioning or {})
 
-        with torch.no_grad():
+        calls = self.steps + (not from_data)
+        with torch.no_grad(), Progress("encoding", total=calls, show=progress) as bar:
             u_0 = self._process.basis.analyze(x_0.to(device, working_dtype(x_0)))
             form = self._process.rotation(device)
             return encode(u_0, self.steps, scales_at, denoise, form, from_data=from_data, probes=probes)
