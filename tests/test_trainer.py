@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -480,25 +479,6 @@ def test_a_changed_configuration_is_listed(tmp_path: Path) -> None:
     for changed, message in (({"format": "else"}, "format 'else', expected"), ({"version": 9}, "has version 9")):
         with pytest.raises(ValueError, match=message):
             trainer().load_state_dict(state | changed)
-
-
-def test_checkpoints_run_no_code(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return (sys.exit, ("code was run",))
-
-    path = tmp_path / "checkpoint-00000001.pt"
-    torch.save({"format": Evil()}, path)
-    with pytest.raises(ValueError, match=r"checkpoint-00000001\.pt is not a readable checkpoint"):
-        trainer().fit(batches(), steps=1, checkpoint_dir=tmp_path)
-    path.write_bytes(b"half a file")
-    with pytest.raises(ValueError, match="is not a readable checkpoint"):
-        load_checkpoint(path)
-    torch.save([1], path)
-    with pytest.raises(ValueError, match="it holds list, expected a dict"):
-        load_checkpoint(path)
-    with pytest.raises(FileNotFoundError):
-        load_checkpoint(tmp_path / "none.pt")
 
 
 # --- wrong input ------------------------------------------------------------------------------------------

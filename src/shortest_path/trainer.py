@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .batches import BatchStream
-from .checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from .checkpoint import CheckpointWriter, load_latest, save_checkpoint
 from .checks import check_batches, check_choice, check_floating, check_images, images_of
 from .conditioning import conditioning_of, drop
 from .corruption import Corruption, as_times, check_device, device_of, scales
@@ -264,10 +264,11 @@ class DiffusionTrainer:
                 `sampler` is called before each pass. To continue exactly after a resume, a pass must be
                 determined by n and torch's random state, as a `DataLoader`'s is.
             steps: Total to reach, steps before a resume counted in.
-            checkpoint_dir: Where to write `checkpoint-<step>.pt`; None writes none. Rank 0 writes.
+            checkpoint_dir: Where to write `checkpoint-<step>.pt`; None writes none. Rank 0 writes, while training goes
+                on; all is written when `fit` returns.
             checkpoint_every: Steps between checkpoints; one is also written at the end.
             keep_checkpoints: How many of the newest to keep.
-            resume: Continue from the newest checkpoint in `checkpoint_dir`, if there is one.
+            resume: Continue from the newest checkpoint in `checkpoint_dir` that is whole, if there is one.
             callbacks: Each is called with (trainer, TrainStep) after every step.
             progress: True or False; None shows progress on a terminal if the work is long.
 
@@ -280,11 +281,15 @@ class DiffusionTrainer:
                 f"steps must be 0 or more, checkpoint_every and keep_checkpoints 1 or more; "
                 f"got {steps}, {checkpoint_every}, {keep_checkpoints}"
             )
-        if resume and checkpoint_dir is not None and (path := latest_checkpoint(checkpoint_dir)) is not None:
-            self.load_state_dict(load_checkpoint(path))
+        if resume and checkpoint_dir is not None and (found := load_latest(checkpoint_dir)) is not None:
+            self.load_state_dict(found[1])
         check_batches(batches)
         stream = self._data.read(batches)
-        with Progress("training", total=steps, show=progress) as bar:
+        writes = checkpoint_dir is not None and self._rank == 0
+        with (
+            Progress("training", total=steps, show=progress) as bar,
+            CheckpointWriter(checkpoint_dir or "", keep=keep_checkpoints) if writes else nullcontext() as writer,
+        ):
             bar.advance(self.step)
             first = True
             while self.step < steps:
@@ -296,8 +301,8 @@ class DiffusionTrainer:
                 for callback in callbacks:
                     callback(self, report)
                 bar.advance(note=report.describe)
-                if checkpoint_dir is not None and (self.step % checkpoint_every == 0 or self.step == steps):
-                    self.save(checkpoint_dir, keep=keep_checkpoints)
+                if writer is not None and (self.step % checkpoint_every == 0 or self.step == steps):
+                    writer.save(self.step, self.state_dict())
 
     def save(self, directory: str | os.PathLike[str], *, keep: int = 3) -> None:
         """Write a checkpoint of this step to `directory`; does nothing on ranks other than 0."""

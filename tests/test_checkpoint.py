@@ -1,0 +1,165 @@
+"""Checkpoint files: whole or not there, checked, and never executed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+import shortest_path as sp
+from conftest import correlated_images
+from shortest_path import checkpoint
+from shortest_path.checkpoint import (
+    CheckpointWriter,
+    latest_checkpoint,
+    load_checkpoint,
+    load_latest,
+    save_checkpoint,
+    write_checkpoint,
+)
+
+STATE = {"weight": torch.arange(1000.0), "step": 3, "names": ["a", "b"]}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_checkpoint_is_an_ordinary_torch_file_with_a_checksum(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "made" / "here", 7, STATE, keep=1)
+    assert path == tmp_path / "made" / "here" / "checkpoint-00000007.pt"
+    for found in (load_checkpoint(path), torch.load(path, weights_only=True)):
+        assert torch.equal(found.pop("weight"), STATE["weight"])
+        assert found == {"step": 3, "names": ["a", "b"]}
+    torch.save(STATE, path)  # as older versions wrote it
+    assert load_checkpoint(path)["step"] == 3
+
+
+def test_the_newest_are_kept_and_other_names_left_alone(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "best.pt", STATE)
+    (tmp_path / "checkpoint-00000001.pt.tmp").write_bytes(b"torn by a kill")
+    for step in (5, 100_000_000, 9):
+        save_checkpoint(tmp_path, step, STATE, keep=2)
+    assert names(tmp_path) == ["best.pt", "checkpoint-00000009.pt", "checkpoint-100000000.pt"]
+    assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint-100000000.pt"  # by number, not by name
+
+
+@pytest.mark.parametrize("place", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_any_changed_byte_is_noticed(tmp_path: Path, place: float) -> None:
+    path = save_checkpoint(tmp_path, 1, STATE, keep=1)
+    data = bytearray(path.read_bytes())
+    data[int(place * (len(data) - 80))] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"checkpoint-00000001.pt is damaged: its bytes do not have the checksum"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.97])
+def test_a_file_cut_short_is_noticed(tmp_path: Path, share: float) -> None:
+    path = save_checkpoint(tmp_path, 1, STATE, keep=1)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ValueError, match=r"checkpoint-00000001.pt is not a readable checkpoint"):
+        load_checkpoint(path)
+
+
+def test_the_newest_whole_one_is_found_and_broken_ones_reported(tmp_path: Path) -> None:
+    assert load_latest(tmp_path) is None
+    assert load_latest(tmp_path / "none") is None
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {**STATE, "step": step}, keep=3)
+    (tmp_path / "checkpoint-00000003.pt").write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match=r"checkpoint-00000003.pt is not a readable.*; trying the one before"):
+        found = load_latest(tmp_path)
+    assert found is not None
+    assert (found[0].name, found[1]["step"]) == ("checkpoint-00000002.pt", 2)
+    for step in (1, 2):
+        (tmp_path / f"checkpoint-0000000{step}.pt").write_bytes(b"")
+    with (
+        pytest.warns(RuntimeWarning),
+        pytest.raises(ValueError, match=r"every checkpoint in .* is damaged: .*Move them away to begin anew"),
+    ):
+        load_latest(tmp_path)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (sys.exit, ("code was run",))
+
+    path = tmp_path / "checkpoint-00000001.pt"
+    torch.save({"format": Evil()}, path)
+    with pytest.raises(ValueError, match=r"it asks for sys.exit, but only tensors and plain values are ever loaded"):
+        load_checkpoint(path)
+    write_checkpoint(path, {"x": torch.zeros(1)})
+    torch.save([1], path)
+    with pytest.raises(ValueError, match="it holds list, expected a dict"):
+        load_checkpoint(path)
+    with pytest.raises(ValueError, match=r"is a folder; pass a file in it"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_checkpoint(tmp_path, 1, STATE, keep=1)
+    before = path.read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    for save in (lambda: save_checkpoint(tmp_path, 2, STATE, keep=1), lambda: write_checkpoint(path, STATE)):
+        with pytest.raises(OSError, match=r"could not write .*No space left on device.*as they were. Make room"):
+            save()
+    assert names(tmp_path) == [path.name]
+    assert path.read_bytes() == before
+
+
+def test_writing_goes_on_beside_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_write, state = threading.Event(), {"weight": torch.zeros(10)}
+    replace = checkpoint._replace
+
+    def slow(path: Path, data: memoryview) -> None:
+        may_write.wait(10)
+        replace(path, data)
+
+    monkeypatch.setattr(checkpoint, "_replace", slow)
+    with CheckpointWriter(tmp_path, keep=2) as writer:
+        writer.save(1, state)
+        state["weight"] += 1  # training goes on; what is written is what was
+        assert names(tmp_path) == []
+        may_write.set()
+    assert load_checkpoint(tmp_path / "checkpoint-00000001.pt")["weight"].sum() == 0
+
+
+def test_what_goes_wrong_beside_training_is_raised(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    writer = CheckpointWriter(tmp_path / "file", keep=1)
+    writer.save(1, STATE)
+    with pytest.raises(FileExistsError):
+        writer.save(2, STATE)
+    writer.wait()  # raised once
+
+
+def test_training_goes_on_from_the_checkpoint_before_a_broken_one(tmp_path: Path) -> None:
+    def trained(folder: Path | None, *legs: int) -> sp.DiffusionTrainer:
+        for steps in legs:
+            torch.manual_seed(0)
+            trainer = sp.DiffusionTrainer(torch.nn.Conv2d(3, 3, 1), sp.GaussianCorruption(), prediction="data")
+            trainer.model.register_forward_pre_hook(lambda module, inputs: inputs[:1])
+            trainer.fit([correlated_images(4).float()], steps=steps, checkpoint_dir=folder, checkpoint_every=1)
+        return trainer
+
+    whole = trained(None, 6)
+    trained(tmp_path, 4)
+    newest = latest_checkpoint(tmp_path)
+    assert newest is not None
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    with pytest.warns(RuntimeWarning, match="trying the one before"):
+        again = trained(tmp_path, 6)
+    assert torch.equal(again.model.weight, whole.model.weight)
