@@ -219,3 +219,15 @@ def test_the_loop_never_waits_for_the_device(options: dict, guided: bool) -> Non
         rest = list(run)
     assert len(rest) == 5
     assert watch.found == []
+
+
+def test_the_spectrums_basis_follows_the_images_to_their_device() -> None:
+    # An isotropic corruption has no tensors, so that nothing but the images tells the device.
+    corruption, measured = sp.GaussianCorruption("flow"), spectrum()
+    times = sp.CosineGrid()(4)
+    sampler = sp.Sampler(
+        lambda x_t, t: x_t, corruption, prediction="data", solver="multistep", times=times, spectrum=measured
+    )
+    x_1 = torch.zeros(2, *SHAPE, device="meta")
+    assert sampler.sample(x_1.shape, x_1=x_1, device="meta").device.type == "meta"
+    assert measured.basis.channel_rotation.device.type == "cpu"  # the spectrum's own stays

@@ -58,9 +58,15 @@ class Process:
             )
         return deviation
 
-    def check_device(self, device: torch.device) -> None:
-        """Raise a ValueError if the corruption is on another device."""
+    def to(self, device: torch.device) -> None:
+        """Make ready for images on a device: the basis follows them, the corruption must be there already.
+
+        Raises:
+            ValueError: the corruption is on another device.
+        """
         check_device(self.corruption, device)
+        if self.basis is not self.corruption.basis:  # the spectrum's, which is ours to move
+            self.basis.to(device)
 
     def check(self, times: Tensor, prediction: Prediction) -> None:
         """Look at the scales along a grid once, so that a step need not.

@@ -298,7 +298,7 @@ class Sampler:
         check_floating(x_0, "x_0")
         self._times_from(start)
         device = torch.device(options.pop("device", device_of(self.model)))
-        self._process.check_device(device)
+        self._process.to(device)
         x_0 = x_0.to(device)
         noise = white(x_0.shape, device, x_0.dtype, generator)
         x_t = corrupt(self.corruption, x_0, start, noise)
@@ -418,7 +418,7 @@ class Sampler:
     ) -> Iterator[SampleStep]:
         """Yield every step with its tensors in coefficients."""
         device = torch.device(device) if device is not None else device_of(self.model)
-        self._process.check_device(device)
+        self._process.to(device)
         if not dtype.is_floating_point:
             raise TypeError(f"dtype must be floating point, got {dtype}")
         dtype = torch.promote_types(dtype, torch.float32)
@@ -487,7 +487,7 @@ class Sampler:
                 "use solver='multistep'"
             )
         device = device_of(self.model)
-        self._process.check_device(device)
+        self._process.to(device)
         times = self.times.flip(0)
         rising, on_device = times.tolist(), times.to(device)
         from_data = rising[0] == 0
