@@ -139,6 +139,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     """
     parser = jsonargparse.ArgumentParser(
         prog="train_cifar10.py",
+        allow_abbrev=False,
         print_config="--print_config",
         description="Train a diffusion model on CIFAR-10. torchrun runs it on several GPUs; see examples/README.md.",
     )
