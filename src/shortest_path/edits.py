@@ -61,8 +61,8 @@ def dynamic_threshold(quantile: float = 0.995, limit: float = 1.0) -> DenoisedCa
     def apply(x_0: Tensor, t: float) -> Tensor:
         values = x_0.abs().flatten(1)
         # The k-th largest rather than torch.quantile, which refuses more than 16 million values.
-        rank = min(int(quantile * values.shape[1]), values.shape[1] - 1)
-        bound = values.kthvalue(rank + 1, dim=1).values.clamp(min=limit).view(-1, *(1,) * (x_0.ndim - 1))
+        above = max(1, values.shape[1] - int(quantile * values.shape[1]))
+        bound = values.topk(above, dim=1).values[:, -1].clamp(min=limit).view(-1, *(1,) * (x_0.ndim - 1))
         return x_0.clamp(-bound, bound) * (limit / bound)
 
     return apply

@@ -22,8 +22,8 @@ class ExactModule(nn.Module):
 
 
 def no_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """Switch autocast off for the device of `x`, if it has such a thing."""
-    if not torch.amp.is_autocast_available(x.device.type):
+    """Switch autocast off for the device of `x`."""
+    if x.device.type == "meta":  # has no such thing
         return nullcontext()
     return torch.autocast(device_type=x.device.type, enabled=False)
 
