@@ -1,0 +1,285 @@
+"""Train a diffusion model on CIFAR-10, or on pictures of your own.
+
+    python examples/train_cifar10.py                                         # one GPU, or the CPU
+    torchrun --standalone --nproc_per_node 4 examples/train_cifar10.py       # four GPUs, four times the batch
+    python examples/train_cifar10.py --config examples/configs/small.yaml    # what a CPU can do in an hour
+
+Every setting is a `--name value` or a line of a `--config` file; `--print-config` prints them all. Interrupted, it
+continues exactly when it is run again. All that it writes goes to the folder `--out`.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as in the quickstart
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import yaml
+from torch import nn
+from torch.distributed.elastic.multiprocessing.errors import record
+from torch.nn.parallel import DistributedDataParallel
+
+import cifar10
+import runs
+import shortest_path as sp
+from monitor import MEASURE, Log, Meter, Monitor
+from ranks import Ranks, ranks
+from settings import Settings, parse, to_dict
+from shortest_path.checkpoint import latest_checkpoint, load_checkpoint, load_latest, write_checkpoint
+
+HELD = 512  # pictures that are not trained on, at most
+FREE = {  # settings that may change when a run continues; pictures, global batch and precision are compared themselves
+    *("data", "images", "data_on_device", "steps", "batch_size", "bf16", "channels_last", "compile", "fused"),
+    *("resume", "out"),
+    *("checkpoint_every", "keep_checkpoints", "evaluate_every", "evaluation_samples", "evaluation_steps", "log_every"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings = parse(argv)
+    with ranks() as me:
+        train(settings, me)  # all of it in there, so that no network outlives the process group
+
+
+def train(settings: Settings, me: Ranks) -> None:
+    out, folder = Path(settings.out), Path(settings.out) / "checkpoints"
+    on_gpu = me.device.type == "cuda"
+    torch.backends.cudnn.benchmark = True
+    try:
+        pictures = cifar10.load(settings.data, size=settings.size, count=settings.images)
+        provenance, classes = pictures.provenance, pictures.classes if settings.class_conditional else 0
+        training, held = split(pictures, settings)
+        del pictures
+        batches = cifar10.RankBatches(
+            training,
+            settings.batch_size,
+            rank=me.rank,
+            world=me.world,
+            seed=settings.seed,
+            flip=settings.flip,
+            labels=settings.class_conditional,
+            device=me.device if fits(settings, training, me.device) else "cpu",
+        )
+        torch.manual_seed(settings.seed)
+        network: nn.Module = runs.make_network(settings, training.images.shape[-1], classes).to(me.device)
+        state = newest(folder, settings)
+        kept = {"batch": settings.batch_size * me.world, "held_out": len(held.images)}
+        check_same(settings, provenance, kept, state)
+    except (OSError, ValueError) as error:  # a setting that does not fit: its words are enough
+        raise SystemExit(f"train_cifar10: {error}") from error
+
+    spectrum = measure(settings, training, me, state)
+    if me.first:
+        folder.mkdir(parents=True, exist_ok=True)
+        spectrum.save(out / "spectrum.npz")
+        (out / "config.yaml").write_text(yaml.safe_dump(to_dict(settings), sort_keys=False))
+        print(describe(provenance, kept, network, me), flush=True)
+    corruption = runs.make_corruption(settings, spectrum)
+    if isinstance(corruption, nn.Module):
+        corruption = corruption.to(me.device)
+
+    if chosen(settings.compile, on_gpu):
+        network.compile()  # in place: the names of the weights stay
+    if me.world > 1:
+        network = DistributedDataParallel(network, device_ids=[me.device] if on_gpu else None)
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=chosen(settings.fused, on_gpu),
+    )
+    metadata = runs.metadata(settings, spectrum, classes, provenance) | kept
+    trainer = sp.DiffusionTrainer(
+        network,
+        corruption,
+        prediction=settings.prediction,
+        optimizer=optimizer,
+        ema_decay=settings.ema_decay,
+        precision="bf16" if chosen(settings.bf16, on_gpu and torch.cuda.is_bf16_supported()) else "fp32",
+        time_sampling=settings.time_sampling,
+        discrete_steps=settings.discrete_steps,
+        accumulation=settings.accumulation,
+        max_grad_norm=settings.max_grad_norm,
+        label_name=runs.LABELS if classes else None,
+        drop_conditioning=settings.drop_labels if classes else 0.0,
+        null_conditioning={runs.LABELS: classes} if classes else None,
+        seed=settings.seed,
+        metadata=metadata,
+    )
+    if state is not None:
+        try:
+            trainer.load_state_dict(state)
+        except ValueError as error:
+            raise SystemExit(f"train_cifar10: {error}") from error
+        del state  # as large as the network, the average and the optimizer together
+    prepare(trainer, settings, me)
+
+    run = runs.Run(settings, trainer.ema_model, corruption, spectrum, spectrum.shape, classes, 0, provenance)
+    monitor = Monitor(run, held, training.images, me)
+    meter = Meter(settings.batch_size * me.world * settings.accumulation, me.world)
+    log = Log(out, trainer.step) if me.first else None
+
+    def after_step(trainer: sp.DiffusionTrainer, done: sp.TrainStep) -> None:
+        meter.add(done)
+        if done.step % settings.log_every == 0:
+            found = meter.read()
+            if log is not None:
+                log.write("train", done.step, found | {"learning_rate": optimizer.param_groups[0]["lr"]})
+            if not math.isfinite(found["loss"]):  # or broken weights would soon replace all checkpoints
+                raise SystemExit(f"train_cifar10: the loss is {found['loss']} by step {done.step}; train slower")
+        every = settings.evaluate_every
+        if done.step == settings.steps or (every and done.step % every == 0):
+            with meter.paused():
+                grid = out / f"samples-{done.step:08d}.png"
+                values = monitor(grid)
+                if log is not None:
+                    log.write("evaluation", done.step, values)
+                    if settings.evaluation_samples:
+                        log.show("samples", done.step, grid)
+                    keep_best(folder / "best.pt", trainer, metadata, values)
+                    trainer.ema_model.unet.save_pretrained(out / "unet")
+                    print(summary(done.step, values), flush=True)
+        prepare(trainer, settings, me)
+
+    try:
+        trainer.fit(
+            batches,
+            steps=settings.steps,
+            checkpoint_dir=folder,
+            checkpoint_every=settings.checkpoint_every,
+            keep_checkpoints=settings.keep_checkpoints,
+            resume=False,  # done above
+            callbacks=[after_step],
+            progress=None if me.first else False,
+        )
+    except KeyboardInterrupt:
+        where = latest_checkpoint(folder) or "the beginning: there is no checkpoint yet"
+        raise SystemExit(f"\nStopped after step {trainer.step}. The same command continues from {where}.") from None
+    finally:
+        if log is not None:
+            log.close()
+    if me.first:
+        print(f"Done. The averaged network is in {folder}, and for diffusers in {out / 'unet'}.")
+
+
+def prepare(trainer: sp.DiffusionTrainer, settings: Settings, me: Ranks) -> None:
+    """Make the learning rate and the dropout of the next step functions of its number, and so of no interruption."""
+    rate = settings.learning_rate * min(1.0, (trainer.step + 1) / max(1, settings.warmup))
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = rate
+    mixed = np.random.SeedSequence((settings.seed, me.rank, trainer.step)).generate_state(1, np.uint64)
+    torch.manual_seed(int(mixed[0]))
+
+
+def split(pictures: cifar10.Pictures, settings: Settings) -> tuple[cifar10.Pictures, cifar10.Pictures]:
+    """Set every k-th picture aside, k at least 10: evenly, as files may be in the order of their classes."""
+    images, labels, provenance = pictures
+    if images.shape[1:3] != (settings.size, settings.size):
+        height, width = images.shape[1:3]
+        raise ValueError(f"the pictures are {height}×{width}, but size is {settings.size}; set --size {height}")
+    held = np.arange(len(images)) % max(10, math.ceil(len(images) / HELD)) == 0
+
+    def part(rows: np.ndarray) -> cifar10.Pictures:
+        return cifar10.Pictures(images[rows], None if labels is None else labels[rows], provenance)
+
+    return part(~held), part(held)
+
+
+def fits(settings: Settings, pictures: cifar10.Pictures, device: torch.device) -> bool:
+    """Return whether to keep the pictures on the device."""
+    if settings.data_on_device != "auto":
+        return settings.data_on_device == "yes"
+    return device.type == "cuda" and 4 * pictures.images.nbytes < torch.cuda.get_device_properties(device).total_memory
+
+
+def chosen(switch: str, automatic: bool) -> bool:
+    """Return what a switch "yes", "no" or "auto" means."""
+    return automatic if switch == "auto" else switch == "yes"
+
+
+def newest(folder: Path, settings: Settings) -> dict[str, Any] | None:
+    """Return the state to continue from, if there is one."""
+    if latest_checkpoint(folder) is not None and not settings.resume:
+        raise ValueError(f"{folder} holds checkpoints, but resume is false; choose another --out, or delete the folder")
+    found = load_latest(folder)
+    return None if found is None else found[1]
+
+
+def check_same(
+    settings: Settings, provenance: Mapping[str, Any], kept: Mapping[str, Any], state: Mapping[str, Any] | None
+) -> None:
+    """Raise a ValueError that lists what differs from the run that is to be continued."""
+    if state is None:
+        return
+    before = state.get("metadata", {})
+    if before.get("format") != runs.FORMAT:
+        raise ValueError(f"the checkpoints in {settings.out} are of another program; choose another --out")
+    ours = {name: value for name, value in to_dict(settings).items() if name not in FREE}
+    pairs = [(name, before["settings"].get(name), value) for name, value in ours.items()]
+    pairs += [("pictures", before["provenance"]["sha256"][:8], provenance["sha256"][:8])]
+    pairs += [(f"the global {name}" if name == "batch" else name, before.get(name), kept[name]) for name in kept]
+    if different := [f"{name} was {theirs}, is {value}" for name, theirs, value in pairs if theirs != value]:
+        raise ValueError(
+            f"{settings.out} holds another run: {'; '.join(different)}. Use the same settings, or another --out"
+        )
+
+
+def measure(
+    settings: Settings, pictures: cifar10.Pictures, me: Ranks, state: Mapping[str, Any] | None
+) -> sp.PowerSpectrum:
+    """Return the pictures' spectrum, to the last bit the same in all processes and after an interruption."""
+    if state is not None:
+        return sp.PowerSpectrum.from_state_dict(state["metadata"]["spectrum"])
+    found = [runs.measure_spectrum(settings, pictures).state_dict() if me.first else {}]
+    if me.world > 1:
+        dist.broadcast_object_list(found)
+    return sp.PowerSpectrum.from_state_dict(found[0])
+
+
+def keep_best(
+    path: Path, trainer: sp.DiffusionTrainer, metadata: Mapping[str, Any], values: Mapping[str, float | list[float]]
+) -> None:
+    """Replace `path` by the averaged weights if they are better: nearer to real pictures, or of lower loss."""
+    name = MEASURE if MEASURE in values else "loss"
+    best = load_checkpoint(path) if path.exists() else None
+    # One of a later step is from before an interruption: its step will come again.
+    comparable = best is not None and best["measure"] == name and best["step"] <= trainer.step
+    if math.isnan(values[name]) or (comparable and best["value"] <= values[name]):
+        return
+    state = {"metadata": metadata, "step": trainer.step, "ema": trainer.ema_model.state_dict()}
+    write_checkpoint(path, {**state, "measure": name, "value": values[name]})
+
+
+def describe(source: Mapping[str, Any], kept: Mapping[str, Any], network: nn.Module, me: Ranks) -> str:
+    """Return in words what is trained, on what."""
+    shape = "×".join(map(str, source["shape"]))
+    parameters = sum(weights.numel() for weights in network.parameters())
+    return (
+        f"{source['source']} ({source['split']}): {source['count']} pictures {shape}, {source['encoding']}, "
+        f"sha256 {source['sha256'][:8]}; {kept['held_out']} of them not trained on\n"
+        f"{parameters:,} parameters, {me.world} × {me.device.type}"
+    )
+
+
+def summary(step: int, values: Mapping[str, Any]) -> str:
+    """Return the most important of an evaluation's numbers in words."""
+    words = f"step {step}: loss {values['loss']:.4f} on pictures not trained on"
+    if MEASURE in values:
+        words += (
+            f"; power off by {values['log_power_error']:.2f} (at most {values['log_power_error_max']:.2f}) in log; "
+            f"distance {values[MEASURE]:.4f}, of real pictures {values[MEASURE + '_of_real']:.4f}"
+        )
+    return words
+
+
+if __name__ == "__main__":
+    record(main)()
