@@ -13,8 +13,8 @@ import shortest_path as sp
 from cifar10 import Pictures
 from images import to_unit
 from settings import Settings, from_dict, to_dict
-from shortest_path.checkpoint import load_checkpoint
-from unet import TimedUNet
+from shortest_path.checkpoint import load_checkpoint, load_latest
+from unet import SpectralModel, TimedUNet
 
 FORMAT = "shortest_path.cifar10"
 LABELS = "class_labels"  # what diffusers calls them
@@ -34,8 +34,10 @@ class Run(NamedTuple):
     provenance: dict[str, Any]
 
 
-def make_network(settings: Settings, channels: int, classes: int) -> TimedUNet:
-    """Return the U-Net of the settings; with classes it takes `class_labels`, and `classes` itself for none.
+def make_network(
+    settings: Settings, corruption: sp.Corruption, spectrum: sp.PowerSpectrum, classes: int
+) -> TimedUNet | SpectralModel:
+    """Return the network of the settings; with classes it takes `class_labels`, and `classes` itself for none.
 
     Raises:
         ValueError: the sizes do not fit each other.
@@ -52,9 +54,10 @@ def make_network(settings: Settings, channels: int, classes: int) -> TimedUNet:
     if unknown := set(settings.attention) - set(sizes):
         raise ValueError(f"attention at {sorted(unknown)}, but the feature maps have the sizes {sizes}")
     attends = [size in settings.attention for size in sizes]
+    channels = spectrum.shape[0]
     unet = UNet2DModel(
         sample_size=settings.size,
-        in_channels=channels,
+        in_channels=2 * channels if settings.spectral else channels,
         out_channels=channels,
         layers_per_block=settings.blocks,
         block_out_channels=widths,
@@ -65,7 +68,13 @@ def make_network(settings: Settings, channels: int, classes: int) -> TimedUNet:
         dropout=settings.dropout,
         num_class_embeds=classes + 1 if classes else None,
     )
-    return TimedUNet(unet.to(memory_format=torch.channels_last) if settings.channels_last else unet)
+    network = TimedUNet(unet.to(memory_format=torch.channels_last) if settings.channels_last else unet)
+    return SpectralModel(network, corruption, spectrum) if settings.spectral else network
+
+
+def unet_of(model: nn.Module) -> UNet2DModel:
+    """Return the diffusers U-Net in a network that `make_network` made."""
+    return (model.network if isinstance(model, SpectralModel) else model).unet
 
 
 def measure_spectrum(settings: Settings, pictures: Pictures) -> sp.PowerSpectrum:
@@ -107,7 +116,7 @@ def metadata(
 
 
 def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
-    """Read a checkpoint of `train_cifar10.py`; a folder stands for the newest in it.
+    """Read a checkpoint of `train_cifar10.py`; a folder, of the run or of its checkpoints, for the newest.
 
     Raises:
         FileNotFoundError: no checkpoint there.
@@ -115,17 +124,18 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
     """
     path = Path(path)
     if path.is_dir():
-        found = sorted(path.glob("**/checkpoint-*.pt"))
-        if not found:
+        found = load_latest(path / "checkpoints") or load_latest(path)
+        if found is None:
             raise FileNotFoundError(f"{path} holds no checkpoint-<step>.pt; train first, or pass the file itself")
-        path = found[-1]
-    state = load_checkpoint(path)
+        path, state = found
+    else:
+        state = load_checkpoint(path)
     kept = state.get("metadata", {})
     if kept.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by train_cifar10.py; it does not say how to build its network")
     settings, spectrum = from_dict(kept["settings"]), sp.PowerSpectrum.from_state_dict(kept["spectrum"])
     corruption = make_corruption(settings, spectrum)
-    network = make_network(settings, spectrum.shape[0], kept["classes"])
+    network = make_network(settings, corruption, spectrum, kept["classes"])
     network.load_state_dict(state["ema"])
     if isinstance(corruption, nn.Module):
         corruption = corruption.to(device)

@@ -69,24 +69,23 @@ def train(settings: Settings, me: Ranks) -> None:
             labels=settings.class_conditional,
             device=me.device if fits(settings, training, me.device) else "cpu",
         )
-        torch.manual_seed(settings.seed)
-        network: nn.Module = runs.make_network(settings, training.images.shape[-1], classes).to(me.device)
         state = newest(folder, settings)
         kept = {"batch": settings.batch_size * me.world, "held_out": len(held.images)}
         check_same(settings, provenance, kept, state)
+        spectrum = measure(settings, training, me, state)
+        corruption = runs.make_corruption(settings, spectrum)
+        if isinstance(corruption, nn.Module):
+            corruption = corruption.to(me.device)
+        torch.manual_seed(settings.seed)
+        network: nn.Module = runs.make_network(settings, corruption, spectrum, classes).to(me.device)
     except (OSError, ValueError) as error:  # a setting that does not fit: its words are enough
         raise SystemExit(f"train_cifar10: {error}") from error
 
-    spectrum = measure(settings, training, me, state)
     if me.first:
         folder.mkdir(parents=True, exist_ok=True)
         spectrum.save(out / "spectrum.npz")
         (out / "config.yaml").write_text(yaml.safe_dump(to_dict(settings), sort_keys=False))
         print(describe(provenance, kept, network, me), flush=True)
-    corruption = runs.make_corruption(settings, spectrum)
-    if isinstance(corruption, nn.Module):
-        corruption = corruption.to(me.device)
-
     if chosen(settings.compile, on_gpu):
         network.compile()  # in place: the names of the weights stay
     if me.world > 1:

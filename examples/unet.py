@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -40,17 +41,17 @@ class SpectralModel(nn.Module):
 
     Args:
         network: Takes images with twice the channels, and t; returns images.
-        corruption: A corruption with a² + s² = 1.
-        spectrum: The power of the data, in the corruption's basis.
+        corruption: A corruption with a² + s² = 1, diagonal in the spectrum's basis; isotropic ones are in any.
+        spectrum: The power of the data.
     """
 
     def __init__(self, network: nn.Module, corruption: sp.Corruption, spectrum: sp.PowerSpectrum) -> None:
         super().__init__()
-        self.network, self.corruption = network, corruption
+        self.network, self.corruption, self.basis = network, corruption, copy.deepcopy(spectrum.basis)
         self.register_buffer("power", spectrum.power.float())
 
     def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
-        basis, S = self.corruption.basis, self.power
+        basis, S = self.basis, self.power
         a, s = self.corruption.signal(t), self.corruption.noise(t)
         V = a**2 * S + s**2
         u_t = basis.analyze(x_t)

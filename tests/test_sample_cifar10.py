@@ -38,11 +38,12 @@ def make_checkpoint(folder: Path, *, steps: int = 2, **changes: Any) -> Path:
     images = correlated_images(32).float().clamp(-1, 1)
     classes = CLASSES if settings.class_conditional else 0
     spectrum = runs.measure_spectrum(settings, Pictures(to_uint8(images), None, {}))
+    corruption = runs.make_corruption(settings, spectrum)
     torch.manual_seed(0)
-    network = runs.make_network(settings, 3, classes)
+    network = runs.make_network(settings, corruption, spectrum, classes)
     trainer = sp.DiffusionTrainer(
         network,
-        runs.make_corruption(settings, spectrum),
+        corruption,
         learning_rate=1e-2,
         ema_decay=0.5,
         label_name=runs.LABELS if classes else None,
