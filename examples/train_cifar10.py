@@ -145,7 +145,7 @@ def train(settings: Settings, me: Ranks) -> None:
                     if settings.evaluation_samples:
                         log.show("samples", done.step, grid)
                     keep_best(folder / "best.pt", trainer, metadata, values)
-                    trainer.ema_model.unet.save_pretrained(out / "unet")
+                    runs.unet_of(trainer.ema_model).save_pretrained(out / "unet")
                     print(summary(done.step, values), flush=True)
         prepare(trainer, settings, me)
 
