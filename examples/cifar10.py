@@ -6,14 +6,14 @@ import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from images import load_images
+from images import read_images
 
 _LABELS = ("label", "labels", "fine_label")
 
@@ -35,7 +35,14 @@ class Pictures(NamedTuple):
         return 0 if self.labels is None else int(self.labels.max()) + 1
 
 
-def load(source: str, *, split: str = "train", size: int | None = None, count: int | None = None) -> Pictures:
+def load(
+    source: str,
+    *,
+    split: str = "train",
+    size: int | None = None,
+    count: int | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+) -> Pictures:
     """Read a data set from a path, or from the Hugging Face hub if there is no such path.
 
     Args:
@@ -43,13 +50,17 @@ def load(source: str, *, split: str = "train", size: int | None = None, count: i
         split: Of a data set on the hub; a path is one split by itself.
         size: Fit pictures from a path to this height and width; None leaves them.
         count: Use only the first so many.
+        on_error: What to do about pictures in a path that cannot be used, as in `images.load_images`.
 
     Raises:
         ValueError: nothing there, or not pictures; also if the hub cannot be reached.
     """
     path = Path(source)
     if path.exists():
-        images, labels, encoding = load_images(path, size), _labels_beside(path), _encoding(path)
+        images, places = read_images(path, size, on_error=on_error)
+        labels, encoding = _labels_beside(path), _encoding(path)
+        if labels is not None and path.suffix == ".parquet":  # of what has labels, only rows can be skipped
+            labels = labels[places]
     elif path.suffix or source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise ValueError(f"{source} does not exist, and is not the name of a data set on the hub (owner/name)")
     else:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -20,36 +17,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import quickstart
 from dead_leaves import dead_leaves
-from images import Batches, load_images, to_uint8, to_unit
+from images import to_unit
+from test_images import write_folder, write_npz, write_parquet
 from unet import SpectralModel, small_unet
 
 PICTURES = ("corruptions.png", "spectrum.png", "loss.png", "samples.png", "sample_spectrum.png")
 TINY = ("--size", "8", "--batch-size", "8", "--samples", "4", "--sample-steps", "3", "--seed", "5")
-
-
-def encoded(image: np.ndarray, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def write_parquet(path: Path, images: np.ndarray, column: str = "img") -> Path:
-    rows = [{"bytes": encoded(image), "path": f"{index}.png"} for index, image in enumerate(images)]
-    pq.write_table(pa.table({column: rows, "label": list(range(len(rows)))}), path)
-    return path
-
-
-def write_folder(folder: Path, images: np.ndarray) -> Path:
-    for index, image in enumerate(images):
-        part = folder / f"part{index // 4}"
-        part.mkdir(parents=True, exist_ok=True)
-        (part / f"{index:03d}.png").write_bytes(encoded(image))
-    return folder
-
-
-def write_npz(path: Path, images: np.ndarray) -> Path:
-    np.savez(path, images=images)
-    return path
 
 
 def run(out: Path, *more: str, steps: int = 3) -> dict:
@@ -166,126 +139,6 @@ def test_quickstart_explains_unfit_settings(tmp_path: Path, capsys) -> None:
     with pytest.raises(SystemExit):
         quickstart.main(["--steps", "0"])
     assert "expected a whole number, 1 or more, got '0'" in capsys.readouterr().err
-
-
-# Reading pictures -----------------------------------------------------------------------------------------------------
-
-
-def test_every_kind_of_data_gives_the_same_pictures(tmp_path: Path, leaves: np.ndarray) -> None:
-    np.save(tmp_path / "leaves.npy", leaves)
-    for path in (
-        write_parquet(tmp_path / "img.parquet", leaves),
-        write_parquet(tmp_path / "image.parquet", leaves, column="image"),
-        write_folder(tmp_path / "folder", leaves),
-        write_npz(tmp_path / "leaves.npz", leaves),
-        tmp_path / "leaves.npy",
-    ):
-        loaded = load_images(path)
-        assert loaded.dtype == np.uint8
-        np.testing.assert_array_equal(loaded, leaves, err_msg=str(path))
-
-
-def test_size_crops_the_centre_and_resizes(tmp_path: Path) -> None:
-    wide = np.zeros((16, 48, 3), dtype=np.uint8)
-    wide[:, 16:32] = (200, 100, 50)  # the central square
-    (tmp_path / "wide.png").write_bytes(encoded(wide))
-    (tmp_path / "tall.png").write_bytes(encoded(wide.transpose(1, 0, 2)))
-    loaded = load_images(tmp_path, size=8)
-    assert loaded.shape == (2, 8, 8, 3)
-    assert (loaded == (200, 100, 50)).all()
-    np.save(tmp_path / "wide.npy", wide[None])
-    assert (load_images(tmp_path / "wide.npy", size=8) == (200, 100, 50)).all()
-
-
-def test_grey_arrays_get_a_channel(tmp_path: Path, leaves: np.ndarray) -> None:
-    np.save(tmp_path / "grey.npy", leaves[..., 0])
-    np.testing.assert_array_equal(load_images(tmp_path / "grey.npy"), leaves[..., :1])
-    assert load_images(tmp_path / "grey.npy", size=4).shape == (12, 4, 4, 1)
-
-
-def test_load_images_names_the_file_and_the_fault(tmp_path: Path, leaves: np.ndarray) -> None:
-    def save(name: str, array: np.ndarray) -> Path:
-        np.save(tmp_path / name, array, allow_pickle=array.dtype == object)
-        return tmp_path / name
-
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    torn = tmp_path / "torn.parquet"
-    torn.write_bytes(b"PAR1 and no more")
-    text = tmp_path / "notes.txt"
-    text.write_text("none")
-    several = tmp_path / "several.npz"
-    np.savez(several, a=leaves, b=leaves)
-    no_column = tmp_path / "no_column.parquet"
-    pq.write_table(pa.table({"label": [1, 2]}), no_column)
-    no_bytes = tmp_path / "no_bytes.parquet"
-    pq.write_table(pa.table({"img": [{"bytes": None, "path": "a.png"}]}), no_bytes)
-    mixed = tmp_path / "mixed"
-    mixed.mkdir()
-    (mixed / "a.png").write_bytes(encoded(leaves[0]))
-    (mixed / "b.png").write_bytes(encoded(leaves[1, :6]))
-    damaged = tmp_path / "damaged"
-    damaged.mkdir()
-    (damaged / "c.png").write_bytes(encoded(leaves[0])[:60])
-    faults = [
-        (tmp_path / "gone", r"gone does not exist; pass a parquet file"),
-        (empty, r"empty holds no pictures; expected files that end in"),
-        (text, r"notes\.txt is of an unknown kind"),
-        (torn, r"torn\.parquet is not a readable parquet file"),
-        (no_column, r"no_column\.parquet has no column img or image; its columns are label"),
-        (no_bytes, r"no_bytes\.parquet row 0 holds no encoded picture"),
-        (mixed, r"a\.png is 8×8, .*b\.png is 8×6; fit them all with --size"),
-        (damaged, r"c\.png is not a readable picture"),
-        (several, r"several\.npz is not a readable array.*holds the arrays a, b"),
-        (
-            save("objects.npy", np.array([leaves[0], None], dtype=object)),
-            r"objects\.npy is not a readable.*pickle",
-        ),
-        (save("float.npy", leaves / 255), r"float\.npy must hold uint8 values from 0 to 255, got float64 in \[0, 1\]"),
-        (save("flat.npy", leaves[0, 0]), r"flat\.npy must have shape .* got \(8, 3\)"),
-    ]
-    for path, message in faults:
-        with pytest.raises((ValueError, FileNotFoundError), match=message):
-            load_images(path)
-    with pytest.raises(ValueError, match="size must be 1 or more, got 0"):
-        load_images(mixed, size=0)
-
-
-def test_to_uint8_rounds_and_inverts_to_unit() -> None:
-    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    np.testing.assert_array_equal(to_uint8(to_unit(levels)), levels)
-    just_below = to_unit(levels) - 0.9 / 255  # 0.45 of a level: truncation would lose it
-    np.testing.assert_array_equal(to_uint8(just_below), levels)
-    assert to_uint8(torch.tensor([-3.0, 3.0]).reshape(1, 1, 1, 2)).flatten().tolist() == [0, 255]
-    with pytest.raises(ValueError, match="images must be uint8 of shape"):
-        to_unit(np.zeros((1, 2, 2, 3)))
-
-
-def test_batches_depend_on_seed_and_epoch_alone(leaves: np.ndarray) -> None:
-    def pass_of(seed: int, epoch: int) -> torch.Tensor:
-        torch.manual_seed(seed + 100 * epoch)  # the global state has no say
-        batches = Batches(leaves, 5, seed=seed)
-        batches.set_epoch(epoch)
-        return torch.stack(list(batches))
-
-    first = pass_of(1, 0)
-    assert first.shape == (2, 5, 3, 8, 8)  # 12 pictures: the last two are dropped
-    assert torch.equal(first, pass_of(1, 0))
-    assert not torch.equal(first, pass_of(1, 1))
-    assert not torch.equal(first, pass_of(0, 0))
-    assert not torch.equal(pass_of(1, 0), pass_of(0, 1))
-
-
-def test_batches_hold_every_picture_once_some_mirrored(leaves: np.ndarray) -> None:
-    pictures = {image.numpy().tobytes(): n for n, image in enumerate(to_unit(leaves))}
-    mirrors = {image.flip(-1).contiguous().numpy().tobytes(): n for n, image in enumerate(to_unit(leaves))}
-    drawn = [image.contiguous().numpy().tobytes() for image in torch.cat(list(Batches(leaves, 4, seed=2)))]
-    assert sorted({**mirrors, **pictures}[image] for image in drawn) == list(range(12))
-    assert 0 < sum(image in mirrors for image in drawn) < 12
-    plain = torch.cat(list(Batches(leaves, 4, seed=2, flip=False)))
-    assert all(image.contiguous().numpy().tobytes() in pictures for image in plain)
-    with pytest.raises(ValueError, match=r"a batch of 13 .* got 12; use more pictures or a smaller --batch-size"):
-        Batches(leaves, 13)
 
 
 # Dead leaves and the network ------------------------------------------------------------------------------------------
