@@ -16,15 +16,18 @@ ALLOWED = {"torch", "numpy", "einops", "typing_extensions", *sys.stdlib_module_n
 # Each module may import only from those before it, and the sampler and trainer not from each other.
 LAYERS = [
     [
-        *["batches", "checkpoint", "checks", "conditioning", "cosine", "edits", "ema", "exact", "forms", "model"],
-        *["power_law", "progress", "training_state"],
+        *["checkpoint", "checks", "conditioning", "cosine", "ema", "exact", "forms", "model"],
+        *["nonfinite", "power_law", "progress", "ranks"],
     ],
+    ["batches", "drawing", "edits", "preemption", "weights"],
+    ["training_state"],
+    ["saving"],
     ["basis"],
     ["estimation"],
     ["spectrum"],
     ["corruption"],
     ["gaussian", "blur", "shortest", "prediction", "transition", "multistep", "grids", "encoding"],
-    ["denoiser", "process"],
+    ["denoiser", "options", "process"],
     ["geometry", "sampler", "trainer"],
 ]
 CONCRETE = {"gaussian", "blur", "shortest"}

@@ -15,13 +15,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
 from typing_extensions import Self, override
 
-from .checks import check_floating
+from .checks import check_count, check_floating, check_has_values, check_sizes
 from .cosine import cosine_matrix, fft_cosine, fft_inverse_cosine
 from .exact import ExactModule, no_autocast, working_dtype
 
@@ -38,6 +39,7 @@ class Basis(ExactModule):
         channel_rotation: Orthonormal (C, C) rotation of the channels, applied before the transform, or None.
 
     Raises:
+        TypeError: `dims` not a whole number, or `channel_rotation` not real and floating point.
         ValueError: `dims` negative, or `channel_rotation` not a square orthonormal matrix.
     """
 
@@ -45,9 +47,7 @@ class Basis(ExactModule):
 
     def __init__(self, dims: int = 2, channel_rotation: Tensor | None = None) -> None:
         super().__init__()
-        if dims < 0:
-            raise ValueError(f"dims must be 0 or more, got {dims}")
-        self.dims = dims
+        self.dims = check_count("dims", dims, least=0)
         self._set_rotation(channel_rotation)
         self._cache: dict[str, Tensor] = {}
 
@@ -64,7 +64,7 @@ class Basis(ExactModule):
 
         Raises:
             TypeError: `x` is not floating point.
-            ValueError: too few axes, or a channel count other than the rotation's.
+            ValueError: too few axes, a spatial axis of size 0, or a channel count other than the rotation's.
         """
         self._check(x)
         with no_autocast(x):
@@ -84,7 +84,7 @@ class Basis(ExactModule):
 
         Raises:
             TypeError: `u` is not floating point.
-            ValueError: too few axes, or a channel count other than the rotation's.
+            ValueError: too few axes, a spatial axis of size 0, or a channel count other than the rotation's.
         """
         self._check(u)
         with no_autocast(u):
@@ -105,7 +105,13 @@ class Basis(ExactModule):
 
         Returns:
             Images, same shape and dtype as `x`.
+
+        Raises:
+            TypeError: `x` or `y` is not float32 or float64.
+            ValueError: they differ in shape or dtype, or do not fit the basis.
         """
+        self._check_pair(x, y)
+        of_x, of_y = of_x.to(x.dtype), of_y.to(x.dtype)
         return self.synthesize((of_x * self.analyze(x)).addcmul_(of_y, self.analyze(y)))
 
     def spatial_coefficients(self, x: Tensor) -> Tensor:
@@ -141,7 +147,7 @@ class Basis(ExactModule):
 
     def _set_rotation(self, rotation: Tensor | None) -> None:
         if rotation is not None:
-            rotation = torch.as_tensor(rotation, dtype=torch.float64).detach().clone()
+            rotation = _real_matrix(rotation, "channel_rotation").to(torch.float64)
             check_orthonormal(rotation, "channel_rotation")
         self.register_buffer("channel_rotation", rotation)
 
@@ -170,19 +176,42 @@ class Basis(ExactModule):
                 f"{type(self).__name__}(dims={self.dims}) needs at least {needed} axes, got shape {tuple(x.shape)}; "
                 "set dims to the number of spatial axes"
             )
+        if self.dims and 0 in x.shape[-self.dims :]:
+            raise ValueError(f"every spatial axis must have a size of 1 or more, got shape {tuple(x.shape)}")
         if rotation is not None and x.shape[-self.dims - 1] != rotation.shape[0]:
             raise ValueError(
                 f"the channel rotation is for {rotation.shape[0]} channels, got {x.shape[-self.dims - 1]} in shape "
                 f"{tuple(x.shape)}; estimate the spectrum on images of this kind"
             )
 
+    def _check_pair(self, x: Tensor, y: Tensor) -> None:
+        self._check(x)
+        check_floating(y, "y")
+        if x.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"mix works in float32 or float64, got {x.dtype}; use shortest_path.corrupt, which casts")
+        if (y.shape, y.dtype) != (x.shape, x.dtype):
+            raise ValueError(
+                f"y must be like x, {tuple(x.shape)} in {x.dtype}, got {tuple(y.shape)} in {y.dtype}; "
+                "expand and cast it first"
+            )
+
+    # Copies and pickles make their own: copying the dictionary while another thread adds to it would fail.
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": {}}
+
+    @override
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._cache = {}  # what was cast from the buffers of before
+
     def _cached(self, key: str, build: Callable[[], Tensor]) -> Tensor:
         if torch.compiler.is_compiling():
             return build()  # a constant of the graph; torch 2.4 cannot trace a cache of tensors
-        if key not in self._cache:
+        matrix = self._cache.get(key)
+        if matrix is None:  # threads may build it at once: they build the same, and any of them may be kept
             with torch.inference_mode(False):  # else training after sampling would meet inference tensors
-                self._cache[key] = build()
-        return self._cache[key]
+                matrix = self._cache[key] = build()
+        return matrix
 
 
 class PixelBasis(Basis):
@@ -203,7 +232,8 @@ class PixelBasis(Basis):
     def mix(self, x: Tensor, y: Tensor, of_x: Tensor, of_y: Tensor, *, even: bool = False) -> Tensor:
         if self.channel_rotation is not None:
             return super().mix(x, y, of_x, of_y)
-        return (of_x * x).addcmul_(of_y, y)
+        self._check_pair(x, y)
+        return (of_x.to(x.dtype) * x).addcmul_(of_y.to(x.dtype), y)
 
     @override
     def spatial_coefficients(self, x: Tensor) -> Tensor:
@@ -253,7 +283,7 @@ class CosineBasis(Basis):
     @override
     def frequencies(self, spatial: Sequence[int]) -> Tensor:
         # Half a cycle per index: coefficient k of N has k half-waves along its axis.
-        return _radius([torch.arange(n, dtype=torch.float64) / 2 for n in spatial])
+        return _radius([torch.arange(n, dtype=torch.float64) / 2 for n in _positive(spatial)])
 
     def _multiply(self, x: Tensor, axis: int, *, transpose: bool = False) -> Tensor:
         n = x.shape[axis]
@@ -281,27 +311,32 @@ class FourierBasis(Basis):
 
     @override
     def spatial_coefficients(self, x: Tensor) -> Tensor:
+        if not x.numel():  # an empty batch, which some FFT libraries refuse
+            return x.to(x.dtype.to_complex())
         return torch.fft.fftn(x, dim=self._axes, norm="ortho") if self.dims else x
 
     @override
     def spatial_inverse(self, u: Tensor) -> Tensor:
-        return torch.fft.ifftn(u, dim=self._axes, norm="ortho").real if self.dims else u
+        return torch.fft.ifftn(u, dim=self._axes, norm="ortho").real if self.dims and u.numel() else u.real
 
     @override
     def mix(self, x: Tensor, y: Tensor, of_x: Tensor, of_y: Tensor, *, even: bool = False) -> Tensor:
-        if not (even and self.dims):
+        if not (even and self.dims and x.numel()):
             return super().mix(x, y, of_x, of_y)
-        self._check(x)
+        self._check_pair(x, y)
+        of_x, of_y = of_x.to(x.dtype), of_y.to(x.dtype)
         with no_autocast(x):
             # Even real scales keep real signals real, so both travel in one complex transform there and back:
             # of_x x + of_y y = Re F⁻¹[(of_x − i of_y) F(x + i y)].
-            both = torch.fft.fftn(torch.complex(self._rotate(x), self._rotate(y)), dim=self._axes)
+            both = torch.fft.fftn(
+                torch.complex(self._rotate(x).contiguous(), self._rotate(y).contiguous()), dim=self._axes
+            )
             mixed = torch.fft.ifftn(both * torch.complex(of_x, -of_y), dim=self._axes).real
             return self._rotate(mixed, transpose=True)
 
     @override
     def frequencies(self, spatial: Sequence[int]) -> Tensor:
-        return _radius([torch.fft.fftfreq(n, 1 / n, dtype=torch.float64) for n in spatial])
+        return _radius([torch.fft.fftfreq(n, 1 / n, dtype=torch.float64) for n in _positive(spatial)])
 
     @override
     def _real_coefficients(self, x: Tensor) -> Tensor:
@@ -338,7 +373,7 @@ class PrincipalBasis(Basis):
 
     def __init__(self, matrix: Tensor, dims: int = 2) -> None:
         super().__init__(dims)
-        matrix = torch.as_tensor(matrix).detach().clone()
+        matrix = _real_matrix(matrix, "matrix")
         check_orthonormal(matrix, "matrix")
         self.register_buffer("matrix", matrix)
 
@@ -381,9 +416,10 @@ class PrincipalBasis(Basis):
 
 def check_orthonormal(matrix: Tensor, name: str) -> None:
     """Raise a ValueError unless `matrix` is square with orthonormal rows."""
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
         raise ValueError(f"{name} must be a square matrix, got shape {tuple(matrix.shape)}")
     check_floating(matrix, name)
+    check_has_values(matrix, name)
     error = (matrix @ matrix.T - torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)).abs().max().item()
     tolerance = 100 * math.sqrt(len(matrix)) * torch.finfo(matrix.dtype).eps
     if not error <= tolerance:
@@ -391,6 +427,24 @@ def check_orthonormal(matrix: Tensor, name: str) -> None:
             f"{name} must be orthonormal, but its rows deviate by {error:.2g} (tolerance {tolerance:.2g}); "
             "use the eigenvectors of torch.linalg.eigh"
         )
+
+
+def _real_matrix(matrix: object, name: str) -> Tensor:
+    """Return a copy of a matrix, or of what `torch.as_tensor` makes one of."""
+    try:
+        tensor = torch.as_tensor(matrix)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} must be a matrix of floating-point numbers, got {type(matrix).__name__}") from error
+    if tensor.is_complex():
+        raise TypeError(f"{name} must be real, got {tensor.dtype}; this library's coefficients are real")
+    return tensor.detach().clone()
+
+
+def _positive(spatial: Sequence[int]) -> tuple[int, ...]:
+    sizes = check_sizes("spatial", spatial, "(one size per axis)")
+    if min(sizes, default=1) < 1:
+        raise ValueError(f"every spatial axis must have a size of 1 or more, got {sizes}")
+    return sizes
 
 
 def _radius(axes: Sequence[Tensor]) -> Tensor:

@@ -10,8 +10,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from .basis import CosineBasis
-from .checks import check_time
+from .checks import check_sizes, check_time
 from .corruption import DiagonalCorruption, per_sample
+from .exact import working_dtype
+
+_LARGEST = 1e12
 
 
 class BlurCorruption(DiagonalCorruption):
@@ -47,6 +50,7 @@ class BlurCorruption(DiagonalCorruption):
         channel_rotation: Tensor | None = None,
     ) -> None:
         _check_positive(max_blur=max_blur, log_snr_max=log_snr_max)
+        spatial = check_sizes("spatial", spatial, "(one size per axis)")
         if not 0 <= min_scale <= 1:
             raise ValueError(f"min_scale must lie in [0, 1], got {min_scale}")
         super().__init__(CosineBasis(len(spatial), channel_rotation))
@@ -72,10 +76,11 @@ class BlurCorruption(DiagonalCorruption):
     @override
     def signal(self, t: Tensor) -> Tensor:
         check_time(t)
-        dims = self.basis.dims
-        blur = per_sample(self.max_blur * torch.sin(math.pi / 2 * t) ** 2, dims)
-        kept = _heat_kernel(self.eigenvalues.to(t.dtype), blur)
-        return per_sample(torch.cos(self._angle(t)), dims) * ((1 - self.min_scale) * kept + self.min_scale)
+        time, dims = t.to(working_dtype(t)), self.basis.dims  # the square of a blur leaves the range of float16
+        blur = per_sample(self.max_blur * torch.sin(math.pi / 2 * time) ** 2, dims)
+        kept = (1 - self.min_scale) * _heat_kernel(self.eigenvalues.to(time.dtype), blur) + self.min_scale
+        # cos φ_t as the sine of the angle at 1 − t: never below 0, where φ_1 rounds to more than π/2.
+        return (per_sample(torch.sin(self._angle(1 - time)), dims) * kept).to(t.dtype)
 
     @override
     def noise(self, t: Tensor) -> Tensor:
@@ -88,8 +93,7 @@ class BlurCorruption(DiagonalCorruption):
 
     def _angle(self, t: Tensor) -> Tensor:
         first = math.atan(math.exp(-self.log_snr_max / 2))
-        last = math.atan(math.exp(self.log_snr_max / 2))
-        return first + (last - first) * t
+        return first + (math.pi / 2 - 2 * first) * t
 
 
 class HeatDissipationCorruption(DiagonalCorruption):
@@ -125,6 +129,7 @@ class HeatDissipationCorruption(DiagonalCorruption):
         channel_rotation: Tensor | None = None,
     ) -> None:
         _check_positive(max_blur=max_blur, min_blur=min_blur, noise_level=noise_level)
+        spatial = check_sizes("spatial", spatial, "(one size per axis)")
         if min_blur > max_blur:
             raise ValueError(f"min_blur must not exceed max_blur, got {min_blur} > {max_blur}")
         super().__init__(CosineBasis(len(spatial), channel_rotation))
@@ -136,8 +141,9 @@ class HeatDissipationCorruption(DiagonalCorruption):
     @override
     def signal(self, t: Tensor) -> Tensor:
         check_time(t)
-        blur = self.min_blur ** (1 - t) * self.max_blur**t
-        return _heat_kernel(self.eigenvalues.to(t.dtype), per_sample(blur, self.basis.dims))
+        time = t.to(working_dtype(t))
+        blur = per_sample(self.min_blur ** (1 - time) * self.max_blur**time, self.basis.dims)
+        return _heat_kernel(self.eigenvalues.to(time.dtype), blur).to(t.dtype)
 
     @override
     def noise(self, t: Tensor) -> Tensor:
@@ -166,3 +172,5 @@ def _check_positive(**parameters: float) -> None:
     for name, value in parameters.items():
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")
+        if value > _LARGEST:  # its square would leave the range of float32
+            raise ValueError(f"{name} must be {_LARGEST:g} at most, got {value}")

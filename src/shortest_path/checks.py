@@ -7,8 +7,9 @@ host wait for the device, and inside `torch.compile` they would break the graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,8 +25,38 @@ def check_choice(name: str, value: Choice, options: Sequence[str]) -> Choice:
     return value
 
 
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Return `value` if it is a whole number of at least `least`, else raise a TypeError or ValueError."""
+    try:
+        count = operator.index(value)
+    except (TypeError, RuntimeError):  # the latter from tensors on the meta device
+        raise TypeError(f"{name} must be a whole number of {least} or more, got {value!r}") from None
+    if count < least:
+        raise ValueError(f"{name} must be {least} or more, got {count}")
+    return count
+
+
+def check_sizes(name: str, sizes: Any, form: str = "(C, *spatial)") -> tuple[int, ...]:
+    """Return `sizes` as a tuple of whole numbers, else raise a TypeError that tells the form."""
+    try:
+        return tuple(operator.index(size) for size in sizes)
+    except (TypeError, RuntimeError):
+        raise TypeError(f"{name} must be a sequence of whole numbers {form}, got {sizes!r}") from None
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise a ValueError unless `value` lies in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}")
+
+
 def check_batches(batches: object) -> None:
-    """Raise if `batches` is one tensor, whose iteration would take every image for a batch."""
+    """Raise if `batches` cannot be iterated, or is one tensor, whose iteration would take every image for a batch."""
+    if not (isinstance(batches, Iterable) or hasattr(batches, "__getitem__")):
+        raise TypeError(
+            f"batches must be an iterable of batches (B, C, *spatial), got {type(batches).__name__}; "
+            "pass a list of tensors, or a DataLoader"
+        )
     if isinstance(batches, Tensor):
         raise TypeError(
             f"batches must be an iterable of batches, got one tensor of shape {tuple(batches.shape)}; "
@@ -53,6 +84,12 @@ def check_floating(x: Tensor, name: str = "x") -> None:
             f"{name} must be a floating-point tensor, got {x.dtype}; "
             f"convert 8-bit images with {name}.float() / 127.5 - 1"
         )
+
+
+def check_has_values(x: Tensor, name: str = "x") -> None:
+    """Raise a ValueError if `x` is on the meta device, where tensors have a shape and nothing else."""
+    if x.is_meta:
+        raise ValueError(f"{name} is on the meta device, without values; pass a tensor on the CPU or an accelerator")
 
 
 def values_are_readable(x: Tensor) -> bool:
@@ -85,6 +122,7 @@ def check_images(x: Tensor, *, check_range: bool = True) -> None:
         check_range: Also refuse values that no image in [-1, 1] has. Latents or audio may need False.
     """
     check_floating(x, "images")
+    check_has_values(x, "images")
     if x.numel() == 0:
         raise ValueError(f"got an empty batch of shape {tuple(x.shape)}; expected (B, C, *spatial) with every size > 0")
     low, high = (value.item() for value in torch.aminmax(x.detach()))

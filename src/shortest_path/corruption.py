@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .basis import Basis
-from .checks import check_floating, check_time
+from .checks import check_floating, check_has_values, check_time
 from .exact import ExactModule, working_dtype
 
 
@@ -97,8 +97,9 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor)
         Corrupted images, same shape, dtype and device as `x_0`.
 
     Raises:
-        TypeError: `x_0`, `t` or `eps` is not floating point.
-        ValueError: `t` outside [0, 1], `eps` of another shape, or a shape the corruption was not made for.
+        TypeError: `x_0`, `t` or `eps` is not floating point, or `corruption` is none.
+        ValueError: `t` outside [0, 1], `eps` of another shape or on another device, or a shape or device the
+            corruption was not made for.
 
     Source: Das et al. 2023, arXiv:2306.00501; Hoogeboom & Salimans 2022, arXiv:2209.05557, equation 11.
 
@@ -114,6 +115,11 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor)
         raise ValueError(
             f"eps must have the shape of x_0, {tuple(x_0.shape)}, got {tuple(eps.shape)}; use torch.randn_like(x_0)"
         )
+    if eps.device != x_0.device:
+        raise ValueError(f"eps must be on the device of x_0, {x_0.device}, got {eps.device}; use torch.randn_like(x_0)")
+    check_corruption(corruption)
+    if not torch.compiler.is_compiling():
+        check_device(corruption, x_0.device)
     basis, dtype = corruption.basis, working_dtype(x_0)
     signal, noise = scales(corruption, as_times(t, x_0), x_0.shape, dtype)
     even = isinstance(corruption, DiagonalCorruption) and corruption.even
@@ -128,8 +134,15 @@ def as_times(t: Tensor | float, x: Tensor) -> Tensor:
         ValueError: `t` outside [0, 1], or neither a scalar nor of shape (B,).
     """
     if not isinstance(t, Tensor):
-        t = torch.tensor(float(t), dtype=working_dtype(x))
+        try:
+            t = torch.tensor(float(t), dtype=working_dtype(x))
+        except (TypeError, ValueError):
+            raise TypeError(f"t must be a time in [0, 1], a number or a tensor (B,), got {type(t).__name__}") from None
     check_time(t)
+    if not x.is_meta:
+        check_has_values(t, "t")
+    if x.ndim == 0:
+        raise ValueError("images must have shape (B, C, *spatial), got a scalar; add the axes with x.view(1, 1, ...)")
     if t.ndim == 0:
         t = t[None]
     if len(t) not in (1, x.shape[0]):
@@ -153,6 +166,11 @@ def scales(
     """
     pair = both_scales(corruption, t)
     for name, scale in zip(("signal", "noise"), pair, strict=True):
+        if not isinstance(scale, Tensor):
+            raise TypeError(
+                f"{type(corruption).__name__}.{name}(t) must return a tensor that broadcasts against images (B, C, "
+                f"*spatial), got {type(scale).__name__}"
+            )
         if len(scale.shape) != len(shape) or any(
             ours not in (1, theirs) for ours, theirs in zip(scale.shape, shape, strict=True)
         ):
@@ -168,6 +186,12 @@ def both_scales(corruption: Corruption, t: Tensor) -> tuple[Tensor, Tensor]:
     if isinstance(corruption, DiagonalCorruption):
         return corruption.scales(t)
     return corruption.signal(t), corruption.noise(t)
+
+
+def check_corruption(corruption: object) -> None:
+    """Raise a TypeError unless `corruption` has the members of `Corruption`."""
+    if not all(hasattr(corruption, name) for name in ("basis", "signal", "noise")):
+        raise TypeError(f"corruption must have basis, signal and noise, got {type(corruption).__name__}")
 
 
 def per_sample(scale: Tensor, dims: int) -> Tensor:

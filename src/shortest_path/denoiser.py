@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,12 +33,15 @@ def make_guidance(scale: float, interval: Sequence[float], null: Mapping[str, An
     """Return the guidance of a sampler's options, or None for a scale of 1.
 
     Raises:
-        ValueError: no null conditioning, or an interval that is not one.
+        ValueError: a scale that is not finite, no null conditioning, or an interval that is not one.
     """
     if scale == 1:
         return None
-    if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
-        raise ValueError(f"guidance_interval must be (low, high) with 0 <= low <= high <= 1, got {tuple(interval)}")
+    if not math.isfinite(scale):
+        raise ValueError(f"guidance_scale must be finite, got {scale}")
+    pair = isinstance(interval, Sequence) and not isinstance(interval, str) and len(interval) == 2
+    if not pair or not 0 <= interval[0] <= interval[1] <= 1:
+        raise ValueError(f"guidance_interval must be (low, high) with 0 <= low <= high <= 1, got {interval!r}")
     if not null:
         raise ValueError(
             f"guidance_scale={scale:g} needs null_conditioning, what stands for no conditioning as in training; "

@@ -6,11 +6,14 @@ takes the place of the prediction, so the whole process follows it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+from .checks import check_floating, values_are_readable
 
 DenoisedCallback: TypeAlias = Callable[[Tensor, float], Tensor]
 Clip: TypeAlias = tuple[float, float]
@@ -31,9 +34,9 @@ def then_clip(callback: DenoisedCallback | None, clip: Clip | None) -> DenoisedC
     """Return the callback followed by the clip, or None if there is neither."""
     if clip is None:
         return callback
+    if not (isinstance(clip, (tuple, list)) and len(clip) == 2 and clip[0] < clip[1]):
+        raise ValueError(f"clip must be (low, high) with low < high, got {clip!r}")
     low, high = clip
-    if not low < high:
-        raise ValueError(f"clip must be (low, high) with low < high, got {clip}")
     if callback is None:
         return lambda x_0, t: x_0.clamp(low, high)
     return lambda x_0, t: callback(x_0, t).clamp(low, high)
@@ -55,10 +58,14 @@ def dynamic_threshold(quantile: float = 0.995, limit: float = 1.0) -> DenoisedCa
 
     Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3.
     """
-    if not 0 < quantile <= 1 or not limit > 0:
-        raise ValueError(f"quantile must lie in (0, 1] and limit be positive, got {quantile} and {limit}")
+    if not 0 < quantile <= 1 or not 0 < limit < math.inf:
+        raise ValueError(f"quantile must lie in (0, 1] and limit be positive and finite, got {quantile} and {limit}")
+
+    limit = float(limit)
 
     def apply(x_0: Tensor, t: float) -> Tensor:
+        if not x_0.numel():
+            return x_0
         values = x_0.abs().flatten(1)
         # The k-th largest rather than torch.quantile, which refuses more than 16 million values.
         above = max(1, values.shape[1] - int(quantile * values.shape[1]))
@@ -75,11 +82,29 @@ def inpaint(x_0: Tensor, mask: Tensor) -> DenoisedCallback:
         x_0: The image, broadcastable to (B, C, *spatial).
         mask: True or 1 where it is known, broadcastable to it; values between blend.
 
+    Raises:
+        TypeError: `x_0` is not a floating-point tensor, or `mask` not a real one.
+        ValueError: `mask` outside [0, 1]; when called, shapes that do not broadcast.
+
     Source: Lugmayr et al. 2022, arXiv:2201.09865, with the known part in the predicted clean image.
     """
-    return lambda predicted, t: torch.lerp(
-        predicted, x_0.to(predicted).expand_as(predicted), mask.to(predicted).expand_as(predicted)
-    )
+    check_floating(x_0, "x_0")
+    if not isinstance(mask, Tensor) or mask.is_complex():
+        raise TypeError(f"mask must be a tensor of bool or of numbers in [0, 1], got {type(mask).__name__}")
+    if values_are_readable(mask) and not bool(((mask >= 0) & (mask <= 1)).all()):
+        raise ValueError("mask must lie in [0, 1], 1 where the image is known; divide 8-bit masks by 255")
+
+    def apply(predicted: Tensor, t: float) -> Tensor:
+        try:
+            known, share = (value.to(predicted).expand_as(predicted) for value in (x_0, mask))
+        except RuntimeError as error:
+            raise ValueError(
+                f"x_0 {tuple(x_0.shape)} and mask {tuple(mask.shape)} must broadcast to the images, "
+                f"{tuple(predicted.shape)}"
+            ) from error
+        return torch.lerp(predicted, known, share)
+
+    return apply
 
 
 def project(

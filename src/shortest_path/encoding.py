@@ -22,6 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .checks import check_floating, check_sizes
 from .forms import Rotation, Scales
 
 
@@ -111,11 +112,19 @@ def bits_per_dim(log_likelihood: Tensor, shape: Sequence[int], *, scale: float =
         scale: Levels in a unit of x: 127.5 for 8-bit images in [-1, 1]. Add uniform noise of one level to such images
             before their likelihood is taken: a density of whole levels has no bound.
 
+    Raises:
+        TypeError: `log_likelihood` is not a floating-point tensor, or `shape` not made of whole numbers.
+        ValueError: a size below 1, or `scale` not positive and finite.
+
     Example:
         >>> bits_per_dim(torch.tensor([-1000.0]), (3, 8, 8))
         tensor([14.5084])
     """
-    size = torch.Size(shape).numel()
+    check_floating(log_likelihood, "log_likelihood")
+    sizes = check_sizes("shape", shape)
+    if min(sizes, default=0) < 1 or not 0 < scale < math.inf:
+        raise ValueError(f"every size and scale must be positive and finite, got shape {sizes} and scale {scale}")
+    size = math.prod(sizes)
     return -log_likelihood / (size * math.log(2)) + math.log2(scale)
 
 

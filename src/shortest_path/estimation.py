@@ -31,6 +31,7 @@ class SpectrumEstimator:
         check_range: Refuse data that look like images in [0, 255].
 
     Raises:
+        TypeError: `basis` is neither a basis nor a name.
         ValueError: unknown basis name, or a basis with a channel rotation, which is estimated here.
 
     Example:
@@ -48,6 +49,8 @@ class SpectrumEstimator:
     ) -> None:
         if isinstance(basis, str):
             check_choice("basis", basis, get_args(NamedBasis))
+        elif basis is not None and not isinstance(basis, Basis):
+            raise TypeError(f"basis must be a Basis or the name of one, got {type(basis).__name__}")
         elif basis is not None and basis.channel_rotation is not None:
             raise ValueError("pass a basis without channel_rotation; channels='rotate' finds one from the data")
         self._requested: Basis | NamedBasis = "cosine" if basis is None else basis
@@ -69,8 +72,12 @@ class SpectrumEstimator:
         check_images(images, check_range=self._check_range)
         if images.ndim < 2:
             raise ValueError(f"images must have shape (B, C, *spatial), got {tuple(images.shape)}")
-        self._begin(images.ndim - 2, tuple(images.shape[1:]), images.device)
-        coefficients = self._coefficients(images.detach().to(torch.float64))
+        dims, shape = images.ndim - 2, tuple(images.shape[1:])
+        basis = self._make_basis(dims).to(images.device) if self._basis is None else self._basis
+        self._require_shape(shape)
+        images = images.detach().to(torch.float64)
+        coefficients = images if self._whole else basis.spatial_coefficients(images)  # may refuse: nothing is kept yet
+        self._begin(basis, shape, images.device)
         if self._whole:
             flat = coefficients.flatten(1)
             self._moment += flat.T @ flat
@@ -84,16 +91,18 @@ class SpectrumEstimator:
         """Add what another estimator of the same kind has seen.
 
         Raises:
+            TypeError: the other one is not an estimator.
             ValueError: the other one has another basis or image shape.
         """
+        if not isinstance(other, SpectrumEstimator):
+            raise TypeError(f"can only merge another SpectrumEstimator, got {type(other).__name__}")
         if other.count == 0:
             return
         shape = tuple(other._sum.shape)
-        if type(self._requested) is not type(other._requested) or (
-            isinstance(self._requested, str) and self._requested != other._requested
-        ):
+        if not _same_basis(self._requested, other._requested):
             raise ValueError(f"cannot merge an estimate in basis {other._requested!r} into one in {self._requested!r}")
-        self._begin(len(shape) - 1, shape, other._sum.device)
+        self._require_shape(shape)
+        self._begin(other._known_basis, shape, other._sum.device)
         self._moment += other._moment.to(self._moment.device)
         self._sum += other._sum.to(self._sum.device)
         self.count += other.count
@@ -119,7 +128,7 @@ class SpectrumEstimator:
         """Return the spectrum of all that was seen; see `PowerSpectrum.estimate`.
 
         Raises:
-            ValueError: unknown `channels`, no data, or data without power.
+            ValueError: unknown `channels`, no data, data without power, or values whose squares overflow.
         """
         from .spectrum import PowerSpectrum
 
@@ -129,17 +138,21 @@ class SpectrumEstimator:
         self._require_data()
         moment = self._moment.cpu() / self.count
         mean = self._sum.cpu() / self.count
+        if not bool(torch.isfinite(torch.view_as_real(moment) if moment.is_complex() else moment).all()):
+            raise ValueError("the squares of these images are beyond float64; scale them down, to about [-1, 1]")
+        # What centring leaves of images that are all the same is rounding.
+        least = 1e-13 * float(mean.abs().square().mean()) if self._center else 0.0
         if self._whole:
             if self._center:
                 moment = moment - torch.outer(mean.flatten(), mean.flatten())
             eigenvalues, vectors = torch.linalg.eigh((moment + moment.T) / 2)
-            power, floored = _raise_to_floor(eigenvalues.flip(0), floor)
+            power, floored = _raise_to_floor(eigenvalues.flip(0), floor, least)
             basis: Basis = PrincipalBasis(vectors.flip(1).T, mean.ndim - 1)
             return PowerSpectrum(basis, power.reshape(mean.shape), count=self.count, floored=floored)
 
         if self._center:
             moment = moment - einsum(mean, mean.conj(), "i ..., j ... -> i j ...")
-        moment, floored = _floor_blocks(moment, floor)
+        moment, floored = _floor_blocks(moment, floor, least)
         if isinstance(self._known_basis, PrincipalBasis):
             power = block_power(moment, None)
             return PowerSpectrum(self._known_basis, power, count=self.count, floored=floored)
@@ -159,15 +172,17 @@ class SpectrumEstimator:
     def _require_data(self) -> None:
         _ = self._known_basis
 
-    def _begin(self, dims: int, shape: tuple[int, ...], device: torch.device) -> None:
+    def _begin(self, basis: Basis, shape: tuple[int, ...], device: torch.device) -> None:
         if self._basis is None:
-            self._basis = self._make_basis(dims).to(device)
+            self._basis = basis
             dtype = torch.complex128 if isinstance(self._basis, FourierBasis) else torch.float64
             size = torch.Size(shape).numel()
             self._sum = torch.zeros(shape, dtype=dtype, device=device)
             moment_shape = (size, size) if self._whole else (shape[0], *shape)
             self._moment = torch.zeros(moment_shape, dtype=dtype, device=device)
-        elif tuple(self._sum.shape) != shape:
+
+    def _require_shape(self, shape: tuple[int, ...]) -> None:
+        if self._basis is not None and tuple(self._sum.shape) != shape:
             raise ValueError(
                 f"all images must have the same shape; got {shape} after {tuple(self._sum.shape)}; resize or crop them"
             )
@@ -181,8 +196,11 @@ class SpectrumEstimator:
             return self._requested
         return FourierBasis(dims) if self._requested == "fourier" else CosineBasis(dims)
 
-    def _coefficients(self, images: Tensor) -> Tensor:
-        return images if self._whole else self._known_basis.spatial_coefficients(images)
+
+def _same_basis(ours: Basis | str, theirs: Basis | str) -> bool:
+    if isinstance(ours, Basis) and isinstance(theirs, Basis):
+        return ours.shares_transform(theirs)
+    return isinstance(ours, str) and ours == theirs
 
 
 def _choose_channels(basis: Basis, moment: Tensor, channels: Channels) -> tuple[Basis, Tensor]:
@@ -211,11 +229,11 @@ def block_power(moment: Tensor, rotation: Tensor | None) -> Tensor:
     return (power.real if power.is_complex() else power).clone()
 
 
-def _floor_blocks(moment: Tensor, floor: float) -> tuple[Tensor, int]:
+def _floor_blocks(moment: Tensor, floor: float, least: float) -> tuple[Tensor, int]:
     """Raise the eigenvalues of each channel covariance (C, C, *spatial) to the floor; return how many were."""
     blocks = moment.movedim((0, 1), (-2, -1))
     values, vectors = torch.linalg.eigh((blocks + blocks.mH) / 2)
-    raised, floored = _raise_to_floor(values, floor)
+    raised, floored = _raise_to_floor(values, floor, least)
     if floored:
         low = (raised != values).any(-1)
         mended = (vectors * raised[..., None, :].to(vectors.dtype)) @ vectors.mH
@@ -223,9 +241,9 @@ def _floor_blocks(moment: Tensor, floor: float) -> tuple[Tensor, int]:
     return blocks.movedim((-2, -1), (0, 1)).contiguous(), floored
 
 
-def _raise_to_floor(values: Tensor, floor: float) -> tuple[Tensor, int]:
+def _raise_to_floor(values: Tensor, floor: float, least: float) -> tuple[Tensor, int]:
     mean = values.mean().item()
-    if not mean > 0:
+    if not mean > least:
         raise ValueError("the data carry no power: every image is zero (or equal to the mean, with center=True)")
     low = values < floor * mean
     return values.clamp(min=floor * mean), int(low.sum())

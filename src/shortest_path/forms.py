@@ -78,8 +78,7 @@ class Rotation:
     def whitened(self, scales: Scales) -> Whitened:
         """Return (θ, r) for the scales (signal, noise) of a time."""
         signal = scales[0] * self.deviation
-        noise = scales[1].expand_as(signal)
-        return Whitened(torch.atan2(noise, signal), torch.hypot(signal, noise))
+        return Whitened(torch.atan2(scales[1], signal), torch.hypot(signal, scales[1]))
 
     def slope(self, u_t: Tensor, u_0: Tensor, at_t: Scales) -> Tensor:
         """Return v̂ = (cos θ y − ξ̂) / sin θ; see `Form`."""

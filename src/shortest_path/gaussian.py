@@ -37,7 +37,8 @@ class GaussianCorruption(DiagonalCorruption):
         dims: Number of spatial axes of the data: 2 for images, 0 for vectors.
 
     Raises:
-        ValueError: unknown schedule name, or `t` outside [0, 1].
+        TypeError: a callable that does not return two tensors.
+        ValueError: unknown schedule name, `t` outside [0, 1], or a callable that does not return one value for a time.
 
     Source: Ho et al. 2020, arXiv:2006.11239, section 4 (linear); Nichol & Dhariwal 2021, arXiv:2102.09672,
         equation 17 (cosine); Lipman et al. 2023, arXiv:2210.02747 (flow).
@@ -67,12 +68,25 @@ class GaussianCorruption(DiagonalCorruption):
     @override
     def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
         check_time(t)
-        signal, noise = self._schedule(t)
+        pair = self._schedule(t)
+        if callable(self.schedule):
+            _check_pair(pair, t)
+        signal, noise = pair
         return per_sample(signal, self.basis.dims), per_sample(noise, self.basis.dims)
 
     @override
     def extra_repr(self) -> str:
         return f"schedule={self.schedule!r}"
+
+
+def _check_pair(pair: object, t: Tensor) -> None:
+    """Raise unless what a schedule returned is (a_t, s_t), each with one value for a time."""
+    form = "a schedule must return (a_t, s_t), two tensors of the shape of t"
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(scale, Tensor) for scale in pair)):
+        raise TypeError(f"{form}, got {type(pair).__name__}")
+    if any(scale.numel() != t.numel() for scale in pair):
+        found = " and ".join(str(tuple(scale.shape)) for scale in pair)
+        raise ValueError(f"{form}, {tuple(t.shape)}, got {found}")
 
 
 def cosine_schedule(t: Tensor) -> tuple[Tensor, Tensor]:

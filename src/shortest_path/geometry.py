@@ -13,19 +13,29 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from einops import einsum, rearrange
 from torch import Tensor
 
 from .basis import Basis, FourierBasis, PrincipalBasis
-from .corruption import Corruption, device_of, known_power, scales
+from .checks import check_count, check_has_values
+from .corruption import Corruption, check_corruption, device_of, known_power, scales
 from .spectrum import PowerSpectrum, mirror
 from .transition import Solver, Variance, check_solver, check_times, final_step, prior_deviation, step_weights
 
 DENSE_LIMIT = 1024
 """Largest sample size (C · Π spatial) for which covariances are treated as full matrices."""
+
+_HALVINGS = 20_000
+_LinAlgError: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+_ILL_CONDITIONED = (
+    "a covariance is singular to the rounding of float64 in the corruption's basis; estimate the spectrum with a "
+    "higher floor, or in the corruption's basis"
+)
 
 
 def fisher_distance(p: PowerSpectrum | Tensor | float, q: PowerSpectrum | Tensor | float) -> float:
@@ -41,8 +51,9 @@ def fisher_distance(p: PowerSpectrum | Tensor | float, q: PowerSpectrum | Tensor
         The distance in nats^½, independent of the basis.
 
     Raises:
+        TypeError: variances that are not real numbers.
         ValueError: two spectra of different shape, in different bases and too large for full matrices,
-            or variances that are not positive.
+            or variances that are not positive or do not broadcast.
 
     Source: Atkinson & Mitchell 1981; Das et al. 2023, arXiv:2306.00501, equation 9.
 
@@ -54,13 +65,22 @@ def fisher_distance(p: PowerSpectrum | Tensor | float, q: PowerSpectrum | Tensor
     if isinstance(q, PowerSpectrum):
         return _between_spectra(p, q) if isinstance(p, PowerSpectrum) else fisher_distance(q, p)
     if isinstance(p, PowerSpectrum):
-        variances = _variances(q).expand(p.shape)
+        variances = _variances(q)
+        if _broadcast(variances.shape, p.shape) != p.shape:
+            raise ValueError(
+                f"variances must broadcast to the spectrum's shape {p.shape}, got {tuple(variances.shape)}"
+            )
+        variances = variances.expand(p.shape)
         if isinstance(p.basis, PrincipalBasis):
             return fisher_distance(p.power, variances)
         rotated = _rotate_blocks(channel_blocks(p), p.basis.channel_rotation)
         return _chord(rotated, torch.diag_embed(rearrange(variances, "c ... -> (...) c")).to(rotated.dtype))
-    ratio = _variances(p) / _variances(q)
-    return math.sqrt(0.5 * float((ratio.log() ** 2).sum()))
+    first, second = _variances(p), _variances(q)
+    if _broadcast(first.shape, second.shape) is None:
+        raise ValueError(
+            f"variances must broadcast to each other, got shapes {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+    return math.sqrt(0.5 * float((_log_ratio(first, second) ** 2).sum()))
 
 
 def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float = 1e-4) -> float:
@@ -76,20 +96,23 @@ def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float 
         corruption: Any corruption of images of the spectrum's shape.
         spectrum: The data, channel covariances included.
         rtol: Largest relative disagreement between a chord and its halves; the result is more accurate than that.
+            In (0, 1), and well above rounding.
 
     Returns:
         The length; never less than `fisher_distance` between the two ends.
 
     Raises:
-        ValueError: shapes differ, or the corruption's basis differs from the spectrum's and the sample is
-            larger than `DENSE_LIMIT`.
+        TypeError: `corruption` or `spectrum` is none.
+        ValueError: shapes differ, the corruption's basis differs from the spectrum's and the sample is
+            larger than `DENSE_LIMIT`, a covariance is too ill-conditioned for float64, or the sum does not settle.
     """
+    if not 0 < rtol < 1:
+        raise ValueError(f"rtol must lie in (0, 1), got {rtol}")
     model = _model(corruption, spectrum)
     times = torch.linspace(0, 1, 17, dtype=torch.float64).tolist()
     points = [model.at(t) for t in times]
     chords = [_chord(*pair) for pair in itertools.pairwise(points)]
-    tolerance = rtol * sum(chords) / len(chords)
-    return sum(_arc(model, times[i : i + 2], points[i : i + 2], chord, tolerance) for i, chord in enumerate(chords))
+    return _sum_of_arcs(model, times, points, chords, rtol)
 
 
 def gaussian_kl(
@@ -116,20 +139,22 @@ def gaussian_kl(
         solver: `"ancestral"` or `"ddim"`.
         variance: `"large"` or `"small"`, for the ancestral solver.
         eta: For DDIM.
-        times: Falling times from the first to 0, (T + 1,), instead of the uniform grid.
+        times: Strictly falling times to 0, (T + 1,), instead of the uniform grid.
 
     Returns:
-        KL in nats, summed over all coefficients; 0 is perfect.
+        KL in nats, summed over all coefficients; 0 is perfect, and infinite if a coefficient is generated without
+        variance, as by one step from pure noise.
 
     Raises:
-        ValueError: unknown solver, a wrong grid, or a basis as in `path_length`.
+        TypeError: as in `path_length`, or `steps` or `times` of another type.
+        ValueError: unknown solver, a wrong grid, or a basis or covariance as in `path_length`.
     """
     check_solver(solver, variance, eta)
     if times is None:
-        if steps < 1:
-            raise ValueError(f"steps must be 1 or more, got {steps}")
-        times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+        times = torch.linspace(1, 0, check_count("steps", steps) + 1, dtype=torch.float64)
     check_times(times)
+    if float(times[-1]) != 0:
+        raise ValueError(f"times must fall to 0, where images are compared with the data, got {float(times[-1]):g}")
     model = _model(corruption, spectrum)
     data = model.data
     identity = torch.eye(data.shape[-1], dtype=data.dtype)
@@ -140,11 +165,11 @@ def gaussian_kl(
         last = float(t_next) == 0.0
         at_s = model.scales(t_next)
         weights = final_step(at_t) if last else step_weights(at_t, at_s, solver=solver, variance=variance, eta=eta)
-        gain = torch.linalg.solve(model.corrupted(*at_t), at_t[0][..., :, None] * data).mH
+        gain = _solve(model.corrupted(*at_t), at_t[0][..., :, None] * data).mH
         step = weights.w_t[..., :, None] * identity + weights.w_0[..., :, None] * gain
         covariance = step @ covariance @ step.mH + torch.diag_embed(weights.sigma**2).to(data.dtype)
         at_t = at_s
-    ratio = torch.linalg.solve(data, covariance)
+    ratio = _solve(data, covariance)
     trace = ratio.diagonal(dim1=-2, dim2=-1).real.sum()
     return 0.5 * float(trace - data.shape[0] * data.shape[-1] - torch.linalg.slogdet(ratio).logabsdet.sum())
 
@@ -190,6 +215,15 @@ class _GaussianModel(NamedTuple):
 
 def _model(corruption: Corruption, spectrum: PowerSpectrum) -> _GaussianModel:
     """Choose the cheapest frame in which the answer is exact."""
+    check_corruption(corruption)
+    if not isinstance(spectrum, PowerSpectrum):
+        raise TypeError(f"spectrum must be a PowerSpectrum, got {type(spectrum).__name__}")
+    model = _frame(corruption, spectrum)
+    _check_condition(model.data)
+    return model
+
+
+def _frame(corruption: Corruption, spectrum: PowerSpectrum) -> _GaussianModel:
     shape, basis = spectrum.shape, corruption.basis
     middle = torch.tensor([0.5], dtype=torch.float64, device=device_of(corruption))
     probe = [scale.detach().cpu() for scale in scales(corruption, middle, (1, *shape))]
@@ -265,7 +299,14 @@ def _between_spectra(p: PowerSpectrum, q: PowerSpectrum) -> float:
 
 
 def _variances(value: Tensor | float) -> Tensor:
-    variances = torch.as_tensor(value, dtype=torch.float64)
+    try:
+        variances = torch.as_tensor(value).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"expected a PowerSpectrum, variances or a number, got {type(value).__name__}") from error
+    if variances.is_complex():
+        raise TypeError(f"variances must be real, got {variances.dtype}")
+    check_has_values(variances, "variances")
+    variances = variances.to("cpu", torch.float64)
     if not bool(((variances > 0) & torch.isfinite(variances)).all()):
         raise ValueError(f"variances must be positive and finite, got a minimum of {float(variances.min())}")
     return variances
@@ -276,9 +317,51 @@ def _chord(p: Tensor, q: Tensor) -> float:
     return math.sqrt(0.5 * float(_squared_logs(p, q).sum()))
 
 
+def _broadcast(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the shape that both broadcast to, or None."""
+    try:
+        return np.broadcast_shapes(tuple(a), tuple(b))
+    except ValueError:
+        return None
+
+
+def _log_ratio(p: Tensor, q: Tensor) -> Tensor:
+    """Return log(p / q), also where the quotient is beyond float64."""
+    ratio = p / q
+    inside = torch.isfinite(ratio) & (ratio > torch.finfo(ratio.dtype).tiny)
+    return torch.where(inside, ratio.log(), p.log() - q.log())
+
+
 def _squared_logs(p: Tensor, q: Tensor) -> Tensor:
     if p.shape[-1] == 1:
-        return ((q.real if q.is_complex() else q) / (p.real if p.is_complex() else p)).log() ** 2
+        return _log_ratio(q.real if q.is_complex() else q, p.real if p.is_complex() else p) ** 2
+    try:
+        return _squared_log_eigenvalues(p, q)
+    except _LinAlgError as error:
+        raise ValueError(_ILL_CONDITIONED) from error
+
+
+def _solve(a: Tensor, b: Tensor) -> Tensor:
+    try:
+        answer: Tensor = torch.linalg.solve(a, b)
+    except _LinAlgError as error:
+        raise ValueError(_ILL_CONDITIONED) from error
+    return answer
+
+
+def _check_condition(data: Tensor) -> None:
+    """Raise a ValueError if blocks of correlations (F, n, n) are singular to rounding."""
+    if data.shape[-1] == 1:
+        return
+    deviation = data.diagonal(dim1=-2, dim2=-1).real.sqrt()
+    scaled = data / (deviation[..., :, None] * deviation[..., None, :])  # the accuracy of a Cholesky factor follows it
+    if not bool(torch.isfinite(torch.view_as_real(scaled) if scaled.is_complex() else scaled).all()):
+        raise ValueError(_ILL_CONDITIONED)
+    if not float(torch.linalg.eigvalsh(scaled).min()) > 1e-12:
+        raise ValueError(_ILL_CONDITIONED)
+
+
+def _squared_log_eigenvalues(p: Tensor, q: Tensor) -> Tensor:
     factor = torch.linalg.cholesky(p)
     half = torch.linalg.solve_triangular(factor, q, upper=False)
     ratio = torch.linalg.solve_triangular(factor, half.mH, upper=False)
@@ -286,16 +369,37 @@ def _squared_logs(p: Tensor, q: Tensor) -> Tensor:
     return eigenvalues.log() ** 2
 
 
-def _arc(model: _GaussianModel, times: list[float], ends: list[Tensor], chord: float, tolerance: float) -> float:
-    """Return the length between two times, by halving until two half chords agree with the whole one."""
-    (start, stop), middle = times, sum(times) / 2
-    if not start < middle < stop:
-        return chord
-    point = model.at(middle)
-    left, right = _chord(ends[0], point), _chord(point, ends[1])
-    defect = left + right - chord
-    if defect <= tolerance:
-        return left + right + defect / 3  # Richardson: chords err by the square of the interval
-    return _arc(model, [start, middle], [ends[0], point], left, tolerance / 2) + _arc(
-        model, [middle, stop], [point, ends[1]], right, tolerance / 2
-    )
+def _sum_of_arcs(
+    model: _GaussianModel, times: list[float], points: list[Tensor], chords: list[float], rtol: float
+) -> float:
+    """Return the length of all arcs; each is halved until two half chords agree with the whole one."""
+    share = rtol * sum(chords) / len(chords)
+    rounding = 1e-12 * math.sqrt(points[0].shape[0] * points[0].shape[-1])
+    arcs = [
+        (pair, ends, chord, share)
+        for pair, ends, chord in zip(itertools.pairwise(times), itertools.pairwise(points), chords, strict=True)
+    ]
+    total, halvings = 0.0, 0
+    while arcs:
+        (start, stop), ends, chord, tolerance = arcs.pop()
+        middle = (start + stop) / 2
+        if not start < middle < stop:
+            total += chord
+            continue
+        point = model.at(middle)
+        left, right = _chord(ends[0], point), _chord(point, ends[1])
+        defect = left + right - chord
+        # A share of the arc's own length will do: where an end of the path takes many halvings, the tolerance, halved
+        # with each of them, would soon be below rounding.
+        if defect <= max(tolerance, rtol / len(chords) * (left + right), rounding):
+            total += left + right + defect / 3  # Richardson: chords err by the square of the interval
+            continue
+        halvings += 1
+        if halvings > _HALVINGS:
+            raise ValueError(
+                f"the length did not settle to rtol={rtol:g} in {_HALVINGS} halvings, near t = {middle:.4g}; pass a "
+                "larger rtol, and see that signal and noise have no NaN"
+            )
+        arcs.append(((start, middle), (ends[0], point), left, tolerance / 2))
+        arcs.append(((middle, stop), (point, ends[1]), right, tolerance / 2))
+    return total

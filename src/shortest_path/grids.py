@@ -26,8 +26,8 @@ from typing import Literal, Protocol, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from .checks import check_choice
-from .corruption import Corruption, both_scales, device_of, known_power
+from .checks import check_choice, check_count, check_floating, check_has_values
+from .corruption import Corruption, both_scales, check_corruption, device_of, known_power
 from .forms import Rotation, Scales
 
 GridName: TypeAlias = Literal["uniform", "cosine", "power", "log-snr", "spectrum", "reference"]
@@ -40,7 +40,12 @@ class TimeGrid(Protocol):
     """A grid: any function of this form."""
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
-        """Return falling times from `start`, in (0, 1], to 0: (steps + 1,), float64, on the CPU."""
+        """Return strictly falling times from `start`, in (0, 1], to 0: (steps + 1,), float64, on the CPU.
+
+        Raises:
+            TypeError: `steps` is not a whole number.
+            ValueError: `steps` below 1, `start` outside (0, 1], or a grid that would repeat a time.
+        """
         ...
 
 
@@ -50,7 +55,7 @@ class UniformGrid:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        return start * _falling(steps)
+        return _strict(start * _falling(steps, start), self)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class CosineGrid:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        return start * (1 - torch.cos(math.pi * _falling(steps))) / 2
+        return _strict(start * (1 - torch.cos(math.pi * _falling(steps, start))) / 2, self)
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,12 @@ class PowerGrid:
     at_data: float = 1.5
 
     def __post_init__(self) -> None:
-        if not (self.at_noise > 0 and self.at_data > 0):
+        if not (0 < self.at_noise < math.inf and 0 < self.at_data < math.inf):
             raise ValueError(f"powers must be positive, got at_noise={self.at_noise}, at_data={self.at_data}")
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        return start * (1 - (1 - _falling(steps) ** self.at_data) ** self.at_noise)
+        return _strict(start * (1 - (1 - _falling(steps, start) ** self.at_data) ** self.at_noise), self)
 
 
 @dataclass(frozen=True)
@@ -106,24 +111,29 @@ class LogSnrGrid:
         end: The last time before 0, where the ratio may grow without bound; the first is at most 1 − `end`.
 
     Raises:
-        ValueError: `end` not in (0, 0.5).
+        TypeError: `corruption` is none.
+        ValueError: `end` not in (0, 0.5); when called, also a start that is not above `end`, or a ratio that does
+            not change.
     """
 
     corruption: Corruption
     end: float = 1e-3
 
     def __post_init__(self) -> None:
+        check_corruption(self.corruption)
         if not 0 < self.end < 0.5:
             raise ValueError(f"end must lie in (0, 0.5), got {self.end}")
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        _falling(steps)
+        _falling(steps, start)
+        if not start > self.end:
+            raise ValueError(f"start must be above end={self.end}, the last time before 0, got {start}")
         fine = _fine(min(start, 1 - self.end), self.end)
         signal, noise = _scales_at(self.corruption, fine)
         ratio = (noise / signal).log().clamp(-_FAR, _FAR).flatten(1).mean(1)
         equal = torch.linspace(float(ratio[-1]), float(ratio[0]), steps, dtype=torch.float64)
-        return torch.cat([_interpolate(equal, ratio, fine), torch.zeros(1, dtype=torch.float64)])
+        return _strict(torch.cat([_interpolate(equal, ratio, fine), torch.zeros(1, dtype=torch.float64)]), self)
 
 
 @dataclass(frozen=True)
@@ -135,13 +145,21 @@ class SpectrumGrid:
         power: S, broadcastable to its coefficients (C, *spatial); None takes what the corruption knows.
 
     Raises:
-        ValueError: no power is given, and the corruption knows none.
+        TypeError: `corruption` is none, or `power` not a floating-point tensor.
+        ValueError: no power is given, and the corruption knows none; or it is not positive and finite, or does not
+            broadcast to the coefficients.
     """
 
     corruption: Corruption
     power: Tensor | None = None
 
     def __post_init__(self) -> None:
+        check_corruption(self.corruption)
+        if self.power is not None:
+            check_floating(self.power, "power")
+            check_has_values(self.power, "power")
+            if not self.power.numel() or not bool(((self.power > 0) & self.power.isfinite()).all()):
+                raise ValueError("power must be positive and finite, as a PowerSpectrum is; pass spectrum.power")
         if self.power is None and known_power(self.corruption) is None:
             raise ValueError(
                 f"{type(self.corruption).__name__} does not know the data's power; pass the spectrum, or grid='cosine'"
@@ -149,9 +167,11 @@ class SpectrumGrid:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        falling = _falling(steps)
+        falling = _falling(steps, start)
         fine, share = self._shares(start)
-        return _interpolate(falling * share[-1], share, fine)
+        times = _interpolate(falling * share[-1], share, fine)
+        times[-1] = 0  # also where nothing happens near the data
+        return _strict(times, self)
 
     def _shares(self, start: float) -> tuple[Tensor, Tensor]:
         """Return rising times, and ∫ e^⅓ dt up to each of them."""
@@ -163,8 +183,15 @@ class SpectrumGrid:
         at_once = max(1, _MEMORY // weight.numel())  # 256 large images at once would be too much in float64
         parts = []
         for first in range(0, _CELLS, at_once):
-            angle = form.whitened(_scales_at(self.corruption, fine[first : first + at_once + 1])).angle
-            error = weight * angle.diff(dim=0) ** 6
+            scales = _scales_at(self.corruption, fine[first : first + at_once + 1])
+            try:
+                angle = form.whitened(scales).angle
+                error = weight * angle.diff(dim=0) ** 6
+            except RuntimeError as reason:
+                raise ValueError(
+                    f"power of shape {tuple(weight.shape)} does not broadcast against the coefficients of "
+                    f"{type(self.corruption).__name__}, {tuple(scales[0].shape[1:])}"
+                ) from reason
             parts.append(error.flatten(1).sum(1) ** (1 / 6))  # e^⅓ Δt
         return fine, torch.cat([torch.zeros(1, dtype=torch.float64), torch.cat(parts).cumsum(0)])
 
@@ -205,17 +232,27 @@ def reference_times(steps: int) -> Tensor:
     Returns:
         Times (T + 1,), float64.
     """
-    if steps < 3:
+    if check_count("steps", steps, least=0) < 3:
         raise ValueError(f"the reference grid needs 3 steps or more, got {steps}")
     rising = torch.linspace(1, steps - 1, steps, dtype=torch.float64) / steps
     return torch.cat([rising.flip(0), torch.zeros(1, dtype=torch.float64)])
 
 
-def _falling(steps: int) -> Tensor:
-    """Return equal steps from 1 to 0."""
-    if steps < 1:
-        raise ValueError(f"steps must be 1 or more, got {steps}")
-    return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+def _falling(steps: int, start: float) -> Tensor:
+    """Return equal steps from 1 to 0, for a grid that begins at `start`."""
+    if not 0 < start <= 1:
+        raise ValueError(f"start must lie in (0, 1], got {start}")
+    return torch.linspace(1, 0, check_count("steps", steps) + 1, dtype=torch.float64)
+
+
+def _strict(times: Tensor, grid: TimeGrid) -> Tensor:
+    """Return `times`, sure that no two are the same."""
+    if not bool((times[1:] < times[:-1]).all()):
+        raise ValueError(
+            f"{type(grid).__name__} of {len(times) - 1} steps from {float(times[0]):g} repeats a time; take fewer "
+            "steps, or a more even grid, such as grid='uniform'"
+        )
+    return times
 
 
 def _fine(start: float, end: float) -> Tensor:
@@ -237,11 +274,15 @@ def _interpolate(values: Tensor, rising: Tensor, times: Tensor) -> Tensor:
 
     Source: Fritsch & Butland 1984, "A method for constructing local monotone piecewise cubic interpolants".
     """
-    rising, kept = torch.unique_consecutive(rising, return_inverse=True)
+    if not bool(torch.isfinite(rising).all()) or float(rising[0]) == float(rising[-1]):
+        raise ValueError(
+            "this grid follows the corruption's scales, but they do not change or are not finite; use another"
+        )
+    rising, kept = torch.unique_consecutive(rising.cummax(0).values, return_inverse=True)
     times = torch.zeros_like(rising).index_copy_(0, kept, times)  # of equal values, the last
     width = rising.diff()
     slope = times.diff() / width
-    inner = 2 * slope[1:] * slope[:-1] / (slope[1:] + slope[:-1])
+    inner = 2 / (1 / slope[1:] + 1 / slope[:-1])
     tangent = torch.cat([slope[:1], inner, slope[-1:]])
     index = torch.searchsorted(rising, values).clamp(1, len(rising) - 1)
     h, left, right = width[index - 1], tangent[index - 1], tangent[index]

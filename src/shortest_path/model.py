@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+_lock = threading.Lock()
+_held: dict[nn.Module, int] = {}  # by how many threads each part in training mode is held in eval mode
+
 
 @contextmanager
 def evaluating(model: object) -> Iterator[None]:
-    """Hold a module in eval mode, and restore the mode of each of its parts afterwards."""
-    if not isinstance(model, nn.Module) or not model.training:
+    """Hold a module in eval mode, and restore the mode of each of its parts afterwards.
+
+    Threads may hold one module, or modules that share parts, at a time: the last to leave restores the mode. A thread
+    that *trains* the module meanwhile would find it in eval mode: sample from a copy then, such as `ema_model`.
+    """
+    if not isinstance(model, nn.Module):
         yield
         return
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+    with _lock:
+        parts = []
+        if model.training or model in _held:
+            parts = [module for module in model.modules() if module.training or module in _held]
+            model.eval()
+            for module in parts:
+                _held[module] = _held.get(module, 0) + 1
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        with _lock:
+            for module in parts:
+                _held[module] -= 1
+                if not _held[module]:
+                    del _held[module]
+                    module.training = True
 
 
 def check_output(output: Tensor, x_t: Tensor) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .basis import Basis
-from .corruption import Corruption, check_device, device_of, known_power, scales
+from .corruption import Corruption, both_scales, check_device, device_of, known_power, scales
 from .forms import Rotation, Scales
 from .prediction import Prediction
 from .spectrum import PowerSpectrum
@@ -28,10 +28,13 @@ class Process:
             spectrum's basis.
 
     Raises:
+        TypeError: `spectrum` is something else.
         ValueError: the corruption is not diagonal in the spectrum's basis.
     """
 
     def __init__(self, corruption: Corruption, spectrum: PowerSpectrum | None = None) -> None:
+        if spectrum is not None and not isinstance(spectrum, PowerSpectrum):
+            raise TypeError(f"spectrum must be a PowerSpectrum, got {type(spectrum).__name__}")
         self.corruption = corruption
         self.basis = corruption.basis if spectrum is None else _common_basis(corruption, spectrum)
         self.power = known_power(corruption) if spectrum is None else spectrum.power
@@ -77,7 +80,11 @@ class Process:
         """
         count = min(len(times), 16)
         probes = times[torch.linspace(0, len(times) - 1, count).long()].to(device_of(self.corruption))
-        signal, noise = self.corruption.signal(probes), self.corruption.noise(probes)
+        # A scale that does not change with time may come once for all of them.
+        signal, noise = (
+            scale.expand(count, *scale.shape[1:]) if len(scale) == 1 else scale
+            for scale in both_scales(self.corruption, probes)
+        )
         if prediction == "noise" and bool((signal[:-1] < 1e-12 * noise[:-1]).any()):
             raise ValueError(
                 f"a model that predicts noise says nothing of the image where signal(t) = 0, here at t = "
@@ -106,12 +113,20 @@ def white(shape: Sequence[int], device: torch.device, dtype: torch.dtype, genera
         generator: One for all, one per image, or None for torch's own.
 
     Raises:
+        TypeError: `generator` is not made of generators.
         ValueError: another number of generators than of images.
     """
     if isinstance(generator, Sequence):
         if len(generator) != shape[0]:
             raise ValueError(f"expected one generator for each of {shape[0]} images, got {len(generator)}")
+        if not generator:
+            return torch.empty(tuple(shape), dtype=dtype, device=device)
         return torch.stack([white(shape[1:], device, dtype, one) for one in generator])
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator or one per image, got {type(generator).__name__}; "
+            "say torch.Generator().manual_seed(0)"
+        )
     source = device if generator is None else generator.device
     return torch.randn(tuple(shape), generator=generator, dtype=dtype, device=source).to(device)
 

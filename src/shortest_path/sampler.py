@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import check_choice, check_floating
+from .checks import check_choice, check_count, check_floating, check_has_values, check_share, check_sizes
 from .corruption import Corruption, corrupt, device_of
 from .denoiser import Denoiser, make_guidance
 from .edits import Clip, DenoisedCallback, then_clip
@@ -81,6 +81,7 @@ class Sampler:
     first time with signal 0 is then an error. `sampler.times` shows what is used.
 
     Raises:
+        TypeError: an argument of another kind.
         ValueError: unknown option, wrong times, a corruption whose signal-to-noise ratio rises with t, or a
             spectrum in a basis in which the corruption is not diagonal.
 
@@ -133,9 +134,7 @@ class Sampler:
         self._process = Process(corruption, spectrum)
         guidance = make_guidance(guidance_scale, guidance_interval, null_conditioning)
         self._denoiser = Denoiser(model, self._process.basis, self.prediction, guidance)
-        chosen = self._grid(steps, grid) if times is None else torch.as_tensor(times, dtype=torch.float64).cpu()
-        check_times(chosen)
-        self.times = chosen
+        self.times = _as_times(self._grid(steps, grid) if times is None else times)
         """The falling times, (steps + 1,), float64, on the CPU; the model is called at all but the last."""
         self._process.check(self.times, self.prediction)
 
@@ -183,8 +182,9 @@ class Sampler:
             Images, of shape `shape`.
 
         Raises:
-            ValueError: a shape that does not fit, a model whose output has another shape, or no `x_1` where
-                the corruption needs one.
+            TypeError: `x_1` is not floating point, or another argument of another kind.
+            ValueError: a shape that does not fit, a model whose output has another shape, no `x_1` where
+                the corruption needs one, or a device that cannot be used.
         """
         times, edit = self._times_from(start), then_clip(denoised_callback, clip)
         with Progress("sampling", total=len(times) - 1, show=progress) as bar:
@@ -246,12 +246,13 @@ class Sampler:
             Images, (B, C, *spatial), B = `batch_size` or fewer in the last.
 
         Raises:
-            ValueError: a batch size below 1, or another number of rows than of images.
+            TypeError: a number that is not whole.
+            ValueError: a batch size below 1, a negative number, or another number of rows than of images.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
-        indices = range(images) if isinstance(images, int) else images
-        device = torch.device(device) if device is not None else device_of(self.model)
+        check_count("batch_size", batch_size)
+        check_count("seed", seed, least=0)
+        indices = images if isinstance(images, Sequence) else range(check_count("images", images, least=0))
+        device = _usable(device_of(self.model) if device is None else device)
         for name, rows in {"x_1": x_1, **(conditioning or {})}.items():
             if isinstance(rows, Tensor) and (rows.ndim == 0 or len(rows) != len(indices)):
                 raise ValueError(
@@ -296,14 +297,17 @@ class Sampler:
         Source: Meng et al. 2022, arXiv:2108.01073.
         """
         check_floating(x_0, "x_0")
+        check_has_values(x_0, "x_0")
         self._times_from(start)
-        device = torch.device(options.pop("device", device_of(self.model)))
+        device = options.pop("device", None)
+        device = _usable(device_of(self.model) if device is None else device)
         self._process.to(device)
         x_0 = x_0.to(device)
         noise = white(x_0.shape, device, x_0.dtype, generator)
         x_t = corrupt(self.corruption, x_0, start, noise)
         options.setdefault("dtype", x_0.dtype)
-        return self.sample(x_0.shape, x_1=x_t, start=start, generator=generator, device=device, **options)
+        images = self.sample(x_0.shape, x_1=x_t, start=start, generator=generator, device=device, **options)
+        return images.to(options["dtype"])
 
     def invert(
         self, x_0: Tensor, *, conditioning: Mapping[str, Any] | None = None, progress: bool | None = None
@@ -354,10 +358,17 @@ class Sampler:
             Images, (len(shares), B, C, *spatial).
 
         Raises:
-            ValueError: a stochastic solver, or different shapes.
+            TypeError: images that are not floating point.
+            ValueError: a stochastic solver, different shapes, or shares that are none.
 
         Source: Song et al. 2021, arXiv:2010.02502, section 5.3.
         """
+        check_floating(x_a, "x_a")
+        check_floating(x_b, "x_b")
+        if not len(shares):
+            raise ValueError("shares must hold at least one number in [0, 1], got none")
+        for share in shares:
+            check_share("every share", share)
         if x_a.shape != x_b.shape:
             raise ValueError(f"both images must have one shape, got {tuple(x_a.shape)} and {tuple(x_b.shape)}")
         a, b = (self._encode(x, conditioning, progress) for x in (x_a, x_b))
@@ -396,9 +407,9 @@ class Sampler:
 
         Source: Song et al. 2021, arXiv:2011.13456, appendix D.2.
         """
-        if probes < 1:
-            raise ValueError(f"probes must be 1 or more, got {probes}")
+        check_count("probes", probes)
         check_floating(x_0, "x_0")
+        check_has_values(x_0, "x_0")
         device, dtype = device_of(self.model), working_dtype(x_0)
         first = self._process.scales(self.times[0].to(device), x_0.shape)
         self._process.prior(first, float(self.times[0]))  # raises if there is none
@@ -417,10 +428,13 @@ class Sampler:
         dtype: torch.dtype,
     ) -> Iterator[SampleStep]:
         """Yield every step with its tensors in coefficients."""
-        device = torch.device(device) if device is not None else device_of(self.model)
+        device = _usable(device_of(self.model) if device is None else device)
         self._process.to(device)
-        if not dtype.is_floating_point:
-            raise TypeError(f"dtype must be floating point, got {dtype}")
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise TypeError(f"dtype must be floating point, got {dtype!r}; say torch.float32")
+        shape = check_sizes("shape", shape, "(B, C, *spatial)")
+        if min(shape, default=0) < 0:
+            raise ValueError(f"shape must be (B, C, *spatial) without negative sizes, got {shape}")
         dtype = torch.promote_types(dtype, torch.float32)
         beyond = (times[1:] - self.eta**2 * (times[:-1] - times[1:])).clamp(min=0)
         falling, skipped = times.tolist(), beyond.tolist()
@@ -466,8 +480,12 @@ class Sampler:
     def _start(self, x_1: Tensor | None, t: float, at_t: Scales, like: Tensor, generator: Generators | None) -> Tensor:
         """Return the coefficients to start from, of the shape, type and device of `like`."""
         if x_1 is None:
+            check_has_values(like, "the images to draw")
             deviation = self._process.prior(at_t, t)
             return deviation.to(like.dtype) * white(like.shape, like.device, like.dtype, generator)
+        check_floating(x_1, "x_1")
+        if not like.is_meta:  # where a run without values is a rehearsal
+            check_has_values(x_1, "x_1")
         if x_1.shape != like.shape:
             raise ValueError(f"x_1 must have the shape asked for, {tuple(like.shape)}, got {tuple(x_1.shape)}")
         return self._process.basis.analyze(x_1.to(like))
@@ -481,6 +499,7 @@ class Sampler:
     ) -> Encoded:
         """Follow the ODE from images to noise, in whitened coefficients."""
         check_floating(x_0, "x_0")
+        check_has_values(x_0, "x_0")
         if self.solver == "ancestral" or self.eta > 0:
             raise ValueError(
                 f"encoding follows a deterministic process, which solver={self.solver!r} with eta={self.eta:g} is not; "
@@ -528,9 +547,32 @@ class Sampler:
         start = _NEAR_ONE if singular else 1.0
         if isinstance(grid, str):
             return make_grid(grid, steps, corruption=self.corruption, power=self._process.power, start=start)
-        return torch.as_tensor(grid(steps, start=start), dtype=torch.float64).cpu()
+        if not callable(grid):
+            raise TypeError(f"grid must be a name or a function of (steps, start), got {type(grid).__name__}")
+        return _as_times(grid(steps, start=start))
+
+
+def _as_times(times: object) -> Tensor:
+    """Return falling times as a tensor, float64, on the CPU; see `check_times`."""
+    if not isinstance(times, Tensor):
+        try:
+            times = torch.as_tensor(times, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"times must be a tensor or a sequence of falling numbers, got {times!r}") from error
+    check_times(times)
+    return times.detach().to("cpu", torch.float64)
+
+
+def _usable(device: torch.device | str) -> torch.device:
+    """Return a device that tensors with values can be made on."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} cannot be used; say 'cpu', or 'cuda' where there is one") from error
+    return torch.device(device)
 
 
 def _mixed(seed: int, index: int) -> int:
     """Return one seed for both numbers; near numbers give unrelated ones."""
+    check_count("every index", index, least=0)
     return int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0])

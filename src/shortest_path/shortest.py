@@ -9,6 +9,7 @@ from typing_extensions import override
 from .basis import FourierBasis
 from .checks import check_time
 from .corruption import DiagonalCorruption, per_sample
+from .exact import working_dtype
 from .spectrum import PowerSpectrum
 
 
@@ -72,12 +73,13 @@ class ShortestPathCorruption(DiagonalCorruption):
     @override
     def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
         check_time(t)
-        half, slope, start, decay, of_signal, of_noise = self._tables().to(t.dtype)
-        time = per_sample(t, self.basis.dims)
+        dtype = working_dtype(t)  # 1 / (1 − e^(−L)) at L → 0 leaves the range of float16
+        half, slope, start, decay, of_signal, of_noise = self._tables().to(dtype)
+        time = per_sample(t.to(dtype), self.basis.dims)
         shared = torch.addcmul(start, time, slope).exp_()
         signal = _multiply(torch.addcmul(of_signal, shared, decay), ((1 - time) * half).tanh_())
         noise = _multiply(torch.addcmul(of_noise, shared, decay), (time * half).tanh_())
-        return signal.sqrt_(), noise.sqrt_()
+        return signal.sqrt_().to(t.dtype), noise.sqrt_().to(t.dtype)
 
     def _tables(self) -> Tensor:
         """Return what `scales` needs of L, stacked, so that casting it is one operation."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from .basis import Basis, CosineBasis, FourierBasis, PixelBasis, PrincipalBasis
-from .checks import check_batches, check_floating
+from .checks import check_batches, check_count, check_floating, check_has_values, check_sizes
 from .estimation import Channels, NamedBasis, SpectrumEstimator
 from .power_law import PowerLaw, fit_power_law
 from .progress import Progress
@@ -44,9 +43,9 @@ class PowerSpectrum:
         floored: How many values were raised to the floor because the data have no power there.
 
     Raises:
-        TypeError: `power` is not a floating-point tensor.
+        TypeError: `power` is not a floating-point tensor, `cross` not a tensor, or `basis` not a basis.
         ValueError: `power` not positive and finite, of another shape than `basis` expects, or, for the
-            Fourier basis, different at k and −k.
+            Fourier basis, different at k and −k; or `cross` not Hermitian and positive definite.
 
     Example:
         >>> spectrum = PowerSpectrum.power_law((3, 32, 32), amplitude=1.59, offset=0.0086, exponent=2.0)
@@ -63,6 +62,8 @@ class PowerSpectrum:
         count: int = 0,
         floored: int = 0,
     ) -> None:
+        if not isinstance(basis, Basis):
+            raise TypeError(f"basis must be a Basis, such as CosineBasis(2), got {type(basis).__name__}")
         self.basis = basis
         self.power = _check_power(basis, power)
         self.cross = None if cross is None else _check_cross(cross, self.power)
@@ -136,17 +137,19 @@ class PowerSpectrum:
             basis: A `FourierBasis` (the default, as in the paper) or a `CosineBasis`.
 
         Raises:
+            TypeError: `shape` is not made of whole numbers.
             ValueError: a parameter out of range, or a basis without frequencies.
 
         Source: Das et al. 2023, arXiv:2306.00501, equation 19; amplitude 1.59, offset 0.0086, exponent 2
             are the constants of the authors' code for CIFAR-10.
         """
+        shape = check_sizes("shape", shape)
         if len(shape) < 2 or min(shape) < 1:
             raise ValueError(f"shape must be (C, *spatial) with every size 1 or more, got {tuple(shape)}")
         if not (amplitude > 0 and offset > 0):
             raise ValueError(f"amplitude and offset must be positive, got {amplitude} and {offset}")
         basis = FourierBasis(len(shape) - 1) if basis is None else basis
-        power = amplitude / (offset + basis.frequencies(shape[1:])) ** exponent
+        power = float(amplitude) / (float(offset) + basis.frequencies(shape[1:])) ** float(exponent)
         return cls(basis, power.expand(*shape).clone())
 
     @property
@@ -171,9 +174,11 @@ class PowerSpectrum:
             channel: Which channel of the basis to fit; None fits the mean over channels.
 
         Raises:
-            ValueError: the basis has no frequencies, or there are fewer than three different ones.
+            ValueError: the basis has no frequencies, there are fewer than three different ones, or no such channel.
         """
         frequency = self.basis.frequencies(self.shape[1:]).flatten()
+        if channel is not None and check_count("channel", channel, least=0) >= self.shape[0]:
+            raise ValueError(f"channel must be one of 0 … {self.shape[0] - 1}, got {channel}")
         power = self.power.mean(0) if channel is None else self.power[channel]
         log_power = power.flatten().log()
         if len(set(frequency.tolist())) < 3:
@@ -226,13 +231,19 @@ class PowerSpectrum:
         """Return the spectrum that `state_dict` described.
 
         Raises:
+            TypeError: it is not a mapping.
             ValueError: it is of another kind, of a later version, or inconsistent.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be what state_dict() returned, got {type(state).__name__}")
         if state.get("format") != _FORMAT:
             raise ValueError(f"not the state of a power spectrum: format {state.get('format')!r}, expected {_FORMAT!r}")
-        if state["version"] > _VERSION:
+        version = state.get("version")
+        if not isinstance(version, int) or version < 1:
+            raise ValueError(f"an inconsistent power spectrum: version {version!r}, expected a number from 1 on")
+        if version > _VERSION:
             raise ValueError(
-                f"the power spectrum has format version {state['version']}, this library reads up to {_VERSION}; "
+                f"the power spectrum has format version {version}, this library reads up to {_VERSION}; "
                 "update shortest_path"
             )
         try:
@@ -241,7 +252,8 @@ class PowerSpectrum:
                 basis: Basis = PrincipalBasis(state["matrix"], state["dims"])
             else:
                 basis = kind(state["dims"], state.get("channel_rotation"))
-            return cls(basis, state["power"], cross=state.get("cross"), count=state["count"], floored=state["floored"])
+            counts = {name: check_count(name, state[name], least=0) for name in ("count", "floored")}
+            return cls(basis, state["power"], cross=state.get("cross"), **counts)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"an inconsistent power spectrum: {error}") from error
 
@@ -278,7 +290,7 @@ class PowerSpectrum:
                 raise KeyError(header["format"])
         except FileNotFoundError:
             raise
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        except Exception as error:  # what a damaged archive raises is anyone's guess: zlib.error, MemoryError, …
             raise ValueError(
                 f"{os.fspath(path)} is not a readable power spectrum ({type(error).__name__}: {error}); "
                 "make one with PowerSpectrum.estimate(...).save(path)"
@@ -300,10 +312,15 @@ class PowerSpectrum:
 
 def _check_power(basis: Basis, power: Tensor) -> Tensor:
     check_floating(power, "power")
+    check_has_values(power, "power")
     if power.ndim != basis.dims + 1 or power.numel() == 0:
         raise ValueError(
             f"power must have shape (C, *spatial) with {basis.dims} spatial axes for {basis!r}, "
             f"got {tuple(power.shape)}"
+        )
+    if isinstance(basis, PrincipalBasis) and power.numel() != len(basis.matrix):
+        raise ValueError(
+            f"power of shape {tuple(power.shape)} has {power.numel()} values, {basis!r} has {len(basis.matrix)}"
         )
     power = power.detach().to("cpu", torch.float64)
     bad = ~(torch.isfinite(power) & (power > 0))
@@ -328,16 +345,27 @@ def _check_power(basis: Basis, power: Tensor) -> Tensor:
 def _check_cross(cross: Tensor, power: Tensor) -> Tensor:
     channels = power.shape[0]
     expected = (channels, *power.shape)
+    if not isinstance(cross, Tensor):
+        raise TypeError(f"cross must be a torch.Tensor of shape {expected}, got {type(cross).__name__}")
+    check_has_values(cross, "cross")
     if tuple(cross.shape) != expected:
         raise ValueError(f"cross must have shape (C, C, *spatial) = {expected}, got {tuple(cross.shape)}")
     if not bool(torch.isfinite(torch.view_as_real(cross) if cross.is_complex() else cross).all()):
         raise ValueError("cross holds NaN or infinite values")
     if not torch.allclose(cross, cross.transpose(0, 1).conj(), rtol=1e-6, atol=1e-9 * float(power.max())):
         raise ValueError("cross must be Hermitian: cross[i, j] = conj(cross[j, i])")
-    return cross.detach().to("cpu", torch.complex128 if cross.is_complex() else torch.float64)
+    cross = cross.detach().to("cpu", torch.complex128 if cross.is_complex() else torch.float64)
+    if bool(torch.linalg.cholesky_ex(cross.movedim((0, 1), (-2, -1))).info.any()):
+        raise ValueError(
+            "cross must be positive definite at every frequency, as covariances are; raise its eigenvalues to a floor, "
+            "as PowerSpectrum.estimate does"
+        )
+    return cross
 
 
 def mirror(values: Tensor, dims: int) -> Tensor:
     """Return `values` at −k, for the last `dims` axes of FFT frequencies."""
     axes = list(range(-dims, 0))
+    if not axes:  # vectors: the one frequency is its own mirror
+        return values
     return values.flip(axes).roll([1] * dims, axes)

@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from .checks import check_choice
+from .checks import check_choice, check_has_values
 
 Solver: TypeAlias = Literal["ancestral", "ddim"]
 Variance: TypeAlias = Literal["large", "small"]
@@ -121,7 +121,11 @@ def check_solver(solver: str, variance: str, eta: float, solvers: Sequence[str] 
 
 
 def check_times(times: Tensor) -> None:
-    """Raise a ValueError unless `times` falls strictly, within [0, 1], over at least two values."""
+    """Raise unless `times` is a real tensor that falls strictly, within [0, 1], over at least two values."""
+    if not isinstance(times, Tensor) or times.is_complex():
+        kind = str(times.dtype) if isinstance(times, Tensor) else type(times).__name__
+        raise TypeError(f"times must be a 1-D tensor of real numbers that falls strictly, got {kind}")
+    check_has_values(times, "times")
     if times.ndim != 1 or len(times) < 2 or not bool((times[1:] < times[:-1]).all()):
         raise ValueError(
             f"times must be a 1-D tensor that falls strictly, of two values or more, got shape {tuple(times.shape)} "
