@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import shortest_path as sp
 from conftest import correlated_images
+from shortest_path.checkpoint import load_checkpoint
 
 RANKS = 2
 
@@ -53,6 +55,48 @@ def train(network: nn.Module, batches: list[tuple[Tensor, Tensor]], folder: Path
     )
     trainer.fit(batches, steps=5, checkpoint_dir=folder)
     return trainer
+
+
+class _Dropping(_Model):
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.dropout(super().forward(x_t, t, y), 0.3, self.training)
+
+
+def regroup(rank: int, folder: str, ranks: int, steps: int, size: int) -> None:
+    """Train to a step, and note what was warned of."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous{steps}", rank=rank, world_size=ranks)
+    torch.manual_seed(0)
+    wrapped = DistributedDataParallel(_Dropping())
+    trainer = sp.DiffusionTrainer(wrapped, sp.GaussianCorruption(), label_name="y")
+    images = correlated_images(24).float().split(size)
+    rows = [(own, torch.zeros(size, dtype=torch.long)) for own in images[rank::ranks]]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(rows, steps=steps, checkpoint_dir=f"{folder}/checkpoints", keep_checkpoints=9)
+    Path(f"{folder}/warnings-{steps}-{rank}").write_text("\n".join(str(warning.message) for warning in caught))
+    trainer.save(f"{folder}/saved")
+    del wrapped, trainer
+    gc.collect()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_goes_on_and_says_so(tmp_path: Path) -> None:
+    # Passes of 3, of 6, and of 2 batches: where the last begins, the pass of the one before was further than its end.
+    for ranks, steps, size in ((2, 2, 4), (1, 7, 4), (3, 10, 4)):
+        mp.spawn(regroup, (str(tmp_path), ranks, steps, size), nprocs=ranks)
+        state = load_checkpoint(tmp_path / "checkpoints" / f"checkpoint-{steps:08d}.pt")
+        assert (state["step"], state["ranks"], state["images"]) == (steps, ranks, ranks * size)
+        assert list(state["random"]["ranks"]) == list(range(ranks))
+        saved = load_checkpoint(tmp_path / "saved" / f"checkpoint-{steps:08d}.pt")
+        for rank, own in state["random"]["ranks"].items():
+            assert torch.equal(saved["random"]["ranks"][rank]["cpu"], own["cpu"])
+    said = {path.name: path.read_text() for path in tmp_path.glob("warnings-*")}
+    one = said.pop("warnings-7-0")
+    assert one.startswith("the checkpoint is of 2 processes with 8 images a step, now there are 1 with 4: the order of")
+    assert "of 1 processes with 4 images a step, now there are 3 with 12" in said.pop("warnings-10-0")
+    assert not any(said.values())  # the first process speaks for all
 
 
 def work(rank: int, folder: str) -> None:

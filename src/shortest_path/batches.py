@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from .checks import check_floating, check_images, images_of
+from .conditioning import conditioning_of
 
 
 class BatchStream:
@@ -15,13 +18,13 @@ class BatchStream:
     def __init__(self) -> None:
         self._epoch, self._batch = 0, 0
         self._random: Tensor | None = None
-        self._resumed = False
+        self._resumed = self._inexact = False
 
-    def read(self, batches: Iterable[object]) -> Iterator[object]:
+    def read(self, batches: Iterable[object]) -> Generator[object, None, None]:
         """Yield batches without end, from the present position on.
 
         Raises:
-            ValueError: there are none, fewer than the position says, or they end and cannot be iterated again.
+            ValueError: there are none, fewer than an exact position says, or they end and cannot be iterated again.
         """
         one_shot = isinstance(batches, Iterator)  # calling iter() would draw from the random state of a DataLoader
         if one_shot and not self._resumed:
@@ -56,13 +59,44 @@ class BatchStream:
         if count == 0:
             raise ValueError("batches yielded nothing; check that the data set is not empty or already used up")
         if count < skip:
-            raise ValueError(f"batches ended after {count}, but training stopped after {skip}; use the same data")
+            if not self._inexact:
+                raise ValueError(f"batches ended after {count}, but training stopped after {skip}; use the same data")
+            torch.set_rng_state(now)
+        self._inexact = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position, as plain values and tensors."""
         return {"epoch": self._epoch, "batch": self._batch, "random": self._random}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to a position that `state_dict` returned."""
+    def load_state_dict(self, state: Mapping[str, Any], *, exact: bool = True) -> None:
+        """Go to a position that `state_dict` returned.
+
+        Args:
+            state: Without a random state, a pass that has begun goes on with the present one.
+            exact: False if a pass need not have as many batches as before: it may be over by then.
+        """
+        self.go_back(state)
+        self._resumed, self._inexact = True, not exact
+
+    def go_back(self, state: Mapping[str, Any]) -> None:
+        """Give up what was read since `state_dict` returned this; of an iterator, which cannot, it is lost."""
         self._epoch, self._batch, self._random = state["epoch"], state["batch"], state["random"]
-        self._resumed = True
+
+
+def on_device(batch: object, label_name: str | None, device: torch.device) -> tuple[Tensor, Mapping[str, Any]]:
+    """Return the images and the conditioning of a batch, on a device."""
+    images = images_of(batch)
+    check_floating(images, "images")
+    conditioning = {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for name, value in conditioning_of(batch, label_name).items()
+    }
+    return images.to(device, non_blocking=True), conditioning
+
+
+def check_first(images: Tensor, model: nn.Module, *, check_range: bool) -> None:
+    """Look at the values of the first images: once, as it may wait for a device."""
+    check_images(images, check_range=check_range)
+    weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
+    if weight is not None and images.dtype == torch.float64 != weight.dtype:
+        raise TypeError(f"images are torch.float64, the model's weights {weight.dtype}; pass images.float()")

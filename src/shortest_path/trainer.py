@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler
 
-from .batches import BatchStream
-from .checkpoint import CheckpointWriter, load_latest, save_checkpoint
-from .checks import check_batches, check_choice, check_floating, check_images, images_of
-from .conditioning import conditioning_of, drop
+from .batches import check_first, on_device
+from .checkpoint import load_latest, save_checkpoint
+from .checks import check_batches, check_floating, images_of
 from .corruption import Corruption, as_times, check_device, device_of, scales
-from .ema import ExponentialMovingAverage
+from .drawing import Draws, TimeSampling
 from .exact import working_dtype
 from .model import check_output
+from .nonfinite import Evidence, NonFiniteError, norms_by_module
+from .options import Precision, check_options
 from .prediction import Prediction, target
+from .preemption import Stop
 from .progress import Progress
-from .training_state import check_state, plain
-
-Precision: TypeAlias = Literal["fp32", "bf16"]
-TimeSampling: TypeAlias = Literal["uniform", "stratified", "discrete"]
-_FORMAT, _VERSION = "shortest_path.DiffusionTrainer", 1
+from .ranks import Ranks
+from .saving import Saver
+from .training_state import FORMAT, VERSION, Position, check_names, differences, of_all_ranks, plain, upgrade
+from .weights import Weights
 
 
 class TrainStep(NamedTuple):
@@ -34,7 +33,10 @@ class TrainStep(NamedTuple):
 
     step: int
     loss: Tensor
-    grad_norm: Tensor | None
+    grad_norm: Tensor
+    """Of all gradients together, before they are clipped."""
+    skipped: bool = False
+    """Whether loss or gradient was not finite, and the weights stayed as they were."""
 
     def describe(self) -> str:
         """Return the loss in words; waits for the device."""
@@ -62,6 +64,7 @@ class DiffusionTrainer:
         prediction: `"noise"`, `"data"` or `"velocity"`.
         optimizer: None makes `torch.optim.AdamW(model.parameters(), lr=learning_rate)`.
         learning_rate: Of the default optimizer.
+        scheduler: Of the optimizer's learning rate; it takes a step after each that the optimizer takes.
         ema_decay: Of the averaged weights, in [0, 1).
         precision: `"bf16"` runs the model under bfloat16 autocast; corruption and loss stay in float32.
         time_sampling: `"uniform"` in [0, 1); `"stratified"`: one time in each of B equal intervals, in random
@@ -69,6 +72,8 @@ class DiffusionTrainer:
         discrete_steps: T, for discrete times.
         accumulation: Number of batches whose gradients make one step.
         max_grad_norm: Clip the gradient to this norm; None does not clip.
+        max_skipped: A step whose loss or gradient is not finite is skipped and counted; when more than this many
+            follow one another, `fit` stops.
         label_name: Under which name the second element of a (images, labels) batch is passed to the model;
             None leaves labels out.
         drop_conditioning: Probability in [0, 1) that an image is trained on with `null_conditioning`, as
@@ -81,7 +86,8 @@ class DiffusionTrainer:
             network and corruption can be made again. Not looked at.
 
     Raises:
-        ValueError: an option that is unknown or out of range, or a corruption on another device.
+        ValueError: an option that is unknown or out of range, a corruption on another device, or a scheduler of
+            another optimizer.
 
     Source: Ho et al. 2020, arXiv:2006.11239, equation 14; Das et al. 2023, arXiv:2306.00501, algorithm 1;
         Salimans & Ho 2022, arXiv:2202.00512 (velocity); Ho & Salimans 2022, arXiv:2207.12598, algorithm 1
@@ -109,12 +115,14 @@ class DiffusionTrainer:
         prediction: Prediction = "noise",
         optimizer: torch.optim.Optimizer | None = None,
         learning_rate: float = 2e-4,
+        scheduler: LRScheduler | None = None,
         ema_decay: float = 0.9999,
         precision: Precision = "fp32",
         time_sampling: TimeSampling = "uniform",
         discrete_steps: int = 4000,
         accumulation: int = 1,
         max_grad_norm: float | None = None,
+        max_skipped: int = 10,
         label_name: str | None = None,
         drop_conditioning: float = 0.0,
         null_conditioning: Mapping[str, Any] | None = None,
@@ -124,35 +132,23 @@ class DiffusionTrainer:
     ) -> None:
         if not isinstance(corruption, Corruption):
             raise TypeError(f"corruption must have basis, signal and noise, got {type(corruption).__name__}")
-        check_choice("prediction", prediction, get_args(Prediction))
-        check_choice("precision", precision, get_args(Precision))
-        check_choice("time_sampling", time_sampling, get_args(TimeSampling))
-        if accumulation < 1:
-            raise ValueError(f"accumulation must be 1 or more, got {accumulation}")
-        if discrete_steps < 3:
-            raise ValueError(f"discrete_steps must be 3 or more, got {discrete_steps}")
-        if max_grad_norm is not None and not max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm must be positive, got {max_grad_norm}; None does not clip")
-        if not 0 <= drop_conditioning < 1:
-            raise ValueError(f"drop_conditioning must be a probability in [0, 1), got {drop_conditioning}")
-        if drop_conditioning > 0 and not null_conditioning:
-            raise ValueError(
-                f"drop_conditioning is {drop_conditioning}, but nothing says what stands for 'none'; "
-                "pass null_conditioning={'class_labels': 10}, say, a class of its own for 'none'"
-            )
+        if max_skipped < 0:
+            raise ValueError(f"max_skipped must be 0 or more, got {max_skipped}")
         self.model = model
         self.corruption = corruption
         self.device = device_of(model)
         check_device(corruption, self.device)
         self.optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=learning_rate)
-        self.step = 0
-        """Number of optimizer steps taken."""
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        self._ema = ExponentialMovingAverage(self._bare_model, ema_decay)
-        self._label_name = label_name
+        self.scheduler = scheduler
+        self._ranks = Ranks(model, self.device)
+        self._position = Position(self._ranks, self.device, seed)
+        self._weights = Weights(
+            self._ranks.model, self.optimizer, scheduler, ema_decay=ema_decay, max_grad_norm=max_grad_norm
+        )
+        self._max_skipped = max_skipped
         self._check_range = check_range
         self._metadata = dict(metadata or {})
-        self._config: dict[str, Any] = {
+        options = {
             "prediction": prediction,
             "ema_decay": ema_decay,
             "precision": precision,
@@ -162,21 +158,35 @@ class DiffusionTrainer:
             "max_grad_norm": max_grad_norm,
             "label_name": label_name,
             "drop_conditioning": drop_conditioning,
-            "null_conditioning": {
-                name: null.detach().to(self.device, copy=True) if isinstance(null, Tensor) else null
-                for name, null in (null_conditioning or {}).items()
-            },
+            "null_conditioning": null_conditioning,
             "seed": seed,
             "optimizer": type(self.optimizer).__name__,
+            "scheduler": None if scheduler is None else type(scheduler).__name__,
             "corruption": repr(corruption),
         }
-        self._prediction: Prediction = prediction
-        self._data = BatchStream()
+        self._config = check_options(options, self.device)
+        self._draws = Draws(self._config, self.generator, self._ranks)
+        self._times = torch.empty(0)  # of the latest loss
 
     @property
     def ema_model(self) -> nn.Module:
         """The model with averaged weights, in eval mode: the one to sample from."""
-        return self._ema.model
+        return self._weights.average.model
+
+    @property
+    def step(self) -> int:
+        """Number of steps made, skipped ones counted in."""
+        return self._position.step
+
+    @property
+    def skipped(self) -> int:
+        """Number of steps skipped, as their loss or gradient was not finite."""
+        return self._position.skipped.total
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Of the times and the noise."""
+        return self._position.generator
 
     def loss(
         self,
@@ -199,18 +209,20 @@ class DiffusionTrainer:
             ValueError: wrong shapes, of the inputs or of the model's output.
         """
         check_floating(x_0, "x_0")
-        t = self._draw_times(len(x_0)) if t is None else as_times(t, x_0).expand(len(x_0))
-        eps = self._draw_noise(x_0) if eps is None else eps
+        t = self._draws.times(len(x_0)) if t is None else as_times(t, x_0).expand(len(x_0))
+        self._times = t
+        eps = self._draws.noise(x_0) if eps is None else eps
         basis, dtype = self.corruption.basis, working_dtype(x_0)
         signal, noise = scales(self.corruption, t, x_0.shape, dtype)
         u_0, u_eps = basis.analyze(x_0), basis.analyze(eps)
         x_t = basis.synthesize((signal * u_0).addcmul_(noise, u_eps))
-        if self._prediction == "noise":
+        prediction = self._config["prediction"]
+        if prediction == "noise":
             wanted = eps
-        elif self._prediction == "data":
+        elif prediction == "data":
             wanted = x_0
         else:
-            wanted = basis.synthesize(target(self._prediction, u_0, u_eps, signal, noise))
+            wanted = basis.synthesize(target(prediction, u_0, u_eps, signal, noise))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._config["precision"] == "bf16"):
             output = self.model(x_t, t, **(conditioning or {}))
         check_output(output, x_t)
@@ -218,6 +230,9 @@ class DiffusionTrainer:
 
     def train_step(self, batches: Sequence[object]) -> TrainStep:
         """Take one optimizer step on `accumulation` batches, given as `fit` takes them.
+
+        A step is skipped if the gradient, or the loss of any rank, is not finite; to know, every step waits for the
+        device before the weights change. `fit` warns, and stops if there are too many.
 
         Raises:
             TypeError: a batch is not a floating-point tensor, or a tuple that begins with one; or conditioning
@@ -229,20 +244,27 @@ class DiffusionTrainer:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
+        losses, times = [], []
         for index, batch in enumerate(batches):
-            x_0, conditioning = self._unpack(batch)
-            conditioning = self._drop(conditioning, len(x_0))
-            with self._synchronised(index == len(batches) - 1):
+            x_0, conditioning = on_device(batch, self._config["label_name"], self.device)
+            conditioning = self._draws.drop(conditioning, len(x_0))
+            with self._ranks.exchange_gradients(now=index == len(batches) - 1):
                 loss = self.loss(x_0, conditioning=conditioning) / len(batches)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        grad_norm = None
-        if self._config["max_grad_norm"] is not None:
-            grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config["max_grad_norm"])
-        self.optimizer.step()
-        self._ema.update(self._bare_model)
-        self.step += 1
-        return TrainStep(self.step, total, grad_norm)
+            losses.append(loss.detach())
+            times.append(self._times)
+        norm = self._weights.gradient_norm().to(self.device)
+        skipped = bool(self._ranks.largest(~torch.stack((total, norm)).isfinite().all()))
+        self._position.step += 1
+        if skipped:
+            modules = norms_by_module(self._ranks.model)
+            self._position.skipped.add(Evidence(self.step, losses, times, norm, modules))
+            self._weights.stay()
+        else:
+            self._position.skipped.end_row()
+            self._weights.move(norm)
+        return TrainStep(self.step, total, norm, skipped)
 
     def fit(
         self,
@@ -253,158 +275,124 @@ class DiffusionTrainer:
         checkpoint_every: int = 1000,
         keep_checkpoints: int = 3,
         resume: bool = True,
+        allow_changes: Collection[str] = (),
         callbacks: Sequence[Callback] = (),
         progress: bool | None = None,
     ) -> None:
-        """Train until `steps` optimizer steps have been taken in all.
+        """Train until `steps` steps have been made in all.
+
+        With a `checkpoint_dir`, SIGTERM and SIGINT (Ctrl-C) end training after the present step and a checkpoint of
+        it, on all ranks alike; a second signal acts at once. SLURM sends SIGTERM 120 s before it kills if told
+        `--signal=TERM@120`. Under `DistributedDataParallel`, all ranks must pass the same arguments.
 
         Args:
             batches: An iterable of images (B, C, *spatial), of (images, labels), or of (images, mapping of
                 conditioning). Iterated again and again if it can be; a `set_epoch(n)` of it or of its
                 `sampler` is called before each pass. To continue exactly after a resume, a pass must be
                 determined by n and torch's random state, as a `DataLoader`'s is.
-            steps: Total to reach, steps before a resume counted in.
+            steps: Total to reach, skipped steps and those before a resume counted in.
             checkpoint_dir: Where to write `checkpoint-<step>.pt`; None writes none. Rank 0 writes, while training goes
                 on; all is written when `fit` returns.
             checkpoint_every: Steps between checkpoints; one is also written at the end.
             keep_checkpoints: How many of the newest to keep.
-            resume: Continue from the newest checkpoint in `checkpoint_dir` that is whole, if there is one.
+            resume: Continue from the newest checkpoint in `checkpoint_dir` that is whole, if there is one. Warns if
+                the number of processes is another.
+            allow_changes: Options that may differ from the checkpoint's; see `load_state_dict`.
             callbacks: Each is called with (trainer, TrainStep) after every step.
             progress: True or False; None shows progress on a terminal if the work is long.
 
         Raises:
             TypeError: an item is not a floating-point tensor or a tuple that begins with one.
             ValueError: no data, images in [0, 255], wrong shapes, or a checkpoint of another configuration.
+            NonFiniteError: more than `max_skipped` steps in a row were skipped. The state from before them is in
+                `before-nonfinite-<step>.pt`.
+            Preempted: a SystemExit with the code 75, after SIGTERM.
+            KeyboardInterrupt: after SIGINT.
         """
         if steps < 0 or checkpoint_every < 1 or keep_checkpoints < 1:
-            raise ValueError(
-                f"steps must be 0 or more, checkpoint_every and keep_checkpoints 1 or more; "
-                f"got {steps}, {checkpoint_every}, {keep_checkpoints}"
-            )
-        if resume and checkpoint_dir is not None and (found := load_latest(checkpoint_dir)) is not None:
-            self.load_state_dict(found[1])
+            given = f"{steps}, {checkpoint_every}, {keep_checkpoints}"
+            raise ValueError(f"steps must be 0 or more, checkpoint_every and keep_checkpoints 1 or more; got {given}")
+        check_names(allow_changes, self._config)
         check_batches(batches)
-        stream = self._data.read(batches)
-        writes = checkpoint_dir is not None and self._rank == 0
+        found = load_latest(checkpoint_dir) if resume and checkpoint_dir is not None else None
+        if found is not None:
+            self.load_state_dict(found[1], allow_changes=allow_changes)
+        resumed, found = found is not None, None
+        stream, first, good = self._position.data.read(batches), True, self._position.state_dict()
         with (
+            Stop(self._ranks, active=checkpoint_dir is not None) as stop,
             Progress("training", total=steps, show=progress) as bar,
-            CheckpointWriter(checkpoint_dir or "", keep=keep_checkpoints) if writes else nullcontext() as writer,
+            Saver(checkpoint_dir, self._ranks, every=checkpoint_every, keep=keep_checkpoints) as saver,
         ):
             bar.advance(self.step)
-            first = True
-            while self.step < steps:
-                chunk = [next(stream) for _ in range(self._config["accumulation"])]
+            while True:
+                here = self._position.state_dict()
+                chunk = stop.read(stream, self._config["accumulation"]) if self.step < steps else []
+                if stop.agreed() or not chunk:
+                    break
                 if first:
-                    self._check_first(self._unpack(chunk[0])[0])
+                    check_first(images_of(chunk[0]), self.model, check_range=self._check_range)
+                    self._position.count_images(map(images_of, chunk), resumed=resumed, stacklevel=2)
                     first = False
+                if not self._position.skipped.in_a_row:
+                    good = here
                 report = self.train_step(chunk)
                 for callback in callbacks:
                     callback(self, report)
                 bar.advance(note=report.describe)
-                if writer is not None and (self.step % checkpoint_every == 0 or self.step == steps):
-                    writer.save(self.step, self.state_dict())
+                if self._position.skipped.in_a_row > self._max_skipped:
+                    self._give_up(good, saver)
+                if report.skipped and self._ranks.own == 0:
+                    self._position.skipped.warn(stacklevel=2)
+                if saver.due(self.step, steps):
+                    saver.save(self.state_dict())
+            if stop.agreed():
+                stream.close()  # and with it the processes that load data
+                self._position.go_back(here)
+                stop.leave(self.step, saver.finish(self.state_dict()))
 
     def save(self, directory: str | os.PathLike[str], *, keep: int = 3) -> None:
-        """Write a checkpoint of this step to `directory`; does nothing on ranks other than 0."""
-        if self._rank == 0:
-            save_checkpoint(directory, self.step, self.state_dict(), keep=keep)
+        """Write a checkpoint of this step to `directory`; rank 0 writes, but all ranks must call it."""
+        state = of_all_ranks(self.state_dict(), self._ranks)
+        if self._ranks.own == 0:
+            save_checkpoint(directory, self.step, state, keep=keep)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that continuing exactly needs, as tensors and plain values."""
+        """Return all that continuing exactly needs, as tensors and plain values; of torch's random state, this rank's.
+
+        Checkpoints that `save` and `fit` write hold that of all ranks.
+        """
         return {
-            "format": _FORMAT,
-            "version": _VERSION,
+            "format": FORMAT,
+            "version": VERSION,
             "config": plain(self._config),
             "metadata": self._metadata,
-            "step": self.step,
-            "model": self._bare_model.state_dict(),
-            "ema": self.ema_model.state_dict(),
             "corruption": self.corruption.state_dict() if isinstance(self.corruption, nn.Module) else {},
-            "optimizer": self.optimizer.state_dict(),
-            "data": self._data.state_dict(),
-            "random": {
-                "trainer": self.generator.get_state(),
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-            },
+            **self._weights.state_dict(),
+            **self._position.state_dict(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, allow_changes: Collection[str] = ()) -> None:
         """Continue from what `state_dict` returned, random state of the process included.
+
+        Args:
+            state: As this version or an earlier one returned it.
+            allow_changes: Names of options that may differ from those in `state`, or `"corruption"`. Another
+                optimizer or scheduler begins anew, and so do times and noise with another seed.
 
         Raises:
             ValueError: of another kind, of a later version, or of another configuration; the differences
                 are listed.
         """
-        check_state(state, self.state_dict())
-        self._bare_model.load_state_dict(state["model"])
-        self.ema_model.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-        self._data.load_state_dict(state["data"])
-        self.generator.set_state(state["random"]["trainer"])
-        torch.set_rng_state(state["random"]["cpu"])
-        if self.device.type == "cuda" and state["random"]["cuda"] is not None:
-            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        state, generator = upgrade(state, self._ranks.count), self.generator.get_state()
+        changed = differences(state, self.state_dict(), allow_changes)
+        self._weights.load_state_dict(state, changed)
+        self._position.load_state_dict(state)
+        if "seed" in changed:
+            self.generator.set_state(generator)
 
-    def _check_first(self, images: Tensor) -> None:
-        """Look at the values of the first images: once, as it waits for the device."""
-        check_images(images, check_range=self._check_range)
-        weight = next((parameter for parameter in self.model.parameters() if parameter.is_floating_point()), None)
-        if weight is not None and images.dtype == torch.float64 != weight.dtype:
-            raise TypeError(f"images are torch.float64, the model's weights {weight.dtype}; pass images.float()")
-
-    def _unpack(self, batch: object) -> tuple[Tensor, Mapping[str, Any]]:
-        """Split a batch into images on the device and conditioning."""
-        images = images_of(batch)
-        check_floating(images, "images")
-        conditioning = {
-            name: value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name, value in conditioning_of(batch, self._label_name).items()
-        }
-        return images.to(self.device, non_blocking=True), conditioning
-
-    def _drop(self, conditioning: Mapping[str, Any], batch: int) -> Mapping[str, Any]:
-        """Replace the conditioning of some images; draws nothing if none is to be dropped."""
-        probability = self._config["drop_conditioning"]
-        if probability == 0:
-            return conditioning
-        draw = torch.rand(batch * self._world, generator=self.generator, device=self.device)
-        return drop(conditioning, self._config["null_conditioning"], self._own_rows(draw) < probability)
-
-    def _draw_times(self, batch: int) -> Tensor:
-        total = batch * self._world
-        draw = torch.rand(total, generator=self.generator, device=self.device)
-        if self._config["time_sampling"] == "stratified":
-            order = torch.randperm(total, generator=self.generator, device=self.device)
-            draw = (order + draw) / total
-        elif self._config["time_sampling"] == "discrete":
-            count = self._config["discrete_steps"]
-            index = (draw * count).floor().clamp(max=count - 1)
-            draw = (1 + index * ((count - 2) / (count - 1))) / count
-        return self._own_rows(draw.clamp(max=1.0))
-
-    def _draw_noise(self, x_0: Tensor) -> Tensor:
-        shape = (len(x_0) * self._world, *x_0.shape[1:])
-        noise = torch.randn(shape, generator=self.generator, device=self.device, dtype=working_dtype(x_0))
-        return self._own_rows(noise).to(x_0.dtype)
-
-    def _own_rows(self, rows: Tensor) -> Tensor:
-        own = len(rows) // self._world
-        return rows[self._rank * own : (self._rank + 1) * own]
-
-    @property
-    def _bare_model(self) -> nn.Module:
-        return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
-
-    @property
-    def _world(self) -> int:
-        return dist.get_world_size() if isinstance(self.model, DistributedDataParallel) else 1
-
-    @property
-    def _rank(self) -> int:
-        return dist.get_rank() if isinstance(self.model, DistributedDataParallel) else 0
-
-    def _synchronised(self, last: bool) -> Any:
-        """Reduce gradients over ranks only on the last batch of a step."""
-        return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) and not last else nullcontext()
+    def _give_up(self, good: Mapping[str, Any], saver: Saver) -> NoReturn:
+        """Save the state that was at a good position, and raise a report of what came after it."""
+        after = self._position.data.state_dict()
+        saved = saver.set_aside(f"before-nonfinite-{good['step']:08d}.pt", {**self.state_dict(), **good})
+        raise NonFiniteError(self._position.skipped.report(good["data"], after, saved))
