@@ -89,6 +89,11 @@ class Meter:
         self._sum = found if self._sum is None else self._sum + found
         self._steps += 1
 
+    @property
+    def counted(self) -> int:
+        """Number of steps since the last reading."""
+        return self._steps
+
     def read(self) -> dict[str, float]:
         """Return the means, the seconds passed and the pictures a second, and begin anew.
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
+from shortest_path import Preempted
+
 _PATIENCE = timedelta(minutes=10)  # how long the others may take before a rank gives up on them
 
 
@@ -46,8 +48,16 @@ def ranks(device: str | None = None) -> Iterator[Ranks]:
     else:
         chosen = torch.device("cpu")
         dist.init_process_group("gloo", timeout=_PATIENCE)
-    yield Ranks(dist.get_rank(), dist.get_world_size(), chosen)
-    # Not after an exception: torchrun ends the other processes then, and leaving would wait for them. What still refers
-    # to the group is let go first, as gloo's threads may otherwise outlive it and abort the process.
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), chosen)
+    except SystemExit as stopped:  # all ranks agreed on it; but what failed on one must not wait for the others
+        if isinstance(stopped, Preempted):
+            _leave()
+        raise
+    _leave()
+
+
+def _leave() -> None:
+    # What still refers to the group is let go first, as gloo's threads may otherwise outlive it and abort the process.
     gc.collect()
     dist.destroy_process_group()

@@ -128,13 +128,12 @@ def train(settings: Settings, me: Ranks) -> None:
     log = Log(out, trainer.step) if me.first else None
 
     def after_step(trainer: sp.DiffusionTrainer, done: sp.TrainStep) -> None:
-        meter.add(done)
-        if done.step % settings.log_every == 0:
+        if not done.skipped:  # not finite; the trainer counts them, and stops if there are many
+            meter.add(done)
+        if done.step % settings.log_every == 0 and meter.counted:
             found = meter.read()
             if log is not None:
                 log.write("train", done.step, found | {"learning_rate": optimizer.param_groups[0]["lr"]})
-            if not math.isfinite(found["loss"]):  # or broken weights would soon replace all checkpoints
-                raise SystemExit(f"train_cifar10: the loss is {found['loss']} by step {done.step}; train slower")
         every = settings.evaluate_every
         if done.step == settings.steps or (every and done.step % every == 0):
             with meter.paused():
@@ -160,6 +159,8 @@ def train(settings: Settings, me: Ranks) -> None:
             callbacks=[after_step],
             progress=None if me.first else False,
         )
+    except sp.NonFiniteError as error:
+        raise SystemExit(f"train_cifar10: {error}") from error
     except KeyboardInterrupt:
         where = latest_checkpoint(folder) or "the beginning: there is no checkpoint yet"
         raise SystemExit(f"\nStopped after step {trainer.step}. The same command continues from {where}.") from None

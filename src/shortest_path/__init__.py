@@ -30,7 +30,9 @@ from .grids import (
     UniformGrid,
     reference_times,
 )
+from .nonfinite import NonFiniteError
 from .power_law import PowerLaw
+from .preemption import EX_TEMPFAIL, Preempted
 from .sampler import Sampler, SampleStep
 from .shortest import ShortestPathCorruption
 from .spectrum import PowerSpectrum
@@ -42,6 +44,7 @@ except _PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "EX_TEMPFAIL",
     "Basis",
     "BlurCorruption",
     "Corruption",
@@ -53,10 +56,12 @@ __all__ = [
     "GaussianCorruption",
     "HeatDissipationCorruption",
     "LogSnrGrid",
+    "NonFiniteError",
     "PixelBasis",
     "PowerGrid",
     "PowerLaw",
     "PowerSpectrum",
+    "Preempted",
     "PrincipalBasis",
     "ReferenceGrid",
     "SampleStep",
