@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-INCLUDED = {"index.md": "README.md", "measurements.md": "benchmarks/README.md"}
+INCLUDED = {
+    "index.md": "README.md",
+    "measurements.md": "benchmarks/README.md",
+    "examples.md": "examples/README.md",
+}
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -13,5 +17,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if source is None:
         return markdown
     with open(source, encoding="utf-8") as file:
-        text = file.read().replace("](docs/", "](")
-    return text.replace("](benchmarks/README.md)", "](measurements.md)").replace("](CITATION.cff)", "](#citation)")
+        text = file.read().replace("](docs/", "](").replace("](../docs/", "](")
+    text = text.replace("](benchmarks/README.md)", "](measurements.md)").replace(
+        "](examples/README.md)", "](examples.md)"
+    )
+    return text.replace("](CITATION.cff)", "](#citation)")
