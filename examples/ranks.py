@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from shortest_path import Preempted
 
-_PATIENCE = timedelta(minutes=10)  # how long the others may take before a rank gives up on them
+PATIENCE = timedelta(minutes=10)
 
 
 class Ranks(NamedTuple):
@@ -31,11 +31,15 @@ class Ranks(NamedTuple):
 
 
 @contextmanager
-def ranks(device: str | None = None) -> Iterator[Ranks]:
+def ranks(device: str | None = None, patience: timedelta = PATIENCE) -> Iterator[Ranks]:
     """Join the other processes, if torchrun started any, and leave them at the end.
+
+    One that dies ends the others at once, with its own traceback; one that hangs ends them when they have waited for
+    it as long as `patience`.
 
     Args:
         device: "cpu" or "cuda"; None takes a GPU if there is one.
+        patience: How long the others may take before a rank gives up on them.
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if "RANK" not in os.environ:  # plain python
@@ -44,10 +48,10 @@ def ranks(device: str | None = None) -> Iterator[Ranks]:
     if kind == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
-        dist.init_process_group("nccl", timeout=_PATIENCE, device_id=chosen)
+        dist.init_process_group("nccl", timeout=patience, device_id=chosen)
     else:
         chosen = torch.device("cpu")
-        dist.init_process_group("gloo", timeout=_PATIENCE)
+        dist.init_process_group("gloo", timeout=patience)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), chosen)
     except SystemExit as stopped:  # all ranks agreed on it; but what failed on one must not wait for the others

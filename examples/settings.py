@@ -22,6 +22,7 @@ class Settings:
     Args:
         data: Name of a data set on the Hugging Face hub, or a parquet file, folder of pictures, .npy or .npz array.
         images: Use only the first so many pictures.
+        on_error: What to do with pictures that cannot be read: stop, or skip them and say how many.
         size: Height and width; pictures from a path are fitted to it.
         flip: Mirror every second picture at random.
         data_on_device: Keep all pictures on the device; "auto": on a GPU if they take less than a quarter of it.
@@ -70,6 +71,7 @@ class Settings:
 
     data: str = "uoft-cs/cifar10"
     images: int | None = None
+    on_error: Literal["raise", "skip"] = "raise"
     size: int = 32
     flip: bool = True
     data_on_device: Literal["auto", "yes", "no"] = "auto"

@@ -38,7 +38,18 @@ from shortest_path.checkpoint import latest_checkpoint, load_checkpoint, load_la
 
 HELD = 512  # pictures that are not trained on, at most
 FREE = {  # settings that may change when a run continues; pictures, global batch and precision are compared themselves
-    *("data", "images", "data_on_device", "steps", "batch_size", "bf16", "channels_last", "compile", "fused"),
+    *(
+        "data",
+        "images",
+        "on_error",
+        "data_on_device",
+        "steps",
+        "batch_size",
+        "bf16",
+        "channels_last",
+        "compile",
+        "fused",
+    ),
     *("resume", "out"),
     *("checkpoint_every", "keep_checkpoints", "evaluate_every", "evaluation_samples", "evaluation_steps", "log_every"),
 }
@@ -55,7 +66,7 @@ def train(settings: Settings, me: Ranks) -> None:
     on_gpu = me.device.type == "cuda"
     torch.backends.cudnn.benchmark = True
     try:
-        pictures = cifar10.load(settings.data, size=settings.size, count=settings.images)
+        pictures = cifar10.load(settings.data, size=settings.size, count=settings.images, on_error=settings.on_error)
         provenance, classes = pictures.provenance, pictures.classes if settings.class_conditional else 0
         training, held = split(pictures, settings)
         del pictures

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -262,3 +264,32 @@ def test_checkpoints_of_something_else_are_explained(tmp_path: Path) -> None:
     trainer.save(tmp_path)
     with pytest.raises(ValueError, match=r"was not written by train_cifar10.py; it does not say how"):
         runs.load_run(tmp_path)
+
+
+# --- processes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_hanging_process_ends_all_within_the_stated_time(tmp_path: Path) -> None:
+    script = tmp_path / "hang.py"
+    script.write_text(
+        f"""
+import sys, time
+from datetime import timedelta
+sys.path.insert(0, {str(Path(runs.__file__).parent)!r})
+import torch
+import torch.distributed as dist
+from ranks import ranks
+with ranks("cpu", timedelta(seconds=4)) as me:
+    dist.all_reduce(torch.ones(1))
+    if me.rank == 1:
+        time.sleep(300)
+    dist.all_reduce(torch.ones(1))
+"""
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    start = time.monotonic()
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode != 0
+    assert time.monotonic() - start < 60
+    assert "Timed out waiting" in run.stderr or "timeout" in run.stderr.lower()

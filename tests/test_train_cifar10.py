@@ -525,3 +525,16 @@ def test_the_meter_leaves_out_pauses(monkeypatch) -> None:
     meter.add(sp.TrainStep(2, torch.tensor(7.0), None))
     now[0] += 1.0
     assert meter.read() == {"loss": 7.0, "seconds": 1.0, "images_per_second": 16.0}
+
+
+def test_pictures_that_cannot_be_read_stop_it_or_are_skipped(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index, picture in enumerate(dead_leaves(24, size=8, seed=3)):
+        Image.fromarray(picture).save(folder / f"{index:02d}.png")
+    (folder / "05.png").write_bytes(b"")
+    with pytest.raises(SystemExit, match=r"^train_cifar10: .*05.png"):
+        train(folder, tmp_path / "out")
+    with pytest.warns(UserWarning, match=r"(?s)1 .*05.png"):
+        state = train(folder, tmp_path / "out", "--on-error=skip")
+    assert state["metadata"]["provenance"]["count"] == 23
