@@ -63,7 +63,17 @@ def test_any_changed_byte_is_noticed(tmp_path: Path, place: float) -> None:
 def test_a_file_cut_short_is_noticed(tmp_path: Path, share: float) -> None:
     path = save_checkpoint(tmp_path, 1, STATE, keep=1)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(ValueError, match=r"checkpoint-00000001.pt is not a readable checkpoint"):
+    with pytest.raises(ValueError, match=r"checkpoint-00000001.pt is damaged"):
+        load_checkpoint(path)
+
+
+def test_damage_to_the_checksum_does_not_hide_other_damage(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 1, STATE, keep=1)
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"sha256:")] ^= 1
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"checkpoint-00000001.pt is damaged"):
         load_checkpoint(path)
 
 
@@ -73,7 +83,7 @@ def test_the_newest_whole_one_is_found_and_broken_ones_reported(tmp_path: Path) 
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, step, {**STATE, "step": step}, keep=3)
     (tmp_path / "checkpoint-00000003.pt").write_bytes(b"")
-    with pytest.warns(RuntimeWarning, match=r"checkpoint-00000003.pt is not a readable.*; trying the one before"):
+    with pytest.warns(RuntimeWarning, match=r"checkpoint-00000003.pt is damaged.*; trying the one before"):
         found = load_latest(tmp_path)
     assert found is not None
     assert (found[0].name, found[1]["step"]) == ("checkpoint-00000002.pt", 2)

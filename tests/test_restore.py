@@ -204,7 +204,7 @@ def test_wrong_folders_are_explained(folder: Path, tmp_path: Path) -> None:
     attempt(empty, r"empty is not the folder of a finished quickstart: it needs figures\.json and checkpoints")
     shutil.copytree(folder, damaged)
     (damaged / "checkpoints" / "checkpoint-00000030.pt").write_bytes(b"no more")
-    attempt(damaged, r"checkpoint-00000030\.pt is not a readable checkpoint")
+    attempt(damaged, r"checkpoint-00000030\.pt is damaged")
     other.mkdir()
     shutil.copy(folder / "figures.json", other)
     trainer = sp.DiffusionTrainer(torch.nn.Conv2d(3, 3, 1), sp.GaussianCorruption())

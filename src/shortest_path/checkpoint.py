@@ -25,6 +25,7 @@ from typing_extensions import Self
 _PATTERN = re.compile(r"checkpoint-(\d+)\.pt")
 _COMMENT = b"sha256:"
 _LENGTH = struct.Struct("<H")  # how zip writes the length of its comment, just before it
+_PLAIN_END = b"PK\x05\x06"  # and 18 bytes, of which the last two are 0: the end of an archive without a comment
 _DIGEST = 64  # hexadecimal digits
 _CHUNK = 2**20
 
@@ -215,12 +216,11 @@ def _is_whole(file: BinaryIO) -> bool:
     """Whether a file has the checksum that it says; files without one, as older versions wrote, are taken as whole."""
     size = file.seek(0, io.SEEK_END)
     length = _LENGTH.size + len(_COMMENT) + _DIGEST
-    if size < length:
-        return True  # torch.load will say what it is
-    file.seek(size - length)
-    comment = file.read(length)[_LENGTH.size :]
+    file.seek(max(0, size - length))
+    end = file.read(length)
+    comment = end[_LENGTH.size :]
     if not comment.startswith(_COMMENT):
-        return True
+        return end[-len(_PLAIN_END) - 18 :].startswith(_PLAIN_END) and end.endswith(b"\0\0")
     digest, left = hashlib.sha256(), size - length
     file.seek(0)
     while left:

@@ -1,0 +1,1 @@
+"""Faults to inject: deaths of a training process, full disks, damaged files."""
