@@ -136,3 +136,36 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> N
         assert result["count"] == 48
     assert all(torch.equal(ranks[0]["ema"][name], ranks[1]["ema"][name]) for name in ranks[0]["ema"])
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-00000005.pt"]
+
+
+def uneven(rank: int, folder: str) -> None:
+    """Train with another number of batches, and smaller last ones, on every rank; then measure spectra the same way."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
+    images = correlated_images(21).float()
+    own = (images[:13] if rank == 0 else images[13:]).split(5)  # 5, 5, 3 against 5, 3
+    wrapped = DistributedDataParallel(model())
+    trainer = sp.DiffusionTrainer(wrapped, sp.GaussianCorruption(), label_name="y")
+    trainer.fit([(rows, torch.zeros(len(rows), dtype=torch.long)) for rows in own], steps=7)
+    estimator = sp.SpectrumEstimator()
+    for rows in own:
+        estimator.update(rows)
+    estimator.all_reduce()
+    torch.save(
+        {"weights": dict(wrapped.module.state_dict()), "power": estimator.spectrum().power}, f"{folder}/{rank}.pt"
+    )
+    del wrapped, trainer
+    gc.collect()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_uneven_batches_neither_hang_nor_part_the_processes(tmp_path: Path) -> None:
+    mp.spawn(uneven, (str(tmp_path),), nprocs=RANKS)
+    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS))
+    for name, weight in one["weights"].items():
+        assert torch.equal(weight, other["weights"][name]), name
+    images = correlated_images(21).float()
+    alone = sp.PowerSpectrum.estimate([images[:13], images[13:]])
+    torch.testing.assert_close(one["power"], alone.power, rtol=1e-6, atol=0)
+    torch.testing.assert_close(one["power"], other["power"], rtol=0, atol=0)
