@@ -532,6 +532,7 @@ def scheduled(kind: str) -> sp.DiffusionTrainer:
     return sp.DiffusionTrainer(model, corruption, ema_decay=0.9, optimizer=optimizer, scheduler=scheduler)
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")  # torch 2.4's own
 @pytest.mark.parametrize("kind", ["cosine", "cycle", "function", "milestones", "sequence"])
 def test_schedules_resume_too(tmp_path: Path, kind: str) -> None:
     rates: list[float] = []

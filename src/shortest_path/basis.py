@@ -295,6 +295,13 @@ class CosineBasis(Basis):
         return torch.matmul(matrix, x.flatten(axis + 1)).reshape(x.shape)
 
 
+def _complex(real: Tensor, imaginary: Tensor) -> Tensor:
+    """Return a complex tensor."""
+    if torch.compiler.is_compiling():  # torch 2.4 compiles torch.complex wrongly if one part is not contiguous
+        return torch.view_as_complex(torch.stack([real, imaginary], -1))
+    return torch.complex(real, imaginary)
+
+
 class FourierBasis(Basis):
     """The orthonormal Fourier transform of the spatial axes, in real Hartley coordinates.
 
@@ -328,9 +335,7 @@ class FourierBasis(Basis):
         with no_autocast(x):
             # Even real scales keep real signals real, so both travel in one complex transform there and back:
             # of_x x + of_y y = Re F⁻¹[(of_x − i of_y) F(x + i y)].
-            both = torch.fft.fftn(
-                torch.complex(self._rotate(x).contiguous(), self._rotate(y).contiguous()), dim=self._axes
-            )
+            both = torch.fft.fftn(_complex(self._rotate(x), self._rotate(y)), dim=self._axes)
             mixed = torch.fft.ifftn(both * torch.complex(of_x, -of_y), dim=self._axes).real
             return self._rotate(mixed, transpose=True)
 
