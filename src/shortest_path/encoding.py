@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .checks import check_floating, check_sizes
-from .forms import Rotation, Scales
+from .forms import Rotation, Scales, extrapolation
 
 
 class Encoded(NamedTuple):
@@ -87,8 +87,7 @@ def encode(
         log_volume = log_volume + (turn.to(y.dtype) * mean[1]).flatten(1).sum(1)
         extrapolated = then[0]
         if now is not None and k < steps:
-            share = form.length(scales(k), scales(k + 1)) / (2 * turn)
-            share = torch.where(share.isfinite(), share, torch.zeros_like(share)).clamp(max=form.most)
+            share = extrapolation(form.length(scales(k), scales(k + 1)), turn, form.most)
             extrapolated = then[0] + share.to(y.dtype) * (then[0] - now[0])
         now = then
     return Encoded(y, radius_0, radius_1, log_volume)

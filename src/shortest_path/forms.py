@@ -127,3 +127,15 @@ class Exponential:
         (signal_t, noise_t), (signal_s, noise_s) = at_t, at_s
         kept = noise_s / noise_t
         return (kept.to(u_t.dtype) * u_t).addcmul_((signal_s - signal_t * kept).to(u_t.dtype), slope)
+
+
+def extrapolation(ahead: Tensor, behind: Tensor, most: float) -> Tensor:
+    """Return the weight of (slope − slope before) that extrapolates slopes to the middle of the step ahead.
+
+    Args:
+        ahead: Length of the step to take.
+        behind: Length of the step before; the weight is 0 where it is 0, or either infinite.
+        most: Largest weight, of a form.
+    """
+    weight = ahead / (2 * behind)
+    return torch.where(weight.isfinite(), weight, torch.zeros_like(weight)).clamp(max=most)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .forms import Form, Scales
+from .forms import Form, Scales, extrapolation
 
 
 class _Step(NamedTuple):
@@ -60,9 +60,7 @@ class Multistep:
                 mean = torch.lerp(before.slope, slope, share.expand_as(slope))
                 u_t = form.move(before.u_t, mean, before.scales, at_t)
             if self._order == 2:
-                share = form.length(at_t, at_s) / (2 * behind)
-                share = torch.where(share.isfinite(), share, torch.zeros_like(share)).clamp(max=form.most)
-                share = share.to(u_t.dtype)
+                share = extrapolation(form.length(at_t, at_s), behind, form.most).to(u_t.dtype)
                 estimate = ((1 + share) * slope).addcmul_(share, before.slope, value=-1)
         self._before = _Step(u_t, slope, at_t)
         return form.move(u_t, estimate, at_t, at_s)
