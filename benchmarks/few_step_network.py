@@ -24,7 +24,7 @@ def load_network(folder: Path) -> tuple[torch.nn.Module, sp.Corruption, sp.Power
         SystemExit: no checkpoint there, or one of another kind.
     """
     examples()
-    from unet import SpectralModel, small_unet
+    from unet import WhitenedInput, small_unet
 
     path = latest_checkpoint(folder / "checkpoints") or latest_checkpoint(folder)
     if path is None:
@@ -35,7 +35,7 @@ def load_network(folder: Path) -> tuple[torch.nn.Module, sp.Corruption, sp.Power
         spectrum = sp.PowerSpectrum(sp.CosineBasis(2, rotation), power)
         corruption = sp.ShortestPathCorruption(spectrum)
         channels, size = power.shape[:2]
-        model = SpectralModel(small_unet(channels, size, inputs=2 * channels), corruption, spectrum)
+        model = WhitenedInput(small_unet(channels, size, inputs=2 * channels), corruption, spectrum)
         model.load_state_dict(state["ema"])
     except (KeyError, RuntimeError) as problem:
         raise SystemExit(f"few_step: {path} is not from examples/quickstart.py ({problem})") from problem
@@ -57,7 +57,7 @@ def network_part(folder: Path, images: Tensor, count: int, calls: Sequence[int],
             options[name] = {"solver": "multistep", "grid": grid, "corrector": corrector}
 
     def samples(name: str, steps: int, batch: int, seed: int, clip: tuple[float, float] | None) -> Tensor:
-        chosen = sp.Sampler(model, corruption, prediction="velocity", steps=steps, **options[name])
+        chosen = sp.Sampler(model, corruption, prediction="whitened-velocity", steps=steps, **options[name])
         generator = torch.Generator().manual_seed(seed)
         return chosen.sample((batch, *shape), generator=generator, clip=clip, progress=False)
 

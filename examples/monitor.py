@@ -24,7 +24,7 @@ import shortest_path as sp
 from cifar10 import Pictures
 from images import to_unit
 from ranks import Ranks
-from shortest_path.prediction import target
+from shortest_path.objective import Objective
 
 MEASURE = "sliced_wasserstein"
 _TIMES, _BANDS = 10, 8
@@ -195,16 +195,16 @@ class Monitor:
         row = torch.arange(count) % len(self._held.images)
         images, times = to_unit(self._held.images)[row], (torch.arange(count) + 0.5) / count
         noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(run.settings.seed))
+        objective = Objective(run.corruption, run.settings.prediction, spectrum=run.spectrum)
         errors = []
         for rows in torch.arange(count).split(run.settings.batch_size):
             x_0, t, eps = (whole[rows].to(device) for whole in (images, times, noise))
             labels: dict[str, Any] = {}
             if run.classes and self._held.labels is not None:
                 labels = {runs.LABELS: torch.from_numpy(self._held.labels)[row[rows]].to(device)}
-            basis, (a, s) = run.corruption.basis, (run.corruption.signal(t), run.corruption.noise(t))
-            wanted = target(run.settings.prediction, basis.analyze(x_0), basis.analyze(eps), a, s)
-            output = run.model(sp.corrupt(run.corruption, x_0, t, eps), t, **labels)
-            errors.append(self._basis.analyze((output - basis.synthesize(wanted)).cpu()).square().flatten(2).mean(1))
+            task = objective.pose(x_0, t, eps)
+            error = run.model(task.x_t, t, **labels) - task.wanted
+            errors.append(self._basis.analyze(error.cpu()).square().flatten(2).mean(1))
         error = torch.cat(errors).double()  # (pictures, coefficients)
         return {
             "loss": error.mean().item(),

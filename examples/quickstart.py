@@ -29,7 +29,7 @@ import figures
 import shortest_path as sp
 from dead_leaves import dead_leaves
 from images import Batches, load_images, to_unit
-from unet import SpectralModel, small_unet
+from unet import WhitenedInput, small_unet
 
 LEARNING_RATE = 2e-3
 TIMES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)  # of the pictures and spectra that are drawn
@@ -73,11 +73,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         figures.draw_spectra(out / "spectrum.png", spectrum, corruptions, TIMES)
 
     with stage(f"Training a network, {args.steps} steps of {args.batch_size} pictures", seconds, "training"):
-        model = SpectralModel(network, corruption, spectrum)  # learns only what the spectrum does not tell
+        model = WhitenedInput(network, corruption, spectrum)
         trainer = sp.DiffusionTrainer(
             model,
             corruption,
-            prediction="velocity",
+            prediction="whitened-velocity",  # all that is left to learn is what the spectrum does not tell
+            weighting="velocity",
             optimizer=torch.optim.AdamW(model.parameters(), lr=learning_rate(0, args.steps)),
             ema_decay=0.99,  # over about 100 steps; longer averages would still remember the beginning
             time_sampling="stratified",
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     with stage(f"Sampling {args.samples} pictures in {args.sample_steps} steps", seconds, "sampling"):
         sampler = sp.Sampler(
-            trainer.ema_model, corruption, prediction="velocity", solver="multistep", steps=args.sample_steps
+            trainer.ema_model, corruption, prediction="whitened-velocity", solver="multistep", steps=args.sample_steps
         )
         generator = torch.Generator().manual_seed(args.seed)
         samples = sampler.sample((args.samples, *shape), generator=generator, clip=(-1, 1))

@@ -33,7 +33,7 @@ from dead_leaves import dead_leaves
 from images import load_images, to_uint8, to_unit
 from quickstart import positive, stage
 from shortest_path.checkpoint import latest_checkpoint, load_checkpoint
-from unet import SpectralModel, small_unet
+from unet import WhitenedInput, small_unet
 
 COARSER = 4  # of super-resolution
 AGAIN = (0.8, 0.6, 0.4)  # times from which a restored picture is drawn again, for its parts to settle
@@ -95,13 +95,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 class Trained(NamedTuple):
     """What sampling needs, and the settings of the quickstart that made it."""
 
-    model: SpectralModel
+    model: WhitenedInput
     corruption: sp.ShortestPathCorruption
     spectrum: sp.PowerSpectrum
     settings: Mapping[str, Any]
 
     def sampler(self, **options: Any) -> sp.Sampler:
-        return sp.Sampler(self.model, self.corruption, prediction="velocity", **options)
+        return sp.Sampler(self.model, self.corruption, prediction="whitened-velocity", **options)
 
 
 def read(folder: Path) -> Trained:
@@ -128,7 +128,7 @@ def read(folder: Path) -> Trained:
         spectrum = sp.PowerSpectrum(sp.CosineBasis(2, state["corruption"].get("basis.channel_rotation")), power)
         corruption = sp.ShortestPathCorruption(spectrum)
         network = small_unet(channels=shape[0], size=settings["size"], inputs=2 * shape[0])
-        model = SpectralModel(network, corruption, spectrum)
+        model = WhitenedInput(network, corruption, spectrum)
         model.load_state_dict(state["ema"])
     except (KeyError, TypeError, RuntimeError, ValueError, AttributeError) as error:
         raise ValueError(

@@ -14,7 +14,7 @@ from cifar10 import Pictures
 from images import to_unit
 from settings import Settings, from_dict, to_dict
 from shortest_path.checkpoint import load_checkpoint, load_latest
-from unet import SpectralModel, TimedUNet
+from unet import WhitenedInput, TimedUNet
 
 FORMAT = "shortest_path.cifar10"
 LABELS = "class_labels"  # what diffusers calls them
@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
 def make_network(
     settings: Settings, corruption: sp.Corruption, spectrum: sp.PowerSpectrum, classes: int
-) -> TimedUNet | SpectralModel:
+) -> TimedUNet | WhitenedInput:
     """Return the network of the settings; with classes it takes `class_labels`, and `classes` itself for none.
 
     Raises:
@@ -57,7 +57,7 @@ def make_network(
     channels = spectrum.shape[0]
     unet = UNet2DModel(
         sample_size=settings.size,
-        in_channels=2 * channels if settings.spectral else channels,
+        in_channels=2 * channels if settings.whitened_input else channels,
         out_channels=channels,
         layers_per_block=settings.blocks,
         block_out_channels=widths,
@@ -69,12 +69,12 @@ def make_network(
         num_class_embeds=classes + 1 if classes else None,
     )
     network = TimedUNet(unet.to(memory_format=torch.channels_last) if settings.channels_last else unet)
-    return SpectralModel(network, corruption, spectrum) if settings.spectral else network
+    return WhitenedInput(network, corruption, spectrum) if settings.whitened_input else network
 
 
 def unet_of(model: nn.Module) -> UNet2DModel:
     """Return the diffusers U-Net in a network that `make_network` made."""
-    return (model.network if isinstance(model, SpectralModel) else model).unet
+    return (model.network if isinstance(model, WhitenedInput) else model).unet
 
 
 def measure_spectrum(settings: Settings, pictures: Pictures) -> sp.PowerSpectrum:
@@ -152,13 +152,13 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
 
 
 def make_sampler(run: Run, *, guidance_scale: float = 1.0, **options: Any) -> sp.Sampler:
-    """Return a sampler of a run; the multistep solver is given the measured spectrum."""
+    """Return a sampler of a run, told the measured spectrum."""
     null = {LABELS: run.classes} if run.classes else None
     return sp.Sampler(
         run.model,
         run.corruption,
         prediction=run.settings.prediction,
-        spectrum=run.spectrum if options.get("solver") == "multistep" else None,
+        spectrum=run.spectrum,
         guidance_scale=guidance_scale,
         null_conditioning=null,
         **options,

@@ -34,8 +34,8 @@ class Settings:
         spectrum: Of shortest-path: measured on the training pictures, or the constants of the paper's code.
         log_power_scale: Of shortest-path: multiplies log S; a departure from the shortest path on purpose.
         prediction: What the network predicts.
-        spectral: Let the network learn only what the spectrum does not tell (`SpectralModel` in unet.py): far better
-            pictures after short training. Needs velocity prediction, and a corruption other than blur.
+        weighting: The prediction whose squared error is the loss; null for the network's own.
+        whitened_input: Show the network the corrupted picture whitened as well (`WhitenedInput` in unet.py).
         widths: Channels at each resolution, from the full one down.
         blocks: Residual blocks at each resolution.
         attention: Sizes of the feature maps at which attention works.
@@ -83,8 +83,9 @@ class Settings:
     channels: Literal["rotate", "independent", "shared"] = "rotate"
     spectrum: Literal["measured", "reference"] = "measured"
     log_power_scale: float = 1.0
-    prediction: Literal["noise", "data", "velocity"] = "noise"
-    spectral: bool = False
+    prediction: Literal["noise", "data", "velocity", "whitened-velocity"] = "noise"
+    weighting: Literal["noise", "data", "velocity", "whitened-velocity"] | None = None
+    whitened_input: bool = False
 
     widths: tuple[int, ...] = (128, 256, 256, 256)
     blocks: int = 2
@@ -132,11 +133,6 @@ class Settings:
             raise ValueError(f"dropout and drop_labels must lie in [0, 1), got {self.dropout} and {self.drop_labels}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.spectral and (self.prediction != "velocity" or self.corruption == "blur"):
-            raise ValueError(
-                f"spectral needs prediction=velocity and a corruption other than blur, got {self.prediction} and "
-                f"{self.corruption}"
-            )
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
         if self.spectrum == "reference" and (self.basis, self.channels) == ("principal", "rotate"):

@@ -112,6 +112,8 @@ def train(settings: Settings, me: Ranks) -> None:
         network,
         corruption,
         prediction=settings.prediction,
+        weighting=settings.weighting,
+        spectrum=spectrum,
         optimizer=optimizer,
         ema_decay=settings.ema_decay,
         precision="bf16" if chosen(settings.bf16, on_gpu and torch.cuda.is_bf16_supported()) else "fp32",

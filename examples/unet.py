@@ -28,21 +28,15 @@ class TimedUNet(nn.Module):
         return self.unet(x_t, 1000 * t, **conditioning).sample
 
 
-class SpectralModel(nn.Module):
-    """Lets a network learn only what the power spectrum does not tell: predicts velocity.
+class WhitenedInput(nn.Module):
+    """Shows a network the corrupted image whitened as well: it learns from numbers of about unit size.
 
-    For Gaussian data of power S the best guess of the clean image is known, coefficient by coefficient, and so
-    is how far off it will be. The network F gets the corrupted image, also whitened, and adds the rest:
-
-        û_0 = (a S / V) u_t + (s √S / √V) B F(x_t, Bᵀ[u_t / √V], t),    V = a² S + s²
-        v̂ = (a u_t − û_0) / s                                          (a² + s² = 1)
-
-    So at every frequency and every time F has to output numbers of about unit size.
+        network(x_t, Bᵀ[u_t / √V], t),    V = a² S + s²
 
     Args:
         network: Takes images with twice the channels, and t; returns images.
-        corruption: A corruption with a² + s² = 1, diagonal in the spectrum's basis; isotropic ones are in any.
-        spectrum: The power of the data.
+        corruption: A corruption that is diagonal in the spectrum's basis; isotropic ones are in any.
+        spectrum: The power S of the data.
     """
 
     def __init__(self, network: nn.Module, corruption: sp.Corruption, spectrum: sp.PowerSpectrum) -> None:
@@ -51,14 +45,9 @@ class SpectralModel(nn.Module):
         self.register_buffer("power", spectrum.power.float())
 
     def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
-        basis, S = self.basis, self.power
         a, s = self.corruption.signal(t), self.corruption.noise(t)
-        V = a**2 * S + s**2
-        u_t = basis.analyze(x_t)
-        whitened = basis.synthesize(u_t / V.sqrt())
-        rest = basis.analyze(self.network(torch.cat([x_t, whitened], 1), t, **conditioning))
-        # a − a S / V = a s² (1 − S) / V, of which one s cancels: no division by a noise near 0.
-        return basis.synthesize(a * s * (1 - S) / V * u_t - (S / V).sqrt() * rest)
+        whitened = self.basis.synthesize(self.basis.analyze(x_t) / (a**2 * self.power + s**2).sqrt())
+        return self.network(torch.cat([x_t, whitened], 1), t, **conditioning)
 
 
 def small_unet(

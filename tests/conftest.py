@@ -90,7 +90,12 @@ class GaussianDenoiser(torch.nn.Module):
         u_t = basis.analyze(x_t)
         total = signal**2 * self.power + noise**2
         u_0, eps = signal * self.power / total * u_t, noise / total * u_t
-        answer = {"noise": eps, "data": u_0, "velocity": signal * eps - noise * u_0}[self.prediction]
+        answer = {
+            "noise": eps,
+            "data": u_0,
+            "velocity": signal * eps - noise * u_0,
+            "whitened-velocity": torch.zeros_like(u_t),
+        }[self.prediction]
         return basis.synthesize(answer)
 
 

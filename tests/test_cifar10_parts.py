@@ -82,7 +82,6 @@ def test_unknown_keys_in_a_file_are_errors(tmp_path: Path, capsys: pytest.Captur
         (["--dropout", "1"], "dropout and drop_labels must lie in"),
         (["--learning-rate", "0"], "learning_rate must be positive, got 0"),
         (["--spectrum", "reference", "--basis", "principal"], "constants are for basis=fourier or cosine"),
-        (["--spectral"], "spectral needs prediction=velocity and a corruption other than blur, got noise and"),
         (["--seed", "-1"], "seed must be 0 or more, got -1"),
     ],
 )
@@ -211,8 +210,8 @@ def test_networks_that_cannot_be_are_explained(changes: dict, message: str) -> N
         {"basis": "cosine", "log_power_scale": 1.25},
         {"basis": "fourier", "channels": "independent"},
         {"basis": "principal"},
-        {"spectral": True, "prediction": "velocity"},
-        {"spectral": True, "prediction": "velocity", "corruption": "gaussian"},
+        {"whitened_input": True, "prediction": "whitened-velocity"},
+        {"prediction": "whitened-velocity", "weighting": "velocity", "corruption": "gaussian"},
         {"basis": "fourier", "channels": "shared", "spectrum": "reference"},
     ],
 )
@@ -240,21 +239,6 @@ def test_log_power_scale_departs_from_the_path() -> None:
     one, other = (Settings(**TINY, log_power_scale=scale) for scale in (1.0, 0.5))
     spectrum = runs.measure_spectrum(one, made)
     torch.testing.assert_close(runs.make_corruption(other, spectrum).power, spectrum.power.sqrt())
-
-
-@pytest.mark.parametrize("corruption", ["gaussian", "shortest-path"])
-def test_a_spectral_network_that_says_nothing_is_the_best_guess_for_gaussian_data(corruption: str) -> None:
-    chosen = Settings(**TINY, spectral=True, prediction="velocity", corruption=corruption)
-    spectrum = runs.measure_spectrum(chosen, pictures())
-    process = runs.make_corruption(chosen, spectrum)
-    network = runs.make_network(chosen, process, spectrum, 0)
-    for weight in runs.unet_of(network).conv_out.parameters():
-        torch.nn.init.zeros_(weight)
-    x_t, t = torch.randn(2, 3, 8, 8), torch.tensor([0.3, 0.8])
-    basis, S, a, s = spectrum.basis, spectrum.power.float(), process.signal(t), process.noise(t)
-    u_t = basis.analyze(x_t)
-    u_0, eps = a * S / (a**2 * S + s**2) * u_t, s / (a**2 * S + s**2) * u_t
-    torch.testing.assert_close(network(x_t, t), basis.synthesize(a * eps - s * u_0), rtol=0, atol=1e-4)
 
 
 def test_checkpoints_of_something_else_are_explained(tmp_path: Path) -> None:

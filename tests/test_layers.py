@@ -27,7 +27,8 @@ LAYERS = [
     ["spectrum"],
     ["corruption"],
     ["gaussian", "blur", "shortest", "prediction", "transition", "multistep", "grids", "encoding"],
-    ["denoiser", "options", "process"],
+    ["options", "process"],
+    ["denoiser", "objective"],
     ["geometry", "sampler", "trainer"],
 ]
 CONCRETE = {"gaussian", "blur", "shortest"}

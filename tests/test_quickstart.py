@@ -19,7 +19,7 @@ import quickstart
 from dead_leaves import dead_leaves
 from images import to_unit
 from test_images import write_folder, write_npz, write_parquet
-from unet import SpectralModel, small_unet
+from unet import WhitenedInput, small_unet
 
 PICTURES = ("corruptions.png", "spectrum.png", "loss.png", "samples.png", "sample_spectrum.png")
 TINY = ("--size", "8", "--batch-size", "8", "--samples", "4", "--sample-steps", "3", "--seed", "5")
@@ -181,49 +181,25 @@ def test_small_unet_listens_to_time() -> None:
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.999, 1.0])
-def test_spectral_model_starts_from_the_gaussian_guess(t: float) -> None:
+def test_a_network_also_sees_the_whitened_image(t: float) -> None:
     x = to_unit(dead_leaves(64, size=8))
     spectrum = sp.PowerSpectrum.estimate([x])
     corruption = sp.ShortestPathCorruption(spectrum)
+    seen = []
 
-    class Silent(torch.nn.Module):
+    class Network(torch.nn.Module):
         def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            assert x_t.shape[1] == 6  # the image, and the whitened image
-            variance = corruption.basis.analyze(x_t[:, 3:]).square().mean(0)
-            assert variance.mean() == pytest.approx(1.0, abs=0.1)
-            return torch.zeros_like(x_t[:, :3])
+            seen.append(x_t)
+            return x_t[:, :3]
 
-    times = torch.full((64,), t)
-    x_t = corruption.corrupt(x, times, torch.randn(x.shape, generator=torch.Generator().manual_seed(1)))
-    velocity = SpectralModel(Silent(), corruption, spectrum)(x_t, times).double()
-    a, s = corruption.signal(times.double()), corruption.noise(times.double())
-    analyze, S = corruption.basis.analyze, spectrum.power
-    wiener = a * S / (a**2 * S + s**2) * analyze(x_t.double())
-    torch.testing.assert_close(a * analyze(x_t.double()) - s * analyze(velocity), wiener, rtol=1e-4, atol=1e-4)
-
-
-def test_spectral_model_reaches_the_truth_with_outputs_of_unit_size() -> None:
-    x = to_unit(dead_leaves(256, size=8))
-    spectrum = sp.PowerSpectrum.estimate([x])
-    corruption = sp.ShortestPathCorruption(spectrum)
-    eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
-    analyze, synthesize, S = corruption.basis.analyze, corruption.basis.synthesize, spectrum.power
-    for t in (0.1, 0.5, 0.9):
-        times = torch.full((len(x),), t, dtype=torch.float64)
-        a, s = corruption.signal(times), corruption.noise(times)
-        theta, xi = torch.atan2(s, a * S.sqrt()), analyze(x.double()) / S.sqrt()
-        answer = synthesize(theta.sin() * xi - theta.cos() * analyze(eps.double()))  # −v̂ of DESIGN equation 4
-        assert answer.square().mean() == pytest.approx(1.0, abs=0.1)
-        model = SpectralModel(Oracle(answer.float()), corruption, spectrum)
-        found = analyze(model(corruption.corrupt(x, t, eps), times.float()))
-        wanted = a * analyze(eps.double()) - s * analyze(x.double())
-        torch.testing.assert_close(found.double(), wanted, rtol=1e-3, atol=1e-3)
-
-
-class Oracle(torch.nn.Module):
-    def __init__(self, answer: torch.Tensor) -> None:
-        super().__init__()
-        self.answer = answer
-
-    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        return self.answer
+    x_t = corruption.corrupt(x, t, torch.randn(x.shape, generator=torch.Generator().manual_seed(1)))
+    WhitenedInput(Network(), corruption, spectrum)(x_t, torch.full((64,), t))
+    image, whitened = seen[0].split(3, 1)
+    assert torch.equal(image, x_t)
+    assert corruption.basis.analyze(whitened).square().mean() == pytest.approx(1.0, abs=0.1)
+    torch.testing.assert_close(
+        corruption.basis.analyze(whitened) * spectrum.power.float() ** ((1 - t) / 2),  # V = S^(1−t) on the geodesic
+        corruption.basis.analyze(x_t),
+        rtol=1e-3,
+        atol=1e-3,
+    )

@@ -46,17 +46,25 @@ def test_ddim_is_of_first_order(name: str) -> None:
     assert orders == pytest.approx([1.0, 1.0], abs=0.1)
 
 
-@pytest.mark.parametrize("prediction", ["data", "velocity", "noise"])
-def test_prediction_types_give_the_same_images(prediction: str) -> None:
-    corruption = CORRUPTIONS["shortest-cosine"]()
+@pytest.mark.parametrize("prediction", ["data", "velocity", "noise", "whitened-velocity"])
+@pytest.mark.parametrize("name", ["shortest-cosine", "gaussian-cosine"])
+def test_prediction_types_give_the_same_images(name: str, prediction: str) -> None:
+    corruption = CORRUPTIONS[name]()
     times = torch.linspace(0.95, 0, 11)
+    spectrum = sp.PowerSpectrum(corruption.basis, gaussian_world(corruption).power)
+    x_1 = torch.randn((2, *SHAPE), generator=seeded(), dtype=torch.float64)
     one, other = (
-        sp.Sampler(gaussian_world(corruption, kind).model, corruption, prediction=kind, times=times).sample(
-            (2, *SHAPE), generator=seeded(), **DOUBLE
-        )
+        sp.Sampler(
+            gaussian_world(corruption, kind).model, corruption, prediction=kind, times=times, spectrum=spectrum
+        ).sample((2, *SHAPE), x_1=x_1, generator=seeded(), **DOUBLE)
         for kind in ("data", prediction)
     )
     torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+def test_a_whitened_velocity_needs_the_power_of_the_data() -> None:
+    with pytest.raises(ValueError, match=r"neither the corruption nor a spectrum tells; pass spectrum="):
+        sp.Sampler(lambda x_t, t: x_t, sp.GaussianCorruption(), prediction="whitened-velocity")
 
 
 @pytest.mark.parametrize("name", list(CORRUPTIONS))
@@ -332,7 +340,10 @@ FLOW = sp.GaussianCorruption("flow")
     ("arguments", "message"),
     [
         ({"solver": "euler"}, "unknown solver 'euler'; choose one of 'ancestral', 'ddim', 'multistep'"),
-        ({"prediction": "score"}, "unknown prediction 'score'; choose one of 'noise', 'data', 'velocity'"),
+        (
+            {"prediction": "score"},
+            "unknown prediction 'score'; choose one of 'noise', 'data', 'velocity', 'whitened-velocity'",
+        ),
         ({"variance": "learned"}, "unknown variance 'learned'; choose one of 'large', 'small'"),
         (
             {"grid": "karras"},

@@ -196,8 +196,9 @@ def test_the_best_stays_until_there_is_a_better_one(tmp_path: Path) -> None:
         "--basis=fourier --channels=independent --fused=yes --data-on-device=yes --accumulation=2",
         "--basis=principal --channels-last=false",
         "--spectrum=reference --basis=fourier --channels=shared --log-power-scale=0.9",
-        "--spectral --prediction=velocity",
-        "--spectral --prediction=velocity --corruption=gaussian --bf16=yes",
+        "--whitened-input --prediction=whitened-velocity",
+        "--whitened-input --prediction=whitened-velocity --weighting=velocity --corruption=gaussian --bf16=yes",
+        "--whitened-input --prediction=whitened-velocity --weighting=noise --corruption=blur",
     ],
 )
 def test_every_corruption_trains(data: Path, tmp_path: Path, words: str) -> None:
@@ -211,7 +212,7 @@ def test_every_corruption_trains(data: Path, tmp_path: Path, words: str) -> None
     best = load_checkpoint(tmp_path / "checkpoints" / "best.pt")
     assert best["measure"] == ("sliced_wasserstein" if settings.evaluation_samples else "loss")
     assert (tmp_path / "samples-00000002.png").exists() == bool(settings.evaluation_samples)
-    assert UNet2DModel.from_pretrained(tmp_path / "unet").config.in_channels == (6 if settings.spectral else 3)
+    assert UNet2DModel.from_pretrained(tmp_path / "unet").config.in_channels == (6 if settings.whitened_input else 3)
 
 
 def test_compiling_keeps_the_names_of_the_weights(data: Path, tmp_path: Path, monkeypatch) -> None:

@@ -66,12 +66,20 @@ def weights(module: nn.Module) -> Tensor:
 
 
 @pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name != "heat"])
-@pytest.mark.parametrize("prediction", ["noise", "data", "velocity"])
-def test_the_exact_denoisers_loss_is_the_bayes_error(name: str, prediction: str) -> None:
+@pytest.mark.parametrize("prediction", ["noise", "data", "velocity", "whitened-velocity"])
+@pytest.mark.parametrize("weighting", [None, "noise", "data", "velocity", "whitened-velocity"])
+def test_the_exact_denoisers_loss_is_the_bayes_error(name: str, prediction: str, weighting: str | None) -> None:
     corruption = CORRUPTIONS[name]()
     world = gaussian_world(corruption, prediction)
     world.model.register_parameter("unused", nn.Parameter(torch.zeros(1)))
-    oracle = sp.DiffusionTrainer(world.model, corruption, prediction=prediction)
+    spectrum = sp.PowerSpectrum(corruption.basis, world.power)
+    oracle = sp.DiffusionTrainer(
+        world.model,
+        corruption,
+        prediction=prediction,  # type: ignore[arg-type]
+        weighting=weighting,  # type: ignore[arg-type]
+        spectrum=spectrum,
+    )
     generator = torch.Generator().manual_seed(1)
     u_0 = world.power.sqrt() * torch.randn(4000, *SHAPE, generator=generator, dtype=torch.float64)
     t = torch.full((4000,), 0.4, dtype=torch.float64)
@@ -83,7 +91,8 @@ def test_the_exact_denoisers_loss_is_the_bayes_error(name: str, prediction: str)
         "noise": signal**2 * world.power / total,
         "data": noise**2 * world.power / total,
         "velocity": (signal**2 + noise**2) ** 2 * world.power / total,
-    }[prediction]
+        "whitened-velocity": torch.ones_like(total),
+    }[weighting or prediction]
     assert loss == pytest.approx(error.mean().item(), rel=0.01)
 
 
@@ -592,13 +601,56 @@ def test_version_1_resumes_bit_exactly() -> None:
     assert torch.equal(weights(second.ema_model), weights(straight.ema_model))
 
 
+# --- the spectrum of a whitened velocity ------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_another_spectrum_or_weighting_is_refused() -> None:
+    def make(power: float, weighting: str | None = None) -> sp.DiffusionTrainer:
+        spectrum = sp.PowerSpectrum(sp.CosineBasis(), torch.full(SHAPE, power, dtype=torch.float64))
+        return sp.DiffusionTrainer(
+            Net(),
+            sp.GaussianCorruption(),
+            prediction="whitened-velocity",
+            weighting=weighting,  # type: ignore[arg-type]
+            spectrum=spectrum,
+        )
+
+    state = make(0.5).state_dict()
+    make(0.5).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"spectrum: .*power 0.5 .* in the checkpoint.*spectrum.power: other values"):
+        make(0.25).load_state_dict(state)
+    with pytest.raises(ValueError, match="weighting: None in the checkpoint, 'velocity' here"):
+        make(0.5, "velocity").load_state_dict(state)
+    make(0.25, "velocity").load_state_dict(state, allow_changes=("spectrum", "weighting"))
+
+
+def test_an_isotropic_corruption_is_trained_in_the_basis_of_the_spectrum() -> None:
+    x_0, eps, t = batches(1)[0], torch.randn(8, *SHAPE), torch.rand(8)
+    spectrum = sp.PowerSpectrum.estimate(batches(4))
+    corruption = sp.GaussianCorruption()
+    silent = Net(dropout=0.0)
+    for value in silent.parameters():
+        torch.nn.init.zeros_(value)
+    trained = sp.DiffusionTrainer(silent, corruption, prediction="whitened-velocity", spectrum=spectrum)
+    a, s, S = corruption.signal(t), corruption.noise(t), spectrum.power.float()
+    u_0, u_eps = spectrum.basis.analyze(x_0), spectrum.basis.analyze(eps)
+    wanted = (a * S.sqrt() * u_eps - s * u_0 / S.sqrt()) / (a**2 * S + s**2).sqrt()
+    assert trained.loss(x_0, t=t, eps=eps).item() == pytest.approx(wanted.square().mean().item(), rel=1e-4)
+
+
 # --- wrong input ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"prediction": "score"}, "unknown prediction 'score'; choose one of 'noise', 'data', 'velocity'"),
+        (
+            {"prediction": "score"},
+            "unknown prediction 'score'; choose one of 'noise', 'data', 'velocity', 'whitened-velocity'",
+        ),
+        ({"weighting": "snr"}, "unknown weighting 'snr'; choose one of 'noise', 'data', 'velocity', 'whitened-vel"),
+        ({"prediction": "whitened-velocity"}, "'whitened-velocity' is measured in the data's power"),
+        ({"weighting": "whitened-velocity"}, "'whitened-velocity' is measured in the data's power"),
         ({"precision": "fp16"}, "unknown precision 'fp16'; choose one of 'fp32', 'bf16'"),
         (
             {"time_sampling": "logit"},

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .basis import Basis
 from .conditioning import unconditional
 from .edits import DenoisedCallback
 from .forms import Scales
 from .model import check_output, evaluating
-from .prediction import Prediction, data_weights
+from .prediction import Prediction, check_power, data_weights
+from .process import Process
 
 
 class Guidance(NamedTuple):
@@ -55,15 +55,20 @@ class Denoiser:
 
     Args:
         model: `model(x_t, t, **conditioning)`.
-        basis: Of the coefficients.
+        process: The corruption's, whose basis the coefficients are in.
         prediction: What the model predicts.
         guidance: None asks the model once, with the conditioning as given.
+
+    Raises:
+        ValueError: a model that predicts a whitened velocity, of data whose power is not known.
     """
 
     def __init__(
-        self, model: Callable[..., Tensor], basis: Basis, prediction: Prediction, guidance: Guidance | None = None
+        self, model: Callable[..., Tensor], process: Process, prediction: Prediction, guidance: Guidance | None = None
     ) -> None:
-        self._model, self._basis = model, basis
+        if prediction == "whitened-velocity":
+            check_power(prediction, process.power)
+        self._model, self._process = model, process
         self._prediction: Prediction = prediction
         self._guidance = guidance
 
@@ -83,9 +88,9 @@ class Denoiser:
             TypeError: the model or `edit` returns something else than a tensor.
             ValueError: one of another shape.
         """
-        basis, dtype = self._basis, u_t.dtype
+        basis, power, dtype = self._process.basis, self._process.power, u_t.dtype
         output = self._output(basis.synthesize(u_t), t, conditioning)
-        of_state, of_output = (weight.to(dtype) for weight in data_weights(self._prediction, *at_t))
+        of_state, of_output = (weight.to(dtype) for weight in data_weights(self._prediction, *at_t, power))
         u_0 = (of_state * u_t).addcmul_(of_output, basis.analyze(output.to(dtype)))
         if edit is None:
             return u_0

@@ -22,6 +22,8 @@ def check_options(options: Mapping[str, Any], device: torch.device) -> dict[str,
         ValueError: one is unknown or out of range.
     """
     check_choice("prediction", options["prediction"], get_args(Prediction))
+    if options["weighting"] is not None:
+        check_choice("weighting", options["weighting"], get_args(Prediction))
     check_choice("precision", options["precision"], get_args(Precision))
     check_choice("time_sampling", options["time_sampling"], get_args(TimeSampling))
     for name, least in (("accumulation", 1), ("discrete_steps", 3)):

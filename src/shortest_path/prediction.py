@@ -1,18 +1,25 @@
 """What a model predicts, and the conversions between the choices, coefficient by coefficient.
 
-With u_t = a u_0 + s ε (DESIGN equation 1):
+Each prediction is one mixture o = c_0 u_0 + c_ε ε of the two unknowns of u_t = a u_0 + s ε (DESIGN equation 1):
 
-| prediction | the model returns | û_0 | ε̂ |
+| prediction | c_0 | c_ε | D = a c_ε − s c_0 |
 |---|---|---|---|
-| `"noise"` | ε | (u_t − s ε̂) / a | ε̂ |
-| `"data"` | u_0 | û_0 | (u_t − a û_0) / s |
-| `"velocity"` | v = a ε − s u_0 | (a u_t − s v̂) / (a² + s²) | (s u_t + a v̂) / (a² + s²) |
+| `"noise"` | 0 | 1 | a |
+| `"data"` | 1 | 0 | −s |
+| `"velocity"` | −s | a | a² + s² |
+| `"whitened-velocity"` | −sin θ / √S | cos θ | √(V / S) |
 
-All of it in coefficients; the model's output in pixels is analysed first. A conversion that divides by
-zero (noise where a = 0, data where s = 0) gives inf or NaN, as it must: the caller chooses times at
-which it is defined.
+with the data's power S, V = a² S + s² and θ = atan2(s, a √S): the last is −sin θ ξ + cos θ ε for whitened data
+ξ = u_0 / √S, what the rotation form integrates (`shortest_path.forms`). It has about unit size at every coefficient
+and time, and is zero on average for Gaussian data. Two equations in two unknowns give both:
 
-Source: Salimans & Ho 2022, arXiv:2202.00512, section 4 (velocity).
+    û_0 = (c_ε u_t − s ô) / D,    ε̂ = (a ô − c_0 u_t) / D
+
+so an error of ô is one of s / D times its size in û_0. All of it in coefficients; the model's output in pixels is
+analysed first. A conversion that divides by zero (noise where a = 0, the noise of data where s = 0) gives inf or NaN,
+as it must: the caller chooses times at which it is defined.
+
+Source: Salimans & Ho 2022, arXiv:2202.00512, section 4 (velocity); DESIGN equation 4 (whitened velocity).
 """
 
 from __future__ import annotations
@@ -22,7 +29,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-Prediction: TypeAlias = Literal["noise", "data", "velocity"]
+Prediction: TypeAlias = Literal["noise", "data", "velocity", "whitened-velocity"]
 
 
 class Denoised(NamedTuple):
@@ -32,7 +39,54 @@ class Denoised(NamedTuple):
     eps: Tensor
 
 
-def target(prediction: Prediction, u_0: Tensor, eps: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
+class Mixture(NamedTuple):
+    """The weights of u_0 and ε in a prediction, and the determinant D."""
+
+    of_data: Tensor
+    of_noise: Tensor
+    determinant: Tensor
+
+
+def mixture(prediction: Prediction, signal: Tensor, noise: Tensor, power: Tensor | None = None) -> Mixture:
+    """Return (c_0, c_ε, D) of a prediction.
+
+    Args:
+        prediction: The prediction type.
+        signal: a_t, broadcastable to coefficients (B, C, *spatial).
+        noise: s_t, likewise.
+        power: S, the data's power, likewise; only `"whitened-velocity"` looks at it.
+
+    Raises:
+        ValueError: a whitened velocity without a power.
+    """
+    if prediction == "noise":
+        return Mixture(torch.zeros_like(signal), torch.ones_like(signal), signal)
+    if prediction == "data":
+        return Mixture(torch.ones_like(noise), torch.zeros_like(noise), -noise)
+    if prediction == "velocity":
+        return Mixture(-noise, signal, signal**2 + noise**2)
+    deviation = check_power(prediction, power).to(signal.dtype).sqrt()
+    radius = torch.hypot(signal * deviation, noise)  # √V
+    return Mixture(-noise / (deviation * radius), signal * deviation / radius, radius / deviation)
+
+
+def check_power(prediction: Prediction, power: Tensor | None) -> Tensor:
+    """Return the data's power, sure that there is one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if power is None:
+        raise ValueError(
+            f"{prediction!r} is measured in the data's power, which neither the corruption nor a spectrum tells; "
+            "pass spectrum=PowerSpectrum.estimate(batches)"
+        )
+    return power
+
+
+def target(
+    prediction: Prediction, u_0: Tensor, eps: Tensor, signal: Tensor, noise: Tensor, power: Tensor | None = None
+) -> Tensor:
     """Return what the model should output, in coefficients.
 
     Args:
@@ -41,25 +95,29 @@ def target(prediction: Prediction, u_0: Tensor, eps: Tensor, signal: Tensor, noi
         eps: Coefficients of the noise, same shape.
         signal: a_t, broadcastable to them.
         noise: s_t, broadcastable to them.
+        power: S, the data's power, broadcastable to them; only `"whitened-velocity"` looks at it.
     """
     if prediction == "noise":
         return eps
     if prediction == "data":
         return u_0
-    return signal * eps - noise * u_0
+    mixed = mixture(prediction, signal, noise, power)
+    return mixed.of_noise * eps + mixed.of_data * u_0
 
 
-def data_weights(prediction: Prediction, signal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (p, q) such that û_0 = p ⊙ u_t + q ⊙ output."""
-    if prediction == "noise":
-        return 1 / signal, -noise / signal
-    if prediction == "data":
-        return torch.zeros_like(signal), torch.ones_like(signal)
-    norm = signal**2 + noise**2
-    return signal / norm, -noise / norm
+def data_weights(
+    prediction: Prediction, signal: Tensor, noise: Tensor, power: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return (p, q) such that û_0 = p ⊙ u_t + q ⊙ output; arguments as for `mixture`."""
+    if prediction == "data":  # D cancels, also where it is 0
+        return torch.zeros_like(noise), torch.ones_like(noise)
+    mixed = mixture(prediction, signal, noise, power)
+    return mixed.of_noise / mixed.determinant, -noise / mixed.determinant
 
 
-def denoise(prediction: Prediction, output: Tensor, u_t: Tensor, signal: Tensor, noise: Tensor) -> Denoised:
+def denoise(
+    prediction: Prediction, output: Tensor, u_t: Tensor, signal: Tensor, noise: Tensor, power: Tensor | None = None
+) -> Denoised:
     """Return û_0 and ε̂ from a model's output.
 
     Args:
@@ -68,10 +126,31 @@ def denoise(prediction: Prediction, output: Tensor, u_t: Tensor, signal: Tensor,
         u_t: The coefficients the model saw, same shape.
         signal: a_t, broadcastable to them.
         noise: s_t, broadcastable to them.
+        power: S, the data's power, broadcastable to them; only `"whitened-velocity"` looks at it.
     """
+    of_state, of_output = data_weights(prediction, signal, noise, power)
+    u_0 = output if prediction == "data" else of_state * u_t + of_output * output
     if prediction == "noise":
-        return Denoised((u_t - noise * output) / signal, output)
-    if prediction == "data":
-        return Denoised(output, (u_t - signal * output) / noise)
-    norm = signal**2 + noise**2
-    return Denoised((signal * u_t - noise * output) / norm, (noise * u_t + signal * output) / norm)
+        return Denoised(u_0, output)
+    mixed = mixture(prediction, signal, noise, power)
+    return Denoised(u_0, (signal * output - mixed.of_data * u_t) / mixed.determinant)
+
+
+def error_weight(
+    measured_in: Prediction, prediction: Prediction, signal: Tensor, noise: Tensor, power: Tensor | None = None
+) -> Tensor:
+    """Return by how much an error of one prediction is larger, or smaller, as an error of another.
+
+        error of `measured_in` = (D of it / D of `prediction`) · error of `prediction`
+
+    up to its sign. Infinite where D of `prediction` vanishes and the other does not.
+
+    Args:
+        measured_in: The prediction type whose error counts.
+        prediction: The prediction type of the model.
+        signal: a_t, broadcastable to coefficients (B, C, *spatial).
+        noise: s_t, likewise.
+        power: S, the data's power, likewise; only `"whitened-velocity"` looks at it.
+    """
+    ours, theirs = (mixture(name, signal, noise, power).determinant for name in (prediction, measured_in))
+    return (theirs / ours).abs()

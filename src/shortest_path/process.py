@@ -70,6 +70,8 @@ class Process:
         check_device(self.corruption, device)
         if self.basis is not self.corruption.basis:  # the spectrum's, which is ours to move
             self.basis.to(device)
+        if self.power is not None:
+            self.power = self.power.to(device)
 
     def check(self, times: Tensor, prediction: Prediction) -> None:
         """Look at the scales along a grid once, so that a step need not.

@@ -52,7 +52,8 @@ class Sampler:
             module is run in eval mode without gradients, and left in the mode it was in. It gets `x_t` in the
             type of its weights, and `t` in float32 or better. May be compiled.
         corruption: Any object that satisfies `Corruption`.
-        prediction: What the model was trained to predict: `"noise"`, `"data"` or `"velocity"`.
+        prediction: What the model was trained to predict: `"noise"`, `"data"`, `"velocity"` or
+            `"whitened-velocity"`, which needs the data's power.
         solver: `"ancestral"` (stochastic, the paper's), `"ddim"`, or `"multistep"`: second order, the one for few
             steps; in rotation form where the data's power is known, else in exponential form
             (`shortest_path.multistep`).
@@ -68,9 +69,9 @@ class Sampler:
         order: Of the multistep solver: 2, or 1, which takes every step with the model's last word alone.
         corrector: Of the deterministic multistep solver: take each step again once the next call of the model is
             made. False with `order=2` and no spectrum is DPM-Solver++(2M).
-        spectrum: The data's power, for the multistep solver and the noise to start from; None takes it from the
-            corruption if that knows it. An isotropic corruption is then sampled in the spectrum's basis, which
-            is as good as pixels for it.
+        spectrum: The data's power, for the multistep solver, the noise to start from and the whitened velocity;
+            None takes it from the corruption if that knows it. An isotropic corruption is then sampled in the
+            spectrum's basis, which is as good as pixels for it.
         guidance_scale: Of classifier-free guidance, w in null + w (conditioned − null): 1 is none, 0 ignores the
             conditioning. Costs a second call of the model per step.
         guidance_interval: (low, high): the times at which guidance acts.
@@ -133,7 +134,7 @@ class Sampler:
         self.corrector = corrector
         self._process = Process(corruption, spectrum)
         guidance = make_guidance(guidance_scale, guidance_interval, null_conditioning)
-        self._denoiser = Denoiser(model, self._process.basis, self.prediction, guidance)
+        self._denoiser = Denoiser(model, self._process, self.prediction, guidance)
         self.times = _as_times(self._grid(steps, grid) if times is None else times)
         """The falling times, (steps + 1,), float64, on the CPU; the model is called at all but the last."""
         self._process.check(self.times, self.prediction)

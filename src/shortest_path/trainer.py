@@ -13,17 +13,18 @@ from torch.optim.lr_scheduler import LRScheduler
 from .batches import check_first, on_device
 from .checkpoint import load_latest, save_checkpoint
 from .checks import check_batches, check_floating, images_of
-from .corruption import Corruption, as_times, check_device, device_of, scales
+from .corruption import Corruption, as_times, check_device, device_of
 from .drawing import Draws, TimeSampling
-from .exact import working_dtype
 from .model import check_output
 from .nonfinite import Evidence, NonFiniteError, norms_by_module
+from .objective import Objective
 from .options import Precision, check_options
-from .prediction import Prediction, target
+from .prediction import Prediction
 from .preemption import Stop
 from .progress import Progress
 from .ranks import Ranks
 from .saving import Saver
+from .spectrum import PowerSpectrum
 from .training_state import FORMAT, VERSION, Position, check_names, differences, of_all_ranks, plain, upgrade
 from .weights import Weights
 
@@ -51,8 +52,8 @@ class DiffusionTrainer:
 
         loss = E ‖model(x_t, t) − target‖²,    x_t = Bᵀ[ signal(t) ⊙ B x_0 + noise(t) ⊙ B ε ]
 
-    the mean over pixels, where the target is ε, x_0, or the velocity Bᵀ(a ⊙ Bε − s ⊙ Bx_0). A mean over
-    pixels is one over coefficients (Parseval).
+    the mean over pixels, where the target is that of the `prediction` (`shortest_path.prediction`); with a
+    `weighting`, the mean over coefficients of the error that the output implies in another prediction type.
 
     Under `torch.distributed`, with the model wrapped in `DistributedDataParallel`, each rank takes its rows
     of random numbers drawn for the global batch: N ranks compute what one process would with the N batches
@@ -61,7 +62,11 @@ class DiffusionTrainer:
     Args:
         model: `model(x_t, t, **conditioning)` returns a tensor like `x_t`; `t` is float (B,) in [0, 1].
         corruption: Any object that satisfies `Corruption`, on the model's device.
-        prediction: `"noise"`, `"data"` or `"velocity"`.
+        prediction: What the model returns: `"noise"`, `"data"`, `"velocity"`, or `"whitened-velocity"`, which has
+            about unit size at every frequency and time.
+        weighting: The prediction type whose squared error is the loss; None for the model's own. The weight of an
+            error is unbounded where a model's `"noise"` meets signal(t) → 0, or its `"data"` noise(t) → 0.
+        spectrum: The data's power, for the whitened velocity; None takes it from the corruption if that knows it.
         optimizer: None makes `torch.optim.AdamW(model.parameters(), lr=learning_rate)`.
         learning_rate: Of the default optimizer.
         scheduler: Of the optimizer's learning rate; it takes a step after each that the optimizer takes.
@@ -113,6 +118,8 @@ class DiffusionTrainer:
         corruption: Corruption,
         *,
         prediction: Prediction = "noise",
+        weighting: Prediction | None = None,
+        spectrum: PowerSpectrum | None = None,
         optimizer: torch.optim.Optimizer | None = None,
         learning_rate: float = 2e-4,
         scheduler: LRScheduler | None = None,
@@ -150,6 +157,7 @@ class DiffusionTrainer:
         self._metadata = dict(metadata or {})
         options = {
             "prediction": prediction,
+            "weighting": weighting,
             "ema_decay": ema_decay,
             "precision": precision,
             "time_sampling": time_sampling,
@@ -163,8 +171,11 @@ class DiffusionTrainer:
             "optimizer": type(self.optimizer).__name__,
             "scheduler": None if scheduler is None else type(scheduler).__name__,
             "corruption": repr(corruption),
+            "spectrum": None if spectrum is None else repr(spectrum),
         }
         self._config = check_options(options, self.device)
+        self._objective = Objective(corruption, prediction, weighting=weighting, spectrum=spectrum)
+        self._spectrum = spectrum
         self._draws = Draws(self._config, self.generator, self._ranks)
         self._times = torch.empty(0)  # of the latest loss
 
@@ -212,21 +223,11 @@ class DiffusionTrainer:
         t = self._draws.times(len(x_0)) if t is None else as_times(t, x_0).expand(len(x_0))
         self._times = t
         eps = self._draws.noise(x_0) if eps is None else eps
-        basis, dtype = self.corruption.basis, working_dtype(x_0)
-        signal, noise = scales(self.corruption, t, x_0.shape, dtype)
-        u_0, u_eps = basis.analyze(x_0), basis.analyze(eps)
-        x_t = basis.synthesize((signal * u_0).addcmul_(noise, u_eps))
-        prediction = self._config["prediction"]
-        if prediction == "noise":
-            wanted = eps
-        elif prediction == "data":
-            wanted = x_0
-        else:
-            wanted = basis.synthesize(target(prediction, u_0, u_eps, signal, noise))
+        task = self._objective.pose(x_0, t, eps)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._config["precision"] == "bf16"):
-            output = self.model(x_t, t, **(conditioning or {}))
-        check_output(output, x_t)
-        return torch.nn.functional.mse_loss(output.to(dtype), wanted.to(dtype))
+            output = self.model(task.x_t, t, **(conditioning or {}))
+        check_output(output, task.x_t)
+        return task.loss(output)
 
     def train_step(self, batches: Sequence[object]) -> TrainStep:
         """Take one optimizer step on `accumulation` batches, given as `fit` takes them.
@@ -368,6 +369,7 @@ class DiffusionTrainer:
             "config": plain(self._config),
             "metadata": self._metadata,
             "corruption": self.corruption.state_dict() if isinstance(self.corruption, nn.Module) else {},
+            "spectrum": {} if self._spectrum is None else {"power": self._spectrum.power},
             **self._weights.state_dict(),
             **self._position.state_dict(),
         }

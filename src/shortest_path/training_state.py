@@ -14,7 +14,8 @@ from .nonfinite import SkippedSteps
 from .ranks import Ranks
 
 FORMAT, VERSION = "shortest_path.DiffusionTrainer", 2
-_ADDED = {"drop_conditioning": 0.0, "null_conditioning": {}, "scheduler": None}  # which older states do not name
+# What older states do not name:
+_ADDED = {"drop_conditioning": 0.0, "null_conditioning": {}, "scheduler": None, "weighting": None, "spectrum": None}
 
 
 def plain(value: Any) -> Any:
@@ -75,14 +76,9 @@ def differences(state: Mapping[str, Any], ours: Mapping[str, Any], allow_changes
         for name in sorted({*config, *our_config})
         if config.get(name) != our_config.get(name)
     }
-    tables, our_tables = state["corruption"], ours["corruption"]
-    others = [
-        f"corruption.{name}: other values"
-        for name in sorted({*tables, *our_tables})
-        if name not in tables or name not in our_tables or not torch.equal(tables[name].cpu(), our_tables[name].cpu())
-    ]
-    if others:
-        found["corruption"] = "; ".join([*filter(None, [found.get("corruption")]), *others])
+    for part in ("corruption", "spectrum"):
+        if others := _other_tables(part, state.get(part, {}), ours[part]):
+            found[part] = "; ".join([*filter(None, [found.get(part)]), *others])
     if refused := [text for name, text in found.items() if name not in allow_changes]:
         raise ValueError(
             "the checkpoint is of another configuration; " + "; ".join(refused) + ". "
@@ -163,6 +159,15 @@ def of_all_ranks(state: Mapping[str, Any], ranks: Ranks) -> dict[str, Any]:
     """Return a state with the random states of all ranks in the place of this one's; collective."""
     random = state["random"]
     return {**state, "random": {**random, "ranks": ranks.gather(random["ranks"][ranks.own])}}
+
+
+def _other_tables(part: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:
+    """Return what to say of each tensor that one has, and the other has not or with other values."""
+    return [
+        f"{part}.{name}: other values"
+        for name in sorted({*theirs, *ours})
+        if name not in theirs or name not in ours or not torch.equal(theirs[name].cpu(), ours[name].cpu())
+    ]
 
 
 def _regrouped(before: Mapping[str, Any], ranks: int, images: int) -> str:
