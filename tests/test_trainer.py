@@ -624,6 +624,19 @@ def test_a_checkpoint_of_another_spectrum_or_weighting_is_refused() -> None:
     make(0.25, "velocity").load_state_dict(state, allow_changes=("spectrum", "weighting"))
 
 
+def test_another_learning_rate_is_taken_only_if_allowed() -> None:
+    first, other = (sp.DiffusionTrainer(Net(), sp.GaussianCorruption(), learning_rate=rate) for rate in (1e-3, 5e-5))
+    first.fit(batches(2), steps=2)
+    state = first.state_dict()
+    with pytest.raises(ValueError, match="learning_rate: 0.001 in the checkpoint, 5e-05 here"):
+        other.load_state_dict(state)
+    other.load_state_dict(state, allow_changes=("learning_rate",))
+    assert other.optimizer.param_groups[0]["lr"] == 5e-5
+    assert other.optimizer.state_dict()["state"][0]["step"] == 2  # what it had learned of the gradients is kept
+    del state["config"]["learning_rate"]  # as an earlier version wrote it
+    other.load_state_dict(state)
+
+
 def test_an_isotropic_corruption_is_trained_in_the_basis_of_the_spectrum() -> None:
     x_0, eps, t = batches(1)[0], torch.randn(8, *SHAPE), torch.rand(8)
     spectrum = sp.PowerSpectrum.estimate(batches(4))

@@ -64,8 +64,8 @@ class DiffusionTrainer:
         corruption: Any object that satisfies `Corruption`, on the model's device.
         prediction: What the model returns: `"noise"`, `"data"`, `"velocity"`, or `"whitened-velocity"`, which has
             about unit size at every frequency and time.
-        weighting: The prediction type whose squared error is the loss; None for the model's own. The weight of an
-            error is unbounded where a model's `"noise"` meets signal(t) → 0, or its `"data"` noise(t) → 0.
+        weighting: The prediction type whose squared error is the loss; None for the model's own. Errors of
+            `"noise"` weigh without bound as signal(t) → 0, those of `"data"` as noise(t) → 0.
         spectrum: The data's power, for the whitened velocity; None takes it from the corruption if that knows it.
         optimizer: None makes `torch.optim.AdamW(model.parameters(), lr=learning_rate)`.
         learning_rate: Of the default optimizer.
@@ -77,8 +77,7 @@ class DiffusionTrainer:
         discrete_steps: T, for discrete times.
         accumulation: Number of batches whose gradients make one step.
         max_grad_norm: Clip the gradient to this norm; None does not clip.
-        max_skipped: A step whose loss or gradient is not finite is skipped and counted; when more than this many
-            follow one another, `fit` stops.
+        max_skipped: Steps whose loss or gradient is not finite are skipped; `fit` stops after more in a row.
         label_name: Under which name the second element of a (images, labels) batch is passed to the model;
             None leaves labels out.
         drop_conditioning: Probability in [0, 1) that an image is trained on with `null_conditioning`, as
@@ -168,6 +167,7 @@ class DiffusionTrainer:
             "drop_conditioning": drop_conditioning,
             "null_conditioning": null_conditioning,
             "seed": seed,
+            "learning_rate": None if optimizer else learning_rate,
             "optimizer": type(self.optimizer).__name__,
             "scheduler": None if scheduler is None else type(scheduler).__name__,
             "corruption": repr(corruption),

@@ -70,7 +70,9 @@ def differences(state: Mapping[str, Any], ours: Mapping[str, Any], allow_changes
         ValueError: some differ that `allow_changes` does not name; all of them are listed.
     """
     check_names(allow_changes, ours["config"])
-    config, our_config = _ADDED | state["config"], ours["config"]
+    our_config = ours["config"]
+    unknown = {"learning_rate": our_config["learning_rate"]}  # of older states, where it is in the optimizer's alone
+    config = unknown | _ADDED | state["config"]
     found = {
         name: f"{name}: {_short(config.get(name))} in the checkpoint, {_short(our_config.get(name))} here"
         for name in sorted({*config, *our_config})

@@ -70,12 +70,19 @@ class Weights:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], changed: Collection[str]) -> None:
-        """Continue from what `state_dict` returned; an optimizer or scheduler that is `changed` begins anew."""
+        """Continue from what `state_dict` returned; an optimizer or scheduler that is `changed` begins anew.
+
+        A changed learning rate is the present one's, in all that the optimizer keeps from the checkpoint.
+        """
+        rates = [group["lr"] for group in self._optimizer.param_groups]
         self._model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["ema"])
         if "optimizer" in changed:
             return
         self._optimizer.load_state_dict(state["optimizer"])
+        if "learning_rate" in changed:
+            for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
         if self._scheduler is not None and "scheduler" not in changed:
             self._scheduler.load_state_dict(state["scheduler"])
 
