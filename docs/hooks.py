@@ -1,14 +1,31 @@
-"""Lets pages of the site be files of the repository, instead of copies of them."""
+"""Lets pages of the site be files of the repository, and the API reference show what docstrings say of sources."""
 
 from __future__ import annotations
 
+import posixpath
+import re
+from pathlib import Path
 from typing import Any
 
+import griffe
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).parents[1]
 INCLUDED = {
     "index.md": "README.md",
     "measurements.md": "benchmarks/README.md",
     "examples.md": "examples/README.md",
+    "changelog.md": "CHANGELOG.md",
 }
+PAGES = {source: page for page, source in INCLUDED.items()}
+LINK = re.compile(r'(\]\(|\b(?:src|srcset|href)=")(?!\w+:|#|/)([^)#"\s]+)')
+
+
+def on_files(files: Any, *, config: Any, **_: Any) -> None:
+    """Make a page for every included file that has none."""
+    for page in INCLUDED:
+        if files.get_file_from_path(page) is None:
+            files.append(File.generated(config, page, content=""))
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -16,9 +33,26 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     source = INCLUDED.get(page.file.src_uri)
     if source is None:
         return markdown
-    with open(source, encoding="utf-8") as file:
-        text = file.read().replace("](docs/", "](").replace("](../docs/", "](")
-    text = text.replace("](benchmarks/README.md)", "](measurements.md)").replace(
-        "](examples/README.md)", "](examples.md)"
-    )
+
+    def within_site(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link[2]))
+        return link[1] + PAGES.get(target, target.removeprefix("docs/"))
+
+    text = LINK.sub(within_site, (ROOT / source).read_text(encoding="utf-8"))
     return text.replace("](CITATION.cff)", "](#citation)")
+
+
+class Sources(griffe.Extension):
+    """Shows "Source: ..." of a docstring as a paragraph of its own, with its papers linked; "Example:" as examples."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Rewrite the docstring of an object before it is parsed."""
+        if obj.docstring is None:
+            return
+        text = re.sub(r"^Source: *((?:.+\n?)+)", self._paragraph, obj.docstring.value, flags=re.MULTILINE)
+        obj.docstring.value = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
+
+    @staticmethod
+    def _paragraph(found: re.Match[str]) -> str:
+        text = re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", " ".join(found[1].split()))
+        return f"**Source:** {text}\n{{: .source }}\n"

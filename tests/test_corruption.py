@@ -1,4 +1,4 @@
-"""Laws of the corruptions: DESIGN equations 1 and 3, schedules, shapes."""
+"""Laws of the corruptions: equations 1 and 3 of docs/theory.md, schedules, shapes."""
 
 from __future__ import annotations
 

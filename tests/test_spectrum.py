@@ -136,7 +136,7 @@ def test_power_law_has_its_formula_and_reference_values() -> None:
     axis = np.fft.fftfreq(32, 1 / 32)
     radius = np.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
     np.testing.assert_allclose(spectrum.power[1].numpy(), 1.59 / np.abs(0.0086 + radius) ** 2.0, rtol=1e-12)
-    assert spectrum.power[0, 0, 0].item() == pytest.approx(21498, rel=1e-4)  # DESIGN section 2
+    assert spectrum.power[0, 0, 0].item() == pytest.approx(21498, rel=1e-4)
 
 
 @settings(max_examples=25, deadline=None)

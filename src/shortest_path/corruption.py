@@ -1,6 +1,6 @@
 """What a corruption is, and how it is applied.
 
-Every corruption here is a diagonal Gaussian process in an orthonormal basis B (DESIGN equation 1):
+Every corruption here is a diagonal Gaussian process in an orthonormal basis B (equation 1 of docs/theory.md):
 
     u_t = a_t ⊙ u_0 + s_t ⊙ ε,    ε ~ N(0, I),    x_t = Bᵀ u_t,    u_0 = B x_0
 

@@ -10,7 +10,7 @@ without any error; only what is not Gaussian is integrated, with random signs ε
     ∂v̂_f/∂y_f ≈ ε_f (εᵀ ∂v̂/∂y)_f
 
 Source: Song et al. 2021, arXiv:2011.13456, appendix D.2; Grathwohl et al. 2019, arXiv:1810.01367; per coefficient,
-DESIGN section 2.
+docs/theory.md.
 """
 
 from __future__ import annotations

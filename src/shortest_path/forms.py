@@ -3,7 +3,7 @@
 A form turns what the model says of the clean image at time t into a *slope*, and moves the state along one. A slope
 that did not change over a step would make the step exact, so a solver has only to follow its change.
 
-**Rotation**, where the data's power S is known (DESIGN equation 4). In whitened coordinates
+**Rotation**, where the data's power S is known (equation 4 of docs/theory.md). In whitened coordinates
 
     y = u_t / r,    r = √(a² S + s²),    ξ = u_0 / √S,    θ = atan2(s, a √S),    y = cos θ ξ + sin θ ε
 
@@ -16,7 +16,7 @@ Gaussian data: a step is exact for them whatever its length.
 
 which is DDIM at first order and the form of DPM-Solver++ above, with a step length for every coefficient.
 
-Source: DESIGN section 2; Lu et al. 2022, arXiv:2211.01095, section 4 (exponential form).
+Source: docs/theory.md; Lu et al. 2022, arXiv:2211.01095, section 4 (exponential form).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ frequency (C×C blocks), not only its diagonal. A corruption moves it along
 
     Σ_t = A_t Σ_0 A_t + N_t²,    A_t = diag(signal), N_t = diag(noise)
 
-and the Fisher metric of zero-mean Gaussians is ds² = ½ tr((Σ⁻¹ dΣ)²) (DESIGN equation 2). No network, no
+and the Fisher metric of zero-mean Gaussians is ds² = ½ tr((Σ⁻¹ dΣ)²) (equation 2 of docs/theory.md). No network, no
 training, no sampling error: what is computed here is a property of the process and the spectrum alone.
 """
 

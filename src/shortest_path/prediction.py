@@ -1,6 +1,7 @@
 """What a model predicts, and the conversions between the choices, coefficient by coefficient.
 
-Each prediction is one mixture o = c_0 u_0 + c_ε ε of the two unknowns of u_t = a u_0 + s ε (DESIGN equation 1):
+Each prediction is one mixture o = c_0 u_0 + c_ε ε of the two unknowns of u_t = a u_0 + s ε (equation 1 of
+docs/theory.md):
 
 | prediction | c_0 | c_ε | D = a c_ε − s c_0 |
 |---|---|---|---|
@@ -19,7 +20,7 @@ so an error of ô is one of s / D times its size in û_0. All of it in coefficie
 analysed first. A conversion that divides by zero (noise where a = 0, the noise of data where s = 0) gives inf or NaN,
 as it must: the caller chooses times at which it is defined.
 
-Source: Salimans & Ho 2022, arXiv:2202.00512, section 4 (velocity); DESIGN equation 4 (whitened velocity).
+Source: Salimans & Ho 2022, arXiv:2202.00512, section 4 (velocity); equation 4 of docs/theory.md (whitened velocity).
 """
 
 from __future__ import annotations

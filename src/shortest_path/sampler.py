@@ -87,7 +87,7 @@ class Sampler:
             spectrum in a basis in which the corruption is not diagonal.
 
     Source: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2010.02502; Das et al. 2023,
-        arXiv:2306.00501, algorithm 2; per coefficient, DESIGN section 2.
+        arXiv:2306.00501, algorithm 2; per coefficient, docs/theory.md.
 
     Example:
         >>> import torch, shortest_path as sp

@@ -16,7 +16,7 @@ from .spectrum import PowerSpectrum
 class ShortestPathCorruption(DiagonalCorruption):
     """The corruption whose covariance follows the geodesic Σ_t = S^(1−t) at constant Fisher speed.
 
-    With the power spectrum S and L = log S (DESIGN equation 3):
+    With the power spectrum S and L = log S (equation 3 of docs/theory.md):
 
         a_t² = expm1((1−t) L) / expm1(L),    s_t² = 1 − a_t² = exp((1−t) L) expm1(t L) / expm1(L)
 

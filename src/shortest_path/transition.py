@@ -12,7 +12,7 @@ and a step that keeps a share η of it has w_t = √(s_s² − η² small) / s_t
 DDIM. η = 1 is the posterior itself; ancestral sampling takes its mean, and either variance.
 
 Source: Ho et al. 2020, arXiv:2006.11239, equation 7; Song et al. 2021, arXiv:2010.02502, equation 12;
-per coefficient, DESIGN section 2.
+per coefficient, docs/theory.md.
 """
 
 from __future__ import annotations

@@ -1,0 +1,275 @@
+"""One run of `evidence.py`: train a network, draw pictures in several ways, and measure them."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import shortest_path as sp
+from classifier import load_classifier
+from evidence_cases import CASES, PRESETS, Case, Scale, Target
+from evidence_measures import Measures, quantised
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+from cifar10 import Pictures, RankBatches, load
+from images import to_unit
+from runs import make_network
+from settings import Settings
+
+NOISE_SEED = 1234  # of the drawn pictures: picture i starts from the same numbers in every case
+KEPT = 16  # pictures of each way of drawing, to show
+
+
+class Study(NamedTuple):
+    """What all runs share; crosses to other processes."""
+
+    scale_name: str
+    data: str
+    held_out: str
+    classifier: str
+    out: Path
+
+    @property
+    def scale(self) -> Scale:
+        return PRESETS[self.scale_name]
+
+
+class Run(NamedTuple):
+    """One training: a case, the target of its network, a seed, and its length."""
+
+    case: str
+    target: Target
+    seed: int
+    tuning: bool
+
+    @property
+    def folder(self) -> Path:
+        if self.tuning:
+            return Path("tuning") / self.case / self.target.name.replace(" ", "-")
+        return Path("runs") / f"{self.case}-{self.seed}"
+
+
+def perform(study: Study, run: Run, calls: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Train unless that is done, draw and measure what is missing, and return the record."""
+    folder, scale, case = study.out / run.folder, study.scale, CASES[run.case]
+    folder.mkdir(parents=True, exist_ok=True)
+    identity = {
+        "case": run.case,
+        "target": run.target.name,
+        "seed": run.seed,
+        "scale": scale.plain(),
+        "steps": scale.tuning_steps if run.tuning else scale.steps,
+        "data": pictures(study.data, scale.size).provenance["sha256"],
+        "held_out": pictures(study.held_out, scale.size).provenance["sha256"],
+    }
+    record = read_record(folder / "record.json", identity)
+    missing = [
+        (solver, count)
+        for solver, counts in calls.items()
+        for count in counts
+        if not any((entry["solver"], entry["calls"]) == (solver, count) for entry in record["quality"])
+    ]
+    if "loss" in record and not missing:
+        return record
+    spectrum = spectrum_of(study, case)
+    corruption = on_device(case.make(spectrum), scale.device)
+    trainer = make_trainer(study, run, identity["steps"], corruption, spectrum)
+    record |= train(study, run, identity["steps"], trainer, folder, record)
+    write(folder / "record.json", record)
+    for solver, count in sorted(missing, key=lambda each: each[1]):
+        start = time.perf_counter()
+        samples = scale.tuning_samples if run.tuning else scale.samples
+        drawn = draw(study, run, trainer, corruption, spectrum, solver=solver, calls=count, samples=samples)
+        drawing = time.perf_counter() - start
+        entry = {"solver": solver, "calls": count, "samples": samples, "seconds": drawing}
+        record["quality"].append(entry | measured(study, drawn))
+        if not run.tuning and run.seed == 0 and drawn.isfinite().all():
+            torch.save(((quantised(drawn[:KEPT]) + 1) * 127.5).round().to(torch.uint8), folder / f"{solver}-{count}.pt")
+        write(folder / "record.json", record)
+        print(f"{run.folder}: {solver}, {count} calls: Fréchet distance {record['quality'][-1]['frechet']}", flush=True)
+    return record
+
+
+def make_trainer(
+    study: Study, run: Run, steps: int, corruption: sp.Corruption, spectrum: sp.PowerSpectrum
+) -> sp.DiffusionTrainer:
+    """Return a trainer whose network's first weights are a function of the seed alone."""
+    scale = study.scale
+    torch.manual_seed(run.seed)
+    settings = Settings(size=scale.size, whitened_input=run.target.whitened_input, **scale.network)
+    network = make_network(settings, corruption, spectrum, classes=0).to(scale.device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=scale.learning_rate)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / scale.warmup, 1.0) * max(1 - step / steps, 0.0)
+    )
+    return sp.DiffusionTrainer(
+        network,
+        corruption,
+        prediction=run.target.prediction,
+        weighting=run.target.weighting,
+        spectrum=spectrum,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        ema_decay=scale.ema_decay,
+        precision=scale.precision,
+        time_sampling="stratified",
+        max_grad_norm=1.0,
+        seed=run.seed,
+    )
+
+
+def train(
+    study: Study, run: Run, steps: int, trainer: sp.DiffusionTrainer, folder: Path, record: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Train, or read the weights of a training that is done; return what to note of it."""
+    scale = study.scale
+    batches = RankBatches(pictures(study.data, scale.size), scale.batch_size, seed=run.seed, device=scale.device)
+    losses: list[Tensor] = []
+
+    def note(_: sp.DiffusionTrainer, done: sp.TrainStep) -> None:
+        losses.append(done.loss)
+        if done.step % max(1, steps // 5) == 0:
+            print(f"{run.folder}: step {done.step} of {steps}, loss {done.loss.item():.4f}", flush=True)
+
+    start = time.perf_counter()
+    trainer.fit(
+        batches,
+        steps=steps,
+        checkpoint_dir=folder / "checkpoints",
+        checkpoint_every=max(1, steps // 5),
+        keep_checkpoints=1,
+        callbacks=[note],
+        progress=False,
+    )
+    if "loss" in record:
+        return {}
+    last = losses[-max(1, steps // 10) :]
+    return {
+        "images": steps * scale.batch_size,
+        "seconds": time.perf_counter() - start,
+        "loss": finite(torch.stack(last).mean().item()) if last else None,
+        "skipped": trainer.skipped,
+    }
+
+
+def draw(
+    study: Study,
+    run: Run,
+    trainer: sp.DiffusionTrainer,
+    corruption: sp.Corruption,
+    spectrum: sp.PowerSpectrum,
+    *,
+    solver: str,
+    calls: int,
+    samples: int,
+) -> Tensor:
+    """Return drawn pictures, on the CPU, not yet rounded."""
+    scale = study.scale
+    sampler = sp.Sampler(
+        trainer.ema_model,
+        corruption,
+        prediction=run.target.prediction,
+        solver=solver,  # type: ignore[arg-type]
+        steps=calls,
+        spectrum=spectrum,
+    )
+    x_1 = None
+    if CASES[run.case].family == "heat":  # it ends in blurred pictures, not in noise
+        training = pictures(study.data, scale.size).images
+        rows = torch.arange(samples) * (len(training) // samples)
+        x_0 = to_unit(training[rows.numpy()])
+        eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(NOISE_SEED))
+        x_1 = sp.corrupt(corruption, x_0.to(scale.device), float(sampler.times[0]), eps.to(scale.device))
+    with torch.autocast(scale.device, torch.bfloat16, enabled=scale.precision == "bf16"):
+        parts = sampler.batches(
+            samples,
+            (3, scale.size, scale.size),
+            batch_size=scale.drawn_at_once,
+            seed=NOISE_SEED,
+            x_1=x_1,
+            device=scale.device,
+            progress=False,
+        )
+        return torch.cat([part.cpu() for part in parts])
+
+
+def measured(study: Study, drawn: Tensor) -> dict[str, float | None]:
+    """Return all measures of drawn pictures; null for each if some diverged."""
+    if not drawn.isfinite().all():
+        return dict.fromkeys(("frechet", "kernel", "kernel_error", "patches_1", "patches_2", "patches_4", "log_power"))
+    return {name: finite(value) for name, value in measures_of(study)(drawn).items()}
+
+
+# What runs share ------------------------------------------------------------------------------------------------------
+
+
+@cache
+def pictures(source: str, size: int) -> Pictures:
+    """Return a data set, read once in a process."""
+    return load(source, size=size)
+
+
+@cache
+def measures_of(study: Study) -> Measures:
+    classifier = load_classifier(study.classifier).to(study.scale.device)
+    held = to_unit(pictures(study.held_out, study.scale.size).images)
+    return Measures(held, classifier.features, device=study.scale.device)
+
+
+def spectrum_of(study: Study, case: Case) -> sp.PowerSpectrum:
+    """Return the spectrum of the training pictures and their mirrors where a case wants it, measured once."""
+    kept = study.out / "spectra" / f"{case.basis}-{case.channels}-{study.scale.size}.npz"
+    if kept.exists():
+        return sp.PowerSpectrum.load(kept)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    images = pictures(study.data, study.scale.size).images
+    batches = (to_unit(images[first : first + 1000]) for first in range(0, len(images), 1000))
+    mirrored = (torch.cat([batch, batch.flip(-1)]) for batch in batches)
+    spectrum = sp.PowerSpectrum.estimate(mirrored, case.basis, case.channels, progress=False)
+    spectrum.save(kept)
+    return spectrum
+
+
+def on_device(corruption: sp.Corruption, device: str) -> sp.Corruption:
+    return corruption.to(device) if isinstance(corruption, torch.nn.Module) else corruption
+
+
+def read_record(file: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a run that was begun, or a new one.
+
+    Raises:
+        ValueError: it was of other settings or pictures.
+    """
+    if not file.exists():
+        return {**identity, "quality": []}
+    record: dict[str, Any] = json.loads(file.read_text())
+    if other := [name for name, value in identity.items() if record.get(name) != value]:
+        raise ValueError(f"{file} is of another study (its {', '.join(other)} differ); pass another --out")
+    return record
+
+
+def to_unit_range(pictures: Tensor) -> Tensor:
+    """Return uint8 pictures as floats in [-1, 1]."""
+    return pictures.float() / 127.5 - 1
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON can hold it."""
+    return value if math.isfinite(value) else None
+
+
+def write(file: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON so that an interruption leaves the file before it or the file after it."""
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=1, allow_nan=False, default=str) + "\n")
+    temporary.replace(file)

@@ -1,0 +1,105 @@
+"""Draws docs/figures/kl.svg: how far from the data samples are, by the number of steps, for Gaussian data.
+
+    python docs/figures/kl.py [--data PATH]
+
+KL(generated ‖ data) in nats of ancestral sampling ("large" variance) with the optimal denoiser, computed exactly from
+covariances: nothing is trained or drawn. The data are Gaussian with the covariance between channels at every cosine
+frequency, as measured on 2,048 dead leaves of 32×32 pixels or on the pictures of `--data`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from style import BLUE, GREEN, GREY, ORANGE, PURPLE, WIDTH, measure, parser, pictures, print_table, save
+from torch import Tensor
+
+import shortest_path as sp
+
+STEPS = (5, 10, 20, 50, 100, 250)
+LOOKS = {
+    "shortest path, rotated channels": (BLUE, "o-"),
+    "shortest path, RGB": (PURPLE, "s-"),
+    "Gaussian noise, cosine": (ORANGE, "^-"),
+    "Gaussian noise, cosine, even steps": (GREEN, "v--"),
+    "Gaussian noise, flow, even steps": (GREY, "d--"),
+}
+
+
+def even_times(corruption: sp.Corruption, data: sp.PowerSpectrum, steps: int, *, points: int = 2001) -> Tensor:
+    """Return falling times at equal Fisher lengths along the path of an isotropic corruption.
+
+    Args:
+        corruption: Signal and noise the same for all coefficients, so that the data's eigenvectors stay.
+        data: The data, covariances between channels included.
+        steps: Number of steps.
+        points: Of the grid on which the length is summed.
+    """
+    assert data.cross is not None
+    eigenvalues = torch.linalg.eigvalsh(data.cross.movedim((0, 1), (-2, -1))).flatten()
+    times = (1 - torch.cos(math.pi * torch.linspace(0, 1, points, dtype=torch.float64))) / 2
+    signal, noise = (scale.reshape(-1, 1) for scale in (corruption.signal(times), corruption.noise(times)))
+    logs = (signal**2 * eigenvalues + noise**2).log()
+    lengths = (0.5 * logs.diff(dim=0).square().sum(1)).sqrt().cumsum(0)
+    lengths = np.concatenate([[0.0], lengths.numpy()])
+    return torch.from_numpy(np.interp(np.linspace(lengths[-1], 0, steps + 1), lengths, times.numpy()))
+
+
+def closed_form(power: Tensor, steps: int) -> Tensor:
+    """Return each coefficient's KL on the geodesic, to lowest order in 1/T: (S log S / (S − 1))² / 4T²."""
+    return (power * power.log() / (power - 1)).square() / (4 * steps**2)
+
+
+def compute(estimator: sp.SpectrumEstimator, steps: Sequence[int] = STEPS) -> dict[str, list[float]]:
+    """Return the KL for each number of steps, by corruption."""
+    data = estimator.spectrum("rotate")
+    cosine, flow = sp.GaussianCorruption("cosine"), sp.GaussianCorruption("flow")
+    uniform = {
+        "shortest path, rotated channels": sp.ShortestPathCorruption(data),
+        "shortest path, RGB": sp.ShortestPathCorruption(estimator.spectrum("independent")),
+        "Gaussian noise, cosine": cosine,
+    }
+    result = {name: [sp.gaussian_kl(c, data, steps=count) for count in steps] for name, c in uniform.items()}
+    for corruption, name in ((cosine, "cosine"), (flow, "flow")):
+        result[f"Gaussian noise, {name}, even steps"] = [
+            sp.gaussian_kl(corruption, data, times=even_times(corruption, data, count)) for count in steps
+        ]
+    return result
+
+
+def draw(found: dict[str, list[float]], steps: Sequence[int], path: Path) -> None:
+    """Draw KL against steps."""
+    figure, axis = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
+    for name, values in found.items():
+        colour, marks = LOOKS[name]
+        axis.loglog(steps, values, marks, color=colour, label=name, markersize=5)
+    axis.set_xticks(steps, [str(count) for count in steps])
+    axis.minorticks_off()
+    axis.set(xlabel="steps", ylabel="KL(generated ‖ data), nats")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper left", ncols=1)
+    save(figure, path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and draw."""
+    options = parser(__doc__, "kl.svg", data=True).parse_args(arguments)
+    count, size = (128, 8) if options.quick else (2048, 32)
+    steps = STEPS[:3] if options.quick else STEPS
+    estimator = measure(pictures(count, size, options.data))
+    power = estimator.spectrum("rotate").power
+    shares = closed_form(power, 50)
+    print(f"closed form for the geodesic at T = 50: {float(shares.sum()):.3g} nats,", end=" ")
+    print(f"{float(shares[power > 1].sum() / shares.sum()):.0%} of it where S > 1")
+    found = compute(estimator, steps)
+    rows = {name: [f"{value:.3g}" for value in values] for name, values in found.items()}
+    print_table("corruption", [f"T = {count}" for count in steps], rows)
+    draw(found, steps, options.out)
+
+
+if __name__ == "__main__":
+    main()
