@@ -229,7 +229,7 @@ def largest_step_difference(
         eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1))
         x_t = ours.corrupt(x_0, float(pair[0]), eps)
         predicted = eps + 0.1 * torch.randn(x_0.shape, generator=torch.Generator().manual_seed(2))
-        sampler = sp.Sampler(lambda x, t, answer=predicted: answer, ours, times=pair)
+        sampler = sp.Sampler(lambda x, t, answer=predicted: answer, ours, solver="ancestral", times=pair)
         mine = sampler.sample(x_0.shape, x_1=x_t, generator=torch.Generator().manual_seed(3))
         # Our sampler draws white noise in coefficients: hand the reference the same noise, in pixels.
         noise = ours.basis.synthesize(torch.randn(x_0.shape, generator=torch.Generator().manual_seed(3)))
@@ -295,7 +295,7 @@ def time_steps(
         return x
 
     def our_chain(corruption: sp.Corruption) -> Callable[[], Tensor]:
-        sampler = sp.Sampler(lambda x, t: x, corruption, times=times)
+        sampler = sp.Sampler(lambda x, t: x, corruption, solver="ancestral", times=times)
         return lambda: sampler.sample(x_t.shape, x_1=x_t)
 
     contenders = {"reference": reference_chain, "ours": our_chain(ours), "cosine": our_chain(cosine)}

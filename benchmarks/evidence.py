@@ -34,7 +34,7 @@ import torch
 
 import evidence_report
 import shortest_path as sp
-from evidence_cases import CALLS, CASES, PRESETS, SOLVERS, TARGETS, TUNED_ON, Case, Target
+from evidence_cases import CALLS, CASES, MAIN_SOLVERS, PRESETS, SOLVERS, TARGETS, TUNED_ON, Case, Target
 from evidence_runs import Run, Study, finite, measures_of, perform, pictures, spectrum_of, to_unit_range, write
 from timing import describe_machine
 
@@ -189,7 +189,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, default=Path("outputs/evidence"), help="folder for everything (%(default)s)")
     add("--cases", nargs="+", choices=list(CASES), default=list(CASES), metavar="CASE", help=f"of {', '.join(CASES)}")
     add("--seeds", type=int, nargs="+", default=[0, 1], help="of trainings (%(default)s)")
-    add("--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS), help="to draw with (all)")
+    add("--solvers", nargs="+", choices=list(SOLVERS), default=list(MAIN_SOLVERS), help="to draw with (%(default)s)")
     add("--calls", type=int, nargs="+", default=list(CALLS), help="of the network for each picture (%(default)s)")
     add("--processes", type=int, default=1, help="runs at once, with one thread each if more than one (%(default)s)")
     return parser.parse_args(argv)

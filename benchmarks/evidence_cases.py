@@ -11,7 +11,24 @@ import shortest_path as sp
 from shortest_path.prediction import Prediction
 
 CALLS = (5, 10, 20, 50, 100, 250, 1000)
-SOLVERS = ("ancestral", "ddim", "multistep")
+# How pictures are drawn: options of `shortest_path.Sampler` by name. The first three are drawn unless others are asked.
+SOLVERS: dict[str, dict[str, Any]] = {
+    "ancestral": {"solver": "ancestral"},
+    "ddim": {"solver": "ddim"},
+    "multistep": {"solver": "multistep"},
+    **{
+        f"{solver} on {grid}": {"solver": solver, "grid": grid}
+        for solver, grid in [
+            ("ancestral", "cosine"),
+            ("ancestral", "spectrum"),
+            ("ddim", "cosine"),
+            ("ddim", "spectrum"),
+            ("multistep", "uniform"),
+            ("multistep", "cosine"),
+        ]
+    },
+}
+MAIN_SOLVERS = ("ancestral", "ddim", "multistep")
 
 
 class Target(NamedTuple):

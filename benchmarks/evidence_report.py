@@ -32,6 +32,7 @@ MEASURES = {
 COMPARED = (10, 50)  # calls, besides the most
 MISSING = "–"
 FLOOR = "real pictures (floor)"
+OTHER_GRID = " on "  # in the name of a solver on another grid than its own: told in the details alone
 _SECONDS = "seconds"
 _DEVIATION = re.compile(r"scale-(\d+(?:\.\d+)?)")
 _STYLE: dict[Any, Any] = dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False)
@@ -120,7 +121,7 @@ def tables(report: Report, measure: str | None = None) -> str:
 
 def best(cells: Mapping[Cell, Spread], calls: int) -> Cell | None:
     """Return the solver with the least mean at a number of calls, of those that most seeds have measured."""
-    among = [cell for cell in cells if cell[1] == calls]
+    among = [cell for cell in cells if cell[1] == calls and OTHER_GRID not in cell[0]]
     most = max((len(cells[cell]) for cell in among), default=0)
     return min((cell for cell in among if len(cells[cell]) == most), key=lambda cell: mean(cells[cell]), default=None)
 
@@ -269,7 +270,8 @@ def _panels(report: Report, measure: str, found: Mapping[str, Mapping[Cell, Spre
     if measure not in MEASURES:
         raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {measure!r}")
     spreads = [spread for cells in found.values() for spread in cells.values()]
-    solvers = list(dict.fromkeys(solver for cells in found.values() for solver, _ in cells)) or ["not measured yet"]
+    named = dict.fromkeys(solver for cells in found.values() for solver, _ in cells if OTHER_GRID not in solver)
+    solvers = list(named) or ["not measured yet"]
     figure = Figure(figsize=(4.2 * len(solvers) + 2.6, 4.2), layout="constrained")
     axes = figure.subplots(1, len(solvers), sharey=True, squeeze=False)[0]
     floor = report["floor"].get(measure)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import shortest_path as sp
 from classifier import load_classifier
-from evidence_cases import CASES, PRESETS, Case, Scale, Target
+from evidence_cases import CASES, PRESETS, SOLVERS, Case, Scale, Target
 from evidence_measures import Measures, quantised
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -94,7 +94,10 @@ def perform(study: Study, run: Run, calls: Mapping[str, Sequence[int]]) -> dict[
         entry = {"solver": solver, "calls": count, "samples": samples, "seconds": drawing}
         record["quality"].append(entry | measured(study, drawn))
         if not run.tuning and run.seed == 0 and drawn.isfinite().all():
-            torch.save(((quantised(drawn[:KEPT]) + 1) * 127.5).round().to(torch.uint8), folder / f"{solver}-{count}.pt")
+            torch.save(
+                ((quantised(drawn[:KEPT]) + 1) * 127.5).round().to(torch.uint8),
+                folder / f"{solver.replace(' ', '-')}-{count}.pt",
+            )
         write(folder / "record.json", record)
         print(f"{run.folder}: {solver}, {count} calls: Fréchet distance {record['quality'][-1]['frechet']}", flush=True)
     return record
@@ -179,9 +182,9 @@ def draw(
         trainer.ema_model,
         corruption,
         prediction=run.target.prediction,
-        solver=solver,  # type: ignore[arg-type]
         steps=calls,
         spectrum=spectrum,
+        **SOLVERS[solver],
     )
     x_1 = None
     if CASES[run.case].family == "heat":  # it ends in blurred pictures, not in noise

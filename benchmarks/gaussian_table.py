@@ -9,9 +9,13 @@ table gives the Fisher length of its path relative to the true geodesic, and KL(
 after T ancestral steps ("large" variance) with the optimal denoiser. Nothing is trained and nothing is
 sampled, so there is no statistical error: two runs give the same digits.
 
-A second table departs from the measured spectrum on purpose: log S times 0.9 and 1.1; the measured spectrum
-tilted by f^±0.5; a power law fitted to it (each channel by itself), and that law with its exponent changed by
-±0.5. "log S × 1" is the measured spectrum itself: both length and KL should be least there.
+The KL stands there twice: "uniform t" takes steps of equal time, "even length" steps of equal Fisher length along the
+corruption's own path, for which the data's covariance is needed. The first judges path and schedule together, the
+second the path alone.
+
+A second table, on uniform t, departs from the measured spectrum on purpose: log S times 0.9 and 1.1; the measured
+spectrum tilted by f^±0.5; a power law fitted to it (each channel by itself), and that law with its exponent changed
+by ±0.5. "log S × 1" is the measured spectrum itself: both length and KL should be least there.
 
 The parquet file has a column `img` of encoded images {bytes, path}, as the Hugging Face data set
 `uoft-cs/cifar10`. Length and KL depend on the pixels' last bits: use lossless images.
@@ -20,6 +24,9 @@ The parquet file has a column `img` of encoded images {bytes, path}, as the Hugg
 from __future__ import annotations
 
 import io
+import itertools
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,18 +35,20 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
+from shortest_path.geometry import _chord, _model  # path_length sums the same chords, and returns only their sum
 from timing import Row, one_thread, parser, print_report, save_report
 
 _BATCH = 1024
-_KL_BOUND = 0.1  # nats at 50 steps, for the channel rotation: DESIGN section 5
+_KL_BOUND = 0.1  # nats at 50 steps, for the channel rotation
 
 
 class Result(NamedTuple):
-    """One line of a table: relative length, and KL in nats by number of steps."""
+    """One line of a table: relative length, and KL in nats by number of steps, of equal time or of equal length."""
 
     name: str
     length: float
     kl: dict[int, float]
+    kl_even: dict[int, float]
 
 
 def main() -> None:
@@ -61,27 +70,29 @@ def main() -> None:
     print(f"{source}: {len(images)} and their mirrors, {data.floored} values floored; geodesic {geodesic:.4f} nats^½")
 
     per_frequency = eigenvalue_spectrum(data)
-    results = [evaluate("full 3×3 spectrum per frequency", per_frequency, per_frequency, geodesic, arguments.steps)]
-    print_header("corruption", arguments.steps)
+    full = sp.ShortestPathCorruption(per_frequency)
+    steps = arguments.steps
+    print_header("corruption", steps, even=steps)
+    results = [evaluate("full 3×3 spectrum per frequency", full, per_frequency, geodesic, steps, even=steps)]
     print_result(results[0])
     for name, corruption in corruptions(data, estimator.spectrum("independent")).items():
-        results.append(evaluate(name, corruption, data, geodesic, arguments.steps))
+        results.append(evaluate(name, corruption, data, geodesic, steps, even=steps))
         print_result(results[-1])
 
-    few = arguments.steps[:2]  # the trend shows; the deviations take as long as all the corruptions together
+    few = steps[:2]  # the trend shows; the deviations take as long as all the corruptions together
     deviations = []
     print_header("deviation from the measured spectrum (channel rotation + Fourier)", few)
     for name, spectrum in deviating(data).items():
-        deviations.append(evaluate(name, spectrum, data, geodesic, few))
+        deviations.append(evaluate(name, sp.ShortestPathCorruption(spectrum), data, geodesic, few))
         print_result(deviations[-1])
 
-    first = arguments.steps[0]
+    first = steps[0]
     bounded = first == 50 and arguments.data is not None  # the figure to reach is for CIFAR-10
     rotated, constants = results[1], results[3]
     rows = [
         Row(
-            f"exact Gaussian KL, channel rotation, T = {first}; reference constants at T = {arguments.steps[-1]}",
-            f"{constants.kl[arguments.steps[-1]]:.3g} nats",
+            f"exact Gaussian KL, channel rotation, T = {first}; reference constants at T = {steps[-1]}",
+            f"{constants.kl[steps[-1]]:.3g} nats",
             f"{rotated.kl[first]:.3g} nats",
             bound=_KL_BOUND if bounded else None,
             bound_text=f"< {_KL_BOUND:g} nats" if bounded else "",
@@ -110,6 +121,7 @@ def corruptions(data: sp.PowerSpectrum, unrotated: sp.PowerSpectrum) -> dict[str
         "Gaussian, cosine": sp.GaussianCorruption("cosine"),
         "Gaussian, linear (continuous VP-SDE)": sp.GaussianCorruption(vp_sde_schedule),
         "Gaussian, linear (DDPM's table)": sp.GaussianCorruption("linear"),
+        "Gaussian, flow": sp.GaussianCorruption("flow"),
     }
 
 
@@ -149,21 +161,47 @@ def eigenvalue_spectrum(data: sp.PowerSpectrum) -> sp.PowerSpectrum:
 
 
 def evaluate(
-    name: str, process: sp.Corruption | sp.PowerSpectrum, data: sp.PowerSpectrum, geodesic: float, steps: list[int]
+    name: str,
+    corruption: sp.Corruption,
+    data: sp.PowerSpectrum,
+    geodesic: float,
+    steps: list[int],
+    *,
+    even: Sequence[int] = (),
 ) -> Result:
-    """Return length and KL of a corruption, or of the shortest path for a spectrum."""
-    corruption = sp.ShortestPathCorruption(process) if isinstance(process, sp.PowerSpectrum) else process
+    """Return length and KL of a corruption, by `steps` of equal time and by `even` steps of equal Fisher length."""
     length = sp.path_length(corruption, data, rtol=1e-5) / geodesic
-    return Result(name, length, {count: sp.gaussian_kl(corruption, data, steps=count) for count in steps})
+    uniform = {count: sp.gaussian_kl(corruption, data, steps=count) for count in steps}
+    grids = dict(zip(even, even_times(corruption, data, even), strict=True)) if even else {}
+    return Result(name, length, uniform, {n: sp.gaussian_kl(corruption, data, times=grids[n]) for n in grids})
 
 
-def print_header(first: str, steps: list[int]) -> None:
-    print(f"\n| {first} | length / geodesic | " + " | ".join(f"KL, T = {count}" for count in steps) + " |")
-    print("|---" * (len(steps) + 2) + "|")
+def even_times(
+    corruption: sp.Corruption, data: sp.PowerSpectrum, steps: Sequence[int], *, points: int = 2001
+) -> list[Tensor]:
+    """Return, for each number of steps, falling times at equal Fisher lengths along the corruption's path.
+
+    Args:
+        corruption: Any corruption of images of the spectrum's shape.
+        data: The data, covariances between channels included.
+        steps: Numbers of steps.
+        points: Of the grid on which the length is summed from chords; it is finer towards both ends.
+    """
+    model = _model(corruption, data)
+    times = (1 - torch.cos(math.pi * torch.linspace(0, 1, points, dtype=torch.float64))) / 2
+    chords = [_chord(*pair) for pair in itertools.pairwise(map(model.at, times.tolist()))]
+    lengths = np.cumsum([0.0, *chords])
+    return [torch.from_numpy(np.interp(np.linspace(lengths[-1], 0, n + 1), lengths, times.numpy())) for n in steps]
+
+
+def print_header(first: str, steps: Sequence[int], *, even: Sequence[int] = ()) -> None:
+    columns = [f"KL, T = {n}, {grid}" for grid, ns in (("uniform t", steps), ("even length", even)) for n in ns]
+    print(f"\n| {first} | length / geodesic | " + " | ".join(columns) + " |")
+    print("|---" * (len(columns) + 2) + "|")
 
 
 def print_result(result: Result) -> None:
-    values = " | ".join(f"{value:.3g}" for value in result.kl.values())
+    values = " | ".join(f"{value:.3g}" for value in (*result.kl.values(), *result.kl_even.values()))
     print(f"| {result.name} | {result.length:.5f} | {values} |", flush=True)
 
 

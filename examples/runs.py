@@ -14,7 +14,7 @@ from cifar10 import Pictures
 from images import to_unit
 from settings import Settings, from_dict, to_dict
 from shortest_path.checkpoint import load_checkpoint, load_latest
-from unet import WhitenedInput, TimedUNet
+from unet import TimedUNet, WhitenedInput
 
 FORMAT = "shortest_path.cifar10"
 LABELS = "class_labels"  # what diffusers calls them

@@ -66,7 +66,7 @@ def test_rows_of_conditioning_and_of_starting_images_go_with_their_images() -> N
 
 
 def test_one_generator_per_image() -> None:
-    sampler = sp.Sampler(wave, sp.GaussianCorruption("flow"), prediction="data", steps=3)
+    sampler = sp.Sampler(wave, sp.GaussianCorruption("flow"), prediction="data", solver="ancestral", steps=3)
 
     def generators(*seeds: int) -> list[torch.Generator]:
         return [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -96,7 +96,7 @@ def test_starting_in_the_middle_goes_through_the_times_below() -> None:
         seen.append(t[0].item())
         return x_t
 
-    sampler = sp.Sampler(model, sp.GaussianCorruption("flow"), prediction="data", steps=4)
+    sampler = sp.Sampler(model, sp.GaussianCorruption("flow"), prediction="data", solver="ancestral", steps=4)
     sampler.sample((1, *SHAPE), x_1=torch.zeros(1, *SHAPE), start=0.6)
     assert seen == pytest.approx([0.6, 0.5, 0.25])
     with pytest.raises(ValueError, match=r"start must lie in \(0, 1\] and above the last time 0, got 0"):
@@ -145,7 +145,9 @@ def test_a_model_gets_its_own_type_and_the_state_keeps_its(weights: torch.dtype,
 
 def test_half_precision_costs_the_model_and_not_the_state() -> None:
     def sample(weights: torch.dtype, state: torch.dtype) -> Tensor:
-        sampler = sp.Sampler(Net().to(weights), CORRUPTIONS["shortest-cosine"](), prediction="data", steps=20)
+        sampler = sp.Sampler(
+            Net().to(weights), CORRUPTIONS["shortest-cosine"](), prediction="data", solver="ancestral", steps=20
+        )
         return sampler.sample((2, *SHAPE), generator=torch.Generator().manual_seed(0), dtype=state)
 
     exact = sample(torch.float32, torch.float32)

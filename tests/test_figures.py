@@ -30,7 +30,10 @@ import variances
 
 from mixture import Mixture
 
-SCRIPTS = ("bases", "corruptions", "few_steps", "kl", "lengths", "lost", "parts", "scales", "variances")
+SCRIPTS = (
+    *("bases", "corruptions", "deviation", "few_steps", "kl", "lengths", "lost", "parts", "scales", "trained"),
+    "variances",
+)
 SIZE = 8
 
 

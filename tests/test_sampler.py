@@ -55,7 +55,12 @@ def test_prediction_types_give_the_same_images(name: str, prediction: str) -> No
     x_1 = torch.randn((2, *SHAPE), generator=seeded(), dtype=torch.float64)
     one, other = (
         sp.Sampler(
-            gaussian_world(corruption, kind).model, corruption, prediction=kind, times=times, spectrum=spectrum
+            gaussian_world(corruption, kind).model,
+            corruption,
+            prediction=kind,
+            solver="ancestral",
+            times=times,
+            spectrum=spectrum,
         ).sample((2, *SHAPE), x_1=x_1, generator=seeded(), **DOUBLE)
         for kind in ("data", prediction)
     )
@@ -135,7 +140,7 @@ def test_the_posterior_is_bayes_rule() -> None:
 def test_ancestral_samples_have_the_covariance_that_the_analysis_predicts() -> None:
     corruption = CORRUPTIONS["shortest-fourier"]()
     world = gaussian_world(corruption)
-    sampler = sp.Sampler(world.model, corruption, steps=20)
+    sampler = sp.Sampler(world.model, corruption, solver="ancestral", steps=20)
     x = sampler.sample((4000, *SHAPE), generator=seeded(), **DOUBLE)
     measured = corruption.basis.analyze(x).square().mean(0)
     power, times = world.power, sampler.times[:-1]
@@ -192,7 +197,7 @@ def test_ancestral_agrees_with_diffusers_ddpm(variance: str, clip: tuple[float, 
     x = torch.randn(2, *SHAPE, generator=seeded(1), dtype=torch.float64)
     indices = range(400, 389, -1)
     times = [(index + 1) / 1000 for index in indices]
-    sampler = sp.Sampler(Wave(), sp.GaussianCorruption("linear"), variance=variance, times=times)
+    sampler = sp.Sampler(Wave(), sp.GaussianCorruption("linear"), solver="ancestral", variance=variance, times=times)
     ours = sampler.sample(x.shape, x_1=x, generator=seeded(2), clip=clip, **DOUBLE)
     generator, theirs = seeded(2), x
     for index in list(indices)[:-1]:
@@ -229,12 +234,35 @@ def test_a_step_is_the_references_formula() -> None:
 
 def test_grids() -> None:
     corruption, model = sp.GaussianCorruption("flow"), Wave()
-    assert sp.Sampler(model, corruption, prediction="data", steps=4).times.tolist() == [1, 0.75, 0.5, 0.25, 0]
-    assert sp.Sampler(model, corruption, steps=2).times.tolist() == pytest.approx([0.999, 0.4995, 0])
-    assert sp.Sampler(model, sp.GaussianCorruption("linear"), steps=2).times[0] == 1  # √ᾱ is not 0 there
-    reference = sp.Sampler(model, corruption, steps=4, grid="reference")
+
+    def sampler(corruption: sp.Corruption, **options: object) -> sp.Sampler:
+        return sp.Sampler(model, corruption, solver="ancestral", **options)
+
+    assert sampler(corruption, prediction="data", steps=4).times.tolist() == [1, 0.75, 0.5, 0.25, 0]
+    assert sampler(corruption, steps=2).times.tolist() == pytest.approx([0.999, 0.4995, 0])
+    assert sampler(sp.GaussianCorruption("linear"), steps=2).times[0] == 1  # √ᾱ is not 0 there
+    reference = sampler(corruption, steps=4, grid="reference")
     assert reference.times.tolist() == pytest.approx([3 / 4, 7 / 12, 5 / 12, 1 / 4, 0])
     assert reference.steps == 4
+
+
+@pytest.mark.parametrize("prediction", ["noise", "data"])
+@pytest.mark.parametrize("name", ["shortest-cosine", "gaussian-flow"])
+def test_the_default_solver_is_multistep_on_its_own_grid(name: str, prediction: str) -> None:
+    corruption, known = CORRUPTIONS[name](), name == "shortest-cosine"
+    default = sp.Sampler(Wave(), corruption, prediction=prediction, steps=4)
+    grid = sp.SpectrumGrid(corruption) if known else sp.CosineGrid()
+    assert torch.equal(default.times, grid(4, start=0.999 if prediction == "noise" else 1.0))
+    named = sp.Sampler(
+        Wave(),
+        corruption,
+        prediction=prediction,
+        solver="multistep",
+        steps=4,
+        grid="spectrum" if known else "cosine",
+    )
+    one, other = (sampler.sample((2, *SHAPE), generator=seeded()) for sampler in (default, named))
+    assert torch.equal(one, other)
 
 
 def test_times_reach_the_model_as_a_float_per_image() -> None:
@@ -252,7 +280,7 @@ def test_times_reach_the_model_as_a_float_per_image() -> None:
 @pytest.mark.parametrize("name", ["shortest-fourier", "blur", "gaussian-cosine"])
 def test_clipping_acts_on_the_predicted_image(name: str) -> None:
     corruption = CORRUPTIONS[name]()
-    sampler = sp.Sampler(lambda x_t, t: 3 * x_t, corruption, prediction="data", steps=5)
+    sampler = sp.Sampler(lambda x_t, t: 3 * x_t, corruption, prediction="data", solver="ancestral", steps=5)
     steps = list(sampler.trajectory((2, *SHAPE), clip=(-0.5, 0.25), dtype=torch.float64))
     for step in steps:
         assert step.x_0_hat.min().item() == pytest.approx(-0.5)
@@ -261,7 +289,7 @@ def test_clipping_acts_on_the_predicted_image(name: str) -> None:
 
 
 def test_the_same_generator_gives_the_same_images(corruption: sp.Corruption) -> None:
-    sampler = sp.Sampler(Wave(), corruption, prediction="data", steps=3)
+    sampler = sp.Sampler(Wave(), corruption, prediction="data", solver="ancestral", steps=3)
     x_1 = None if corruption.signal(torch.ones(1)).max() < 0.5 else torch.zeros(2, *SHAPE)
     draw = [sampler.sample((2, *SHAPE), x_1=x_1, generator=seeded(seed)) for seed in (3, 3, 4)]
     assert torch.equal(draw[0], draw[1])
@@ -269,7 +297,7 @@ def test_the_same_generator_gives_the_same_images(corruption: sp.Corruption) -> 
 
 
 def test_trajectory_callback_and_sample_agree() -> None:
-    sampler = sp.Sampler(Wave(), CORRUPTIONS["shortest-cosine"](), steps=4)
+    sampler = sp.Sampler(Wave(), CORRUPTIONS["shortest-cosine"](), solver="ancestral", steps=4)
     seen: list[sp.SampleStep] = []
     x_0 = sampler.sample((2, *SHAPE), generator=seeded(), callback=seen.append)
     steps = list(sampler.trajectory((2, *SHAPE), generator=seeded()))
@@ -324,9 +352,10 @@ def test_heat_dissipation_starts_from_blurred_images() -> None:
     assert sampler.sample(x_0.shape, x_1=x_1).shape == x_0.shape
 
 
-def test_memory_does_not_grow_with_the_steps() -> None:
+@pytest.mark.parametrize("solver", ["ancestral", "multistep"])
+def test_memory_does_not_grow_with_the_steps(solver: str) -> None:
     # 100,000 steps as tables of coefficients would be 154 MB; the grid is all that is held.
-    sampler = sp.Sampler(Wave(), CORRUPTIONS["shortest-cosine"](), steps=100_000)
+    sampler = sp.Sampler(Wave(), CORRUPTIONS["shortest-cosine"](), solver=solver, steps=100_000)
     held = sum(v.nbytes for part in (sampler, sampler._process) for v in vars(part).values() if isinstance(v, Tensor))
     assert held == 8 * (100_001 + 3 * 8 * 8)  # the times, and one power spectrum
 
@@ -344,6 +373,8 @@ FLOW = sp.GaussianCorruption("flow")
             {"prediction": "score"},
             "unknown prediction 'score'; choose one of 'noise', 'data', 'velocity', 'whitened-velocity'",
         ),
+        ({"variance": "small"}, "variance='small' is of the ancestral solver, got solver='multistep'"),
+        ({"solver": "ancestral", "eta": 0.5}, "eta is not of the ancestral solver, got eta=0.5; say solver='ddim'"),
         ({"variance": "learned"}, "unknown variance 'learned'; choose one of 'large', 'small'"),
         (
             {"grid": "karras"},

@@ -54,9 +54,10 @@ class Sampler:
         corruption: Any object that satisfies `Corruption`.
         prediction: What the model was trained to predict: `"noise"`, `"data"`, `"velocity"` or
             `"whitened-velocity"`, which needs the data's power.
-        solver: `"ancestral"` (stochastic, the paper's), `"ddim"`, or `"multistep"`: second order, the one for few
-            steps; in rotation form where the data's power is known, else in exponential form
-            (`shortest_path.multistep`).
+        solver: `"multistep"`, the default (docs/results.md): second order, in rotation form where the data's power is
+            known, else in exponential form (`shortest_path.multistep`); `"ancestral"` (stochastic, the paper's); or
+            `"ddim"`. A model that predicts noise may do better with 50 or more ancestral steps: after 300 steps of
+            training along the shortest path, Fréchet distance 92.6 in 50 such calls, 125 in 20 multistep calls.
         steps: Number of steps, each with one call of the model.
         grid: The name of a grid, a `TimeGrid`, or any function of its form. None takes, for the multistep solver,
             `"spectrum"` where the data's power is known and `"cosine"` where not, and `"uniform"` for the others.
@@ -104,7 +105,7 @@ class Sampler:
         corruption: Corruption,
         *,
         prediction: Prediction = "noise",
-        solver: Solver = "ancestral",
+        solver: Solver = "multistep",
         steps: int = 50,
         grid: GridName | TimeGrid | None = None,
         times: Tensor | Sequence[float] | None = None,

@@ -113,11 +113,18 @@ def prior_deviation(at_t: tuple[Tensor, Tensor], power: Tensor | None) -> Tensor
 
 
 def check_solver(solver: str, variance: str, eta: float, solvers: Sequence[str] = get_args(Solver)) -> None:
-    """Raise a ValueError for a solver not among `solvers`, an unknown variance, or an η outside [0, 1]."""
+    """Raise a ValueError for a solver not among `solvers`, an unknown variance, an η outside [0, 1], or one too many.
+
+    The variance is the ancestral solver's, η that of the others.
+    """
     check_choice("solver", solver, solvers)
     check_choice("variance", variance, get_args(Variance))
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1] (0 = deterministic, 1 = posterior), got {eta}")
+    if solver == "ancestral" and eta != 0:
+        raise ValueError(f"eta is not of the ancestral solver, got eta={eta:g}; say solver='ddim' or leave it out")
+    if solver != "ancestral" and variance != "large":
+        raise ValueError(f"variance={variance!r} is of the ancestral solver, got solver={solver!r}; say 'ancestral'")
 
 
 def check_times(times: Tensor) -> None:

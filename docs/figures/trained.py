@@ -1,0 +1,77 @@
+"""Draws docs/figures/trained.svg: how good the pictures of trained networks are, by corruption, solver and calls.
+
+    python docs/figures/trained.py [--report FILE]
+
+Fréchet distances in the features of a small classifier, from the report that `benchmarks/evidence.py` wrote: means over
+seeds, with bars from the least to the greatest.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from style import BLUE, GREEN, GREY, HERE, ORANGE, PURPLE, WIDTH, parser, save
+
+sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
+
+from evidence_report import collect
+
+REPORT = HERE.parents[1] / "benchmarks" / "results" / "evidence-cpu.json"
+SHOWN = {
+    "gaussian-cosine": ("Gaussian, cosine", GREY, "o", "-"),
+    "blur-20": ("blur", ORANGE, "s", "-"),
+    "path-rgb": ("path, RGB Fourier (the paper's)", PURPLE, "^", "--"),
+    "path-cosine": ("path, rotated cosine", BLUE, "D", "-"),
+    "path-principal": ("path, principal components", GREEN, "v", "--"),
+}
+SOLVERS = ("ancestral", "ddim", "multistep")
+TICKS = (5, 10, 20, 50, 100, 250, 1000)
+
+
+def points(report: Mapping[str, Any], case: str, solver: str) -> dict[int, tuple[float, ...]]:
+    """Return the Fréchet distances of all seeds by number of calls."""
+    cells = collect(report, "frechet").get(case, {})
+    return {calls: spread for (name, calls), spread in sorted(cells.items()) if name == solver}
+
+
+def bars(axis: Axes, found: Mapping[Any, tuple[float, ...]], **look: Any) -> None:
+    """Draw means, with bars from the least to the greatest."""
+    middle = [mean(spread) for spread in found.values()]
+    below = [mean(spread) - min(spread) for spread in found.values()]
+    above = [max(spread) - mean(spread) for spread in found.values()]
+    axis.errorbar(list(found), middle, yerr=[below, above], markersize=5, capsize=3, **look)
+
+
+def draw(report: Mapping[str, Any], path: Path) -> None:
+    """Draw distance against calls, a panel for each solver."""
+    figure, axes = plt.subplots(3, 1, figsize=(WIDTH, 8.2), sharex=True, sharey=True, layout="constrained")
+    for axis, solver in zip(axes, SOLVERS, strict=True):
+        for case, (label, colour, marker, line) in SHOWN.items():
+            if found := points(report, case, solver):
+                bars(axis, found, label=label, color=colour, marker=marker, linestyle=line)
+        axis.axhline(report["floor"]["frechet"], color="black", linestyle=":", linewidth=1, label="real pictures")
+        axis.set(title=solver, xscale="log", yscale="log", ylabel="Fréchet distance")
+    used = {calls for case in SHOWN for solver in SOLVERS for calls in points(report, case, solver)}
+    axes[-1].set_xticks([tick for tick in TICKS if tick in used], [str(tick) for tick in TICKS if tick in used])
+    axes[-1].set_xlabel("calls of the network")
+    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    save(figure, path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw the figure."""
+    options = parser(__doc__, "trained.svg")
+    options.add_argument("--report", type=Path, default=REPORT, help="as benchmarks/evidence.py wrote it")
+    args = options.parse_args(arguments)
+    draw(json.loads(args.report.read_text()), args.out)
+
+
+if __name__ == "__main__":
+    main()
