@@ -27,7 +27,7 @@ from runs import make_network
 from settings import Settings
 
 NOISE_SEED = 1234  # of the drawn pictures: picture i starts from the same numbers in every case
-KEPT = 16  # pictures of each way of drawing, to show
+KEPT = 10  # pictures of each way of drawing, to show
 
 
 class Study(NamedTuple):

@@ -33,9 +33,10 @@ class Settings:
         channels: Of shortest-path: rotate the channels, leave them, or one spectrum for all.
         spectrum: Of shortest-path: measured on the training pictures, or the constants of the paper's code.
         log_power_scale: Of shortest-path: multiplies log S; a departure from the shortest path on purpose.
-        prediction: What the network predicts.
+        prediction: What the network predicts. The default was the best after short training (docs/results.md).
         weighting: The prediction whose squared error is the loss; null for the network's own.
-        whitened_input: Show the network the corrupted picture whitened as well (`WhitenedInput` in unet.py).
+        whitened_input: Show the network the corrupted picture whitened as well (`WhitenedInput` in unet.py);
+            docs/results.md.
         widths: Channels at each resolution, from the full one down.
         blocks: Residual blocks at each resolution.
         attention: Sizes of the feature maps at which attention works.
@@ -83,9 +84,9 @@ class Settings:
     channels: Literal["rotate", "independent", "shared"] = "rotate"
     spectrum: Literal["measured", "reference"] = "measured"
     log_power_scale: float = 1.0
-    prediction: Literal["noise", "data", "velocity", "whitened-velocity"] = "noise"
+    prediction: Literal["noise", "data", "velocity", "whitened-velocity"] = "whitened-velocity"
     weighting: Literal["noise", "data", "velocity", "whitened-velocity"] | None = None
-    whitened_input: bool = False
+    whitened_input: bool = True
 
     widths: tuple[int, ...] = (128, 256, 256, 256)
     blocks: int = 2

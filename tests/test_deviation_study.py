@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -156,6 +157,7 @@ def test_measures_of_known_differences() -> None:
 
 def test_kl_is_that_of_the_times_that_are_sampled(done: Path) -> None:
     run = load_run(done / "scale-0.8")
+    run = run._replace(settings=dataclasses.replace(run.settings, prediction="noise"))
     times = sp.Sampler(run.model, run.corruption, solver="ancestral", steps=5).times
     assert float(times[0]) == 0.999  # the network predicts noise
     assert deviation_study.kl(run, 5) == sp.gaussian_kl(run.corruption, run.spectrum, times=times)

@@ -28,7 +28,18 @@ from cifar10 import Pictures
 from images import to_uint8
 from settings import Settings
 
-TINY = Settings(size=8, widths=(8, 16), blocks=1, attention=(), head_channels=8, groups=8, dropout=0.0, batch_size=8)
+TINY = Settings(
+    size=8,
+    prediction="noise",
+    whitened_input=False,
+    widths=(8, 16),
+    blocks=1,
+    attention=(),
+    head_channels=8,
+    groups=8,
+    dropout=0.0,
+    batch_size=8,
+)
 CLASSES = 4
 
 

@@ -149,7 +149,8 @@ def test_tensorboard_shows_the_same_numbers(finished: SimpleNamespace) -> None:
 def test_exported_weights_are_the_average_and_load_in_diffusers(finished: SimpleNamespace) -> None:
     unet = UNet2DModel.from_pretrained(finished.out / "unet")
     ema = load_checkpoint(finished.out / "checkpoints" / "checkpoint-00000006.pt")["ema"]
-    assert_equal({f"unet.{name}": value for name, value in unet.state_dict().items()}, dict(ema))
+    own = {name: value for name, value in ema.items() if name.startswith("network.")}
+    assert_equal({f"network.unet.{name}": value for name, value in unet.state_dict().items()}, own)
     assert unet.config.num_class_embeds == 5
 
 
@@ -219,8 +220,8 @@ def test_compiling_keeps_the_names_of_the_weights(data: Path, tmp_path: Path, mo
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
     state = train(data, tmp_path, "--compile=yes", steps=1)
-    assert compiled == ["TimedUNet"]
-    assert all(name.startswith("unet.") for name in [*state["model"], *state["ema"]])
+    assert compiled == ["WhitenedInput"]
+    assert not any("_orig_mod" in name for name in [*state["model"], *state["ema"]])
 
 
 # --- many processes ---------------------------------------------------------------------------------------
@@ -457,7 +458,8 @@ class Constant(nn.Module):
 
 @pytest.mark.parametrize("basis", ["cosine", "fourier", "principal"])
 def test_losses_are_split_without_loss(basis: str) -> None:
-    settings = Settings(size=8, basis=basis, batch_size=32, evaluation_samples=6, evaluation_steps=2)
+    sizes = {"batch_size": 32, "evaluation_samples": 6, "evaluation_steps": 2}
+    settings = Settings(size=8, basis=basis, prediction="noise", **sizes)
     pictures = Pictures(dead_leaves(40, size=8), np.arange(40) % 4, {})
     spectrum = runs.measure_spectrum(settings, pictures)
     corruption = runs.make_corruption(settings, spectrum)

@@ -32,6 +32,7 @@ SHOWN = {
     "path-principal": ("path, principal components", GREEN, "v", "--"),
 }
 SOLVERS = ("ancestral", "ddim", "multistep")
+LEVELS = (40, 50, 60, 80, 100, 150)
 TICKS = (5, 10, 20, 50, 100, 250, 1000)
 
 
@@ -56,11 +57,12 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
         for case, (label, colour, marker, line) in SHOWN.items():
             if found := points(report, case, solver):
                 bars(axis, found, label=label, color=colour, marker=marker, linestyle=line)
-        axis.axhline(report["floor"]["frechet"], color="black", linestyle=":", linewidth=1, label="real pictures")
         axis.set(title=solver, xscale="log", yscale="log", ylabel="Fréchet distance")
+        axis.set_yticks(LEVELS, [str(level) for level in LEVELS])
+        axis.minorticks_off()
     used = {calls for case in SHOWN for solver in SOLVERS for calls in points(report, case, solver)}
     axes[-1].set_xticks([tick for tick in TICKS if tick in used], [str(tick) for tick in TICKS if tick in used])
-    axes[-1].set_xlabel("calls of the network")
+    axes[-1].set_xlabel(f"calls of the network (real pictures: {report['floor']['frechet']:.2f})")
     figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     save(figure, path)
 

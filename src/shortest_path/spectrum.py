@@ -104,6 +104,9 @@ class PowerSpectrum:
             TypeError: an item is not a floating-point tensor or a tuple that begins with one.
             ValueError: no data, batches of unequal shape, NaN, an image range of [0, 255], or no power at all.
 
+        The defaults are those of the exact analysis (docs/theory.md): rotated channels, and the cosine basis, which
+        does not take images for periodic. Small trained networks hardly tell them from the paper's (docs/results.md).
+
         To estimate over several processes, give each a part of the data and use `SpectrumEstimator`.
         """
         check_batches(batches)
