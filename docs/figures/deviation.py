@@ -8,14 +8,13 @@ to spectra whose log S is multiplied by a number; 1 is the shortest path.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from style import BLUE, ORANGE, PURPLE, WIDTH, parser, save
-from trained import REPORT, bars, points
+from style import BLUE, ORANGE, PURPLE, WIDTH, save
+from trained import asked, bars, points
 
 from evidence_report import scales
 
@@ -42,10 +41,7 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the figure."""
-    options = parser(__doc__, "deviation.svg")
-    options.add_argument("--report", type=Path, default=REPORT, help="as benchmarks/evidence.py wrote it")
-    args = options.parse_args(arguments)
-    draw(json.loads(args.report.read_text()), args.out)
+    draw(*asked(__doc__, "deviation.svg", arguments))
 
 
 if __name__ == "__main__":

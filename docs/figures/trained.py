@@ -67,12 +67,17 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     save(figure, path)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw the figure."""
-    options = parser(__doc__, "trained.svg")
+def asked(description: str | None, default: str, arguments: Sequence[str] | None) -> tuple[dict[str, Any], Path]:
+    """Return the report, and the file to draw to, that a command line asks for."""
+    options = parser(description, default)
     options.add_argument("--report", type=Path, default=REPORT, help="as benchmarks/evidence.py wrote it")
     args = options.parse_args(arguments)
-    draw(json.loads(args.report.read_text()), args.out)
+    return json.loads(args.report.read_text()), args.out
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw the figure."""
+    draw(*asked(__doc__, "trained.svg", arguments))
 
 
 if __name__ == "__main__":
