@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             model,
             corruption,
             prediction="whitened-velocity",  # all that is left to learn is what the spectrum does not tell
+            weighting="velocity",
             optimizer=torch.optim.AdamW(model.parameters(), lr=learning_rate(0, args.steps)),
             ema_decay=0.99,  # over about 100 steps; longer averages would still remember the beginning
             time_sampling="stratified",
