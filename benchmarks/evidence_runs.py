@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from cifar10 import Pictures, RankBatches, load
 from images import to_unit
 from runs import make_network
+from sample_cifar10 import Bf16
 from settings import Settings
 
 NOISE_SEED = 1234  # of the drawn pictures: picture i starts from the same numbers in every case
@@ -179,7 +180,7 @@ def draw(
     """Return drawn pictures, on the CPU, not yet rounded."""
     scale = study.scale
     sampler = sp.Sampler(
-        trainer.ema_model,
+        Bf16(trainer.ema_model) if scale.precision == "bf16" else trainer.ema_model,
         corruption,
         prediction=run.target.prediction,
         steps=calls,
@@ -193,17 +194,16 @@ def draw(
         x_0 = to_unit(training[rows.numpy()])
         eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(NOISE_SEED))
         x_1 = sp.corrupt(corruption, x_0.to(scale.device), float(sampler.times[0]), eps.to(scale.device))
-    with torch.autocast(scale.device, torch.bfloat16, enabled=scale.precision == "bf16"):
-        parts = sampler.batches(
-            samples,
-            (3, scale.size, scale.size),
-            batch_size=scale.drawn_at_once,
-            seed=NOISE_SEED,
-            x_1=x_1,
-            device=scale.device,
-            progress=False,
-        )
-        return torch.cat([part.cpu() for part in parts])
+    parts = sampler.batches(
+        samples,
+        (3, scale.size, scale.size),
+        batch_size=scale.drawn_at_once,
+        seed=NOISE_SEED,
+        x_1=x_1,
+        device=scale.device,
+        progress=False,
+    )
+    return torch.cat([part.cpu() for part in parts])
 
 
 def measured(study: Study, drawn: Tensor) -> dict[str, float | None]:
