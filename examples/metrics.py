@@ -162,10 +162,15 @@ def precision_recall(real: Tensor, samples: Tensor, *, k: int = 3, chunk: int = 
 
 
 def _roots(eigenvalues: Tensor) -> Tensor:
-    """Return the roots of ascending eigenvalues, of which rounding may have made a zero negative."""
-    if eigenvalues[0] < -1e-6 * eigenvalues.abs().max():
+    """Return the roots of ascending eigenvalues. One within the rounding of the largest is taken for zero.
+
+    Its root would be 1e-8 of the largest's, where the zero that it stands for has none.
+    """
+    largest = eigenvalues.abs().max()
+    if eigenvalues[0] < -1e-6 * largest:
         raise ValueError(f"a covariance must be positive semi-definite, got the eigenvalue {eigenvalues[0]:.3g}")
-    return eigenvalues.clamp(min=0).sqrt()
+    rounding = len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps * largest
+    return torch.where(eigenvalues > rounding, eigenvalues, 0).sqrt()
 
 
 def _covered(x: Tensor, centres: Tensor, k: int, chunk: int) -> float:

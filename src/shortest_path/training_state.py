@@ -78,6 +78,8 @@ def differences(state: Mapping[str, Any], ours: Mapping[str, Any], allow_changes
         for name in sorted({*config, *our_config})
         if config.get(name) != our_config.get(name)
     }
+    if None in (config["learning_rate"], our_config["learning_rate"]):  # that of another's own optimizer
+        found.pop("learning_rate", None)
     for part in ("corruption", "spectrum"):
         if others := _other_tables(part, state.get(part, {}), ours[part]):
             found[part] = "; ".join([*filter(None, [found.get(part)]), *others])
