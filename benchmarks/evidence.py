@@ -35,7 +35,7 @@ import torch
 import evidence_report
 import shortest_path as sp
 from evidence_cases import CALLS, CASES, MAIN_SOLVERS, PRESETS, SOLVERS, TARGETS, TUNED_ON, Case, Target
-from evidence_runs import Run, Study, finite, measures_of, perform, pictures, spectrum_of, to_unit_range, write
+from evidence_runs import Run, Study, finite, measures_of, perform, pictures, spectrum_of, write
 from timing import describe_machine
 
 TUNING = (("ancestral", 50), ("multistep", 20))  # how pictures are drawn to choose a target
@@ -50,9 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             spectrum_of(study, case)  # once, before others read it
         targets = tune(study, args)
         runs = [Run(name, targets[CASES[name].family], seed, False) for seed in args.seeds for name in args.cases]
-        calls = {solver: tuple(count for count in args.calls) for solver in args.solvers}
-        execute(study, runs, calls, args.processes)
-        report(study, args)
+        execute(study, runs, dict.fromkeys(args.solvers, args.calls), args.processes)
+        report(study)
     except (OSError, ValueError) as error:
         raise SystemExit(f"evidence: {error}") from error
 
@@ -110,7 +109,7 @@ def execute(
 # Telling --------------------------------------------------------------------------------------------------------------
 
 
-def report(study: Study, args: argparse.Namespace) -> None:
+def report(study: Study) -> None:
     """Write what all finished runs in the folder say."""
     scale, out = study.scale, study.out
     records = [json.loads(file.read_text()) for file in sorted((out / "runs").glob("*/record.json"))]
@@ -138,9 +137,7 @@ def report(study: Study, args: argparse.Namespace) -> None:
     evidence_report.draw_quality(out / "quality.png", found)
     evidence_report.draw_deviation(out / "deviation.png", found)
     shown = {CASES[run["case"]].title: out / "runs" / f"{run['case']}-0" / f"{SHOWN}.pt" for run in runs}
-    drawn = {
-        title: to_unit_range(torch.load(file, weights_only=True)) for title, file in shown.items() if file.exists()
-    }
+    drawn = {title: torch.load(file, weights_only=True) for title, file in shown.items() if file.exists()}
     if drawn:
         evidence_report.draw_samples(out / "samples.png", drawn)
     print(f"{out}/evidence.md, evidence.json, quality.png, deviation.png: {len(runs)} runs")

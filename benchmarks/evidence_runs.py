@@ -95,10 +95,7 @@ def perform(study: Study, run: Run, calls: Mapping[str, Sequence[int]]) -> dict[
         entry = {"solver": solver, "calls": count, "samples": samples, "seconds": drawing}
         record["quality"].append(entry | measured(study, drawn))
         if not run.tuning and run.seed == 0 and drawn.isfinite().all():
-            torch.save(
-                ((quantised(drawn[:KEPT]) + 1) * 127.5).round().to(torch.uint8),
-                folder / f"{solver.replace(' ', '-')}-{count}.pt",
-            )
+            torch.save(quantised(drawn[:KEPT]), folder / f"{solver.replace(' ', '-')}-{count}.pt")
         write(folder / "record.json", record)
         print(f"{run.folder}: {solver}, {count} calls: Fréchet distance {record['quality'][-1]['frechet']}", flush=True)
     return record
@@ -259,11 +256,6 @@ def read_record(file: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     if other := [name for name, value in identity.items() if record.get(name) != value]:
         raise ValueError(f"{file} is of another study (its {', '.join(other)} differ); pass another --out")
     return record
-
-
-def to_unit_range(pictures: Tensor) -> Tensor:
-    """Return uint8 pictures as floats in [-1, 1]."""
-    return pictures.float() / 127.5 - 1
 
 
 def finite(value: float) -> float | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from style import WIDTH, measure, parser, pictures, save, shades
+from style import WIDTH, frequency_legend, measure, parser, pictures, save, shades
 from torch import Tensor
 from variances import FREQUENCIES
 
@@ -59,16 +59,7 @@ def draw(times: Tensor, found: dict[str, tuple[Tensor, Tensor]], path: Path) -> 
     axes[0, 1].set_title("noise sₜ")
     for axis in axes[-1]:
         axis.set_xlabel("t")
-    handles, labels = axes[-1, 0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        title="frequency, half waves per picture",
-        loc="outside lower center",
-        ncols=len(rows),
-        columnspacing=1.0,
-        handlelength=1.2,
-    )
+    frequency_legend(figure, axes[-1, 0], len(rows))
     save(figure, path)
 
 

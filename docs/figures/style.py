@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -101,6 +102,18 @@ def print_table(first: str, columns: list[str], rows: Mapping[str, list[str]]) -
     print("|---" * (len(columns) + 1) + "|")
     for name, values in rows.items():
         print(f"| {name} | " + " | ".join(values) + " |")
+
+
+def frequency_legend(figure: Figure, axis: Axes, columns: int) -> None:
+    """Name the lines of an axis below the figure: one for each frequency."""
+    figure.legend(
+        *axis.get_legend_handles_labels(),
+        title="frequency, half waves per picture",
+        loc="outside lower center",
+        ncols=columns,
+        columnspacing=1.0,
+        handlelength=1.2,
+    )
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 200, colours: int | None = None) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from style import WIDTH, measure, parser, pictures, save, shades
+from style import WIDTH, frequency_legend, measure, parser, pictures, save, shades
 from torch import Tensor
 
 import shortest_path as sp
@@ -45,16 +45,7 @@ def draw(times: Tensor, found: dict[str, Tensor], path: Path) -> None:
             axis.semilogy(times, values[:, 0, k, 0], color=colour, label=f"{k}")
         axis.set(title=name, xlabel="t", xticks=[0, 0.5, 1], xticklabels=["0", "½", "1"])
     axes[0].set_ylabel("variance Σₜ")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        title="frequency, half waves per picture",
-        loc="outside lower center",
-        ncols=len(rows),
-        columnspacing=1.0,
-        handlelength=1.2,
-    )
+    frequency_legend(figure, axes[0], len(rows))
     save(figure, path)
 
 
