@@ -24,8 +24,6 @@ The parquet file has a column `img` of encoded images {bytes, path}, as the Hugg
 from __future__ import annotations
 
 import io
-import itertools
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +33,6 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
-from shortest_path.geometry import _chord, _model  # path_length sums the same chords, and returns only their sum
 from timing import Row, one_thread, parser, print_report, save_report
 
 _BATCH = 1024
@@ -172,26 +169,8 @@ def evaluate(
     """Return length and KL of a corruption, by `steps` of equal time and by `even` steps of equal Fisher length."""
     length = sp.path_length(corruption, data, rtol=1e-5) / geodesic
     uniform = {count: sp.gaussian_kl(corruption, data, steps=count) for count in steps}
-    grids = dict(zip(even, even_times(corruption, data, even), strict=True)) if even else {}
-    return Result(name, length, uniform, {n: sp.gaussian_kl(corruption, data, times=grids[n]) for n in grids})
-
-
-def even_times(
-    corruption: sp.Corruption, data: sp.PowerSpectrum, steps: Sequence[int], *, points: int = 2001
-) -> list[Tensor]:
-    """Return, for each number of steps, falling times at equal Fisher lengths along the corruption's path.
-
-    Args:
-        corruption: Any corruption of images of the spectrum's shape.
-        data: The data, covariances between channels included.
-        steps: Numbers of steps.
-        points: Of the grid on which the length is summed from chords; it is finer towards both ends.
-    """
-    model = _model(corruption, data)
-    times = (1 - torch.cos(math.pi * torch.linspace(0, 1, points, dtype=torch.float64))) / 2
-    chords = [_chord(*pair) for pair in itertools.pairwise(map(model.at, times.tolist()))]
-    lengths = np.cumsum([0.0, *chords])
-    return [torch.from_numpy(np.interp(np.linspace(lengths[-1], 0, n + 1), lengths, times.numpy())) for n in steps]
+    grid = sp.FisherGrid(corruption, data)
+    return Result(name, length, uniform, {n: sp.gaussian_kl(corruption, data, times=grid(n)) for n in even})
 
 
 def print_header(first: str, steps: Sequence[int], *, even: Sequence[int] = ()) -> None:

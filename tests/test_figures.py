@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import math
 import sys
 from pathlib import Path
@@ -121,19 +120,6 @@ def test_no_path_is_shorter_than_the_geodesic(estimator: sp.SpectrumEstimator) -
     rotated, *others = found.values()
     assert rotated < 1.001
     assert min(others) > 1.01
-
-
-def test_even_times_are_even(spectrum: sp.PowerSpectrum) -> None:
-    corruption = sp.GaussianCorruption("flow")
-    times = kl.even_times(corruption, spectrum, 40)
-    assert times[0] == 1
-    assert times[-1] == 0
-    assert spectrum.cross is not None
-    power = torch.linalg.eigvalsh(spectrum.cross.movedim((0, 1), (-2, -1))).flatten()
-    states = [corruption.signal(t).flatten() ** 2 * power + corruption.noise(t).flatten() ** 2 for t in times[:, None]]
-    steps = torch.tensor([sp.fisher_distance(p, q) for p, q in itertools.pairwise(states)])
-    assert steps[:-1].max() / steps[:-1].min() < 1.01
-    assert 0.9 < steps[-1] / steps[0] < 1  # a chord of the same arc, where the path bends most
 
 
 def test_the_closed_form_of_the_kl_is_its_limit_for_many_steps(spectrum: sp.PowerSpectrum) -> None:

@@ -1,73 +1,14 @@
-"""The exact Gaussian table: times at even Fisher length, and what they do to the KL."""
+"""The exact Gaussian table, as it is printed."""
 
 from __future__ import annotations
 
-import itertools
 import sys
 from pathlib import Path
 
 import pytest
-import torch
-
-import shortest_path as sp
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import gaussian_table
-
-
-def measured(channels: str = "rotate") -> sp.PowerSpectrum:
-    estimator = sp.SpectrumEstimator("fourier", center=True)
-    estimator.update(gaussian_table.generated_images(256, size=8).double())
-    return estimator.spectrum(channels)
-
-
-class Part:
-    """The part of a corruption's path from the data to time `end`, by the clock of `end · t`."""
-
-    def __init__(self, corruption: sp.Corruption, end: float) -> None:
-        self.basis, self._corruption, self._end = corruption.basis, corruption, end
-
-    def signal(self, t: torch.Tensor) -> torch.Tensor:
-        return self._corruption.signal(self._end * t)
-
-    def noise(self, t: torch.Tensor) -> torch.Tensor:
-        return self._corruption.noise(self._end * t)
-
-
-@pytest.mark.parametrize("name", ["cosine", "flow", "shortest path, RGB"])
-def test_every_step_has_the_same_length(name: str) -> None:
-    data = measured()
-    corruption = (
-        sp.ShortestPathCorruption(measured("independent"))
-        if name.startswith("shortest")
-        else sp.GaussianCorruption(name)
-    )
-    (times,) = gaussian_table.even_times(corruption, data, [5])
-    assert times[0] == 1
-    assert times[-1] == 0
-    lengths = [sp.path_length(Part(corruption, end), data, rtol=1e-6) for end in times[:-1].tolist()] + [0.0]
-    steps = [longer - shorter for longer, shorter in itertools.pairwise(lengths)]
-    assert steps == pytest.approx([lengths[0] / 5] * 5, rel=1e-3)
-
-
-def test_on_the_geodesic_even_steps_are_uniform() -> None:
-    data = gaussian_table.eigenvalue_spectrum(measured())
-    (times,) = gaussian_table.even_times(sp.ShortestPathCorruption(data), data, [7])
-    torch.testing.assert_close(times, torch.linspace(1, 0, 8, dtype=torch.float64), rtol=0, atol=1e-9)
-
-
-def test_even_steps_leave_the_path_and_take_away_the_clock() -> None:
-    data = measured()
-    fast, slow = (
-        sp.GaussianCorruption(
-            lambda t, power=power: (torch.cos(torch.pi / 2 * t**power), torch.sin(torch.pi / 2 * t**power))
-        )
-        for power in (1, 2)
-    )
-    found = [gaussian_table.evaluate("", corruption, data, 1.0, [20], even=[20]) for corruption in (fast, slow)]
-    assert found[0].length == pytest.approx(found[1].length, rel=1e-4)
-    assert found[0].kl[20] != pytest.approx(found[1].kl[20], rel=0.1)
-    assert found[0].kl_even[20] == pytest.approx(found[1].kl_even[20], rel=1e-3)
 
 
 def test_both_grids_are_named_in_the_header(capsys: pytest.CaptureFixture[str]) -> None:

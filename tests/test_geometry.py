@@ -11,7 +11,7 @@ from torch import Tensor
 
 import shortest_path as sp
 from conftest import CORRUPTIONS, SHAPE, SHORTEST, TO_NOISE, correlated_images, spectrum
-from shortest_path import geometry
+from shortest_path.covariance import channel_blocks, covariance_path, dense, geodesic_length
 
 SMALL = (2, 4, 4)
 
@@ -21,7 +21,7 @@ def small_spectrum(basis: str = "cosine", channels: str = "rotate") -> sp.PowerS
 
 
 def covariance(spectrum: sp.PowerSpectrum) -> Tensor:
-    return geometry._dense(spectrum)
+    return dense(spectrum)
 
 
 # --- distances --------------------------------------------------------------------------------------------
@@ -73,8 +73,8 @@ def test_no_path_is_shorter_than_the_geodesic(name: str) -> None:
     corruption = CORRUPTIONS[name]()
     if isinstance(corruption.basis, sp.PrincipalBasis):
         measured = spectrum("principal")
-    ends = geometry._model(corruption, measured)
-    assert sp.path_length(corruption, measured) >= geometry._chord(ends.at(0.0), ends.at(1.0)) * (1 - 1e-6)
+    ends = covariance_path(corruption, measured)
+    assert sp.path_length(corruption, measured) >= geodesic_length(ends.at(0.0), ends.at(1.0)) * (1 - 1e-6)
 
 
 def test_length_does_not_depend_on_the_clock() -> None:
@@ -94,7 +94,7 @@ def _fast(t: Tensor) -> tuple[Tensor, Tensor]:
 def test_length_is_the_integral_of_the_fisher_speed() -> None:
     corruption, measured = sp.BlurCorruption(2.0, spatial=SMALL[1:]), small_spectrum()
     t = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
-    blocks = geometry.channel_blocks(measured)
+    blocks = channel_blocks(measured)
     total = torch.zeros((), dtype=torch.float64)
     frames = torch.autograd.functional.jvp(
         lambda time: torch.stack(
@@ -120,8 +120,8 @@ def test_length_is_the_integral_of_the_fisher_speed() -> None:
 def test_a_jump_counts_as_the_geodesic_across_it() -> None:
     jump = sp.GaussianCorruption(lambda t: (torch.where(t < 0.3, 0.9, 0.5), torch.where(t < 0.3, 0.1, 0.5)))
     measured = small_spectrum()
-    ends = geometry._model(jump, measured)
-    assert sp.path_length(jump, measured) == pytest.approx(geometry._chord(ends.at(0.0), ends.at(1.0)))
+    ends = covariance_path(jump, measured)
+    assert sp.path_length(jump, measured) == pytest.approx(geodesic_length(ends.at(0.0), ends.at(1.0)))
 
 
 # --- the exact analysis -----------------------------------------------------------------------------------
@@ -252,6 +252,61 @@ def test_an_asymmetric_scale_is_not_treated_as_one_per_frequency() -> None:
     assert sp.gaussian_kl(Lopsided(), measured, steps=5) == pytest.approx(expected, rel=1e-8)
 
 
+# --- times of even length ---------------------------------------------------------------------------------
+
+
+class Part:
+    """The part of a corruption's path from the data to time `end`, by the clock of `end · t`."""
+
+    def __init__(self, corruption: sp.Corruption, end: float) -> None:
+        self.basis, self._corruption, self._end = corruption.basis, corruption, end
+
+    def signal(self, t: torch.Tensor) -> torch.Tensor:
+        return self._corruption.signal(self._end * t)
+
+    def noise(self, t: torch.Tensor) -> torch.Tensor:
+        return self._corruption.noise(self._end * t)
+
+
+@pytest.mark.parametrize("name", ["gaussian-cosine", "gaussian-linear", "gaussian-flow", "blur", "shortest-fourier"])
+def test_every_step_of_the_fisher_grid_has_the_same_length(name: str) -> None:
+    corruption, measured = CORRUPTIONS[name](), spectrum(basis="fourier" if "fourier" in name else "cosine")
+    times = sp.FisherGrid(corruption, measured)(5)
+    assert (times[0], times[-1]) == (1, 0)
+    lengths = [sp.path_length(Part(corruption, end), measured, rtol=1e-6) for end in times[:-1].tolist()] + [0.0]
+    steps = [longer - shorter for longer, shorter in itertools.pairwise(lengths)]
+    assert steps == pytest.approx([lengths[0] / 5] * 5, rel=2e-3)
+
+
+def test_on_the_geodesic_the_fisher_grid_is_uniform() -> None:
+    measured = spectrum()
+    diagonal = sp.PowerSpectrum(measured.basis, measured.power)
+    times = sp.FisherGrid(sp.ShortestPathCorruption(measured), diagonal)(7, start=0.9)
+    torch.testing.assert_close(times, torch.linspace(0.9, 0, 8, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+def test_the_fisher_grid_leaves_the_path_and_takes_away_the_clock() -> None:
+    measured = spectrum()
+    fast, slow = (
+        sp.GaussianCorruption(
+            lambda t, power=power: (torch.cos(torch.pi / 2 * t**power), torch.sin(torch.pi / 2 * t**power))
+        )
+        for power in (1, 2)
+    )
+    uniform = [sp.gaussian_kl(corruption, measured, steps=20) for corruption in (fast, slow)]
+    even = [sp.gaussian_kl(c, measured, times=sp.FisherGrid(c, measured)(20)) for c in (fast, slow)]
+    assert uniform[0] != pytest.approx(uniform[1], rel=0.1)
+    assert even[0] == pytest.approx(even[1], rel=1e-3)
+    assert even[0] < min(uniform)
+
+
+def test_a_sampler_takes_the_fisher_grid() -> None:
+    corruption, measured = sp.GaussianCorruption("cosine"), spectrum()
+    grid = sp.FisherGrid(corruption, measured)
+    sampler = sp.Sampler(lambda x_t, t: x_t, corruption, solver="ancestral", steps=6, grid=grid)
+    assert torch.equal(sampler.times, grid(6, start=0.999))  # noise cannot be predicted where nothing else is left
+
+
 # --- wrong input ------------------------------------------------------------------------------------------
 
 
@@ -273,6 +328,12 @@ def test_large_images_in_another_basis_are_an_error() -> None:
         (lambda s: sp.path_length(sp.GaussianCorruption(dims=1), s), "does not broadcast against images of shape"),
         (lambda s: sp.fisher_distance(s, -1.0), "variances must be positive and finite"),
         (lambda s: sp.fisher_distance(s, spectrum()), "images of different shapes"),
+        (lambda s: sp.FisherGrid(sp.BlurCorruption(), s), "does not broadcast against images of shape"),
+        (lambda s: sp.FisherGrid(sp.GaussianCorruption(), s)(0), "steps must be 1 or more, got 0"),
+        (
+            lambda s: sp.FisherGrid(sp.GaussianCorruption(lambda t: (t * 0 + 1, t * 0)), s)(3),
+            "the path of GaussianCorruption has no length",
+        ),
     ],
 )
 def test_wrong_arguments_are_explained(call: object, message: str) -> None:
@@ -282,4 +343,4 @@ def test_wrong_arguments_are_explained(call: object, message: str) -> None:
 
 def test_principal_spectra_have_no_channel_blocks() -> None:
     with pytest.raises(ValueError, match="mixes channels with pixels"):
-        geometry.channel_blocks(small_spectrum("principal"))
+        channel_blocks(small_spectrum("principal"))

@@ -27,7 +27,7 @@ LAYERS = [
     ["spectrum"],
     ["corruption"],
     ["gaussian", "blur", "shortest", "prediction", "transition", "multistep", "grids", "encoding"],
-    ["options", "process"],
+    ["covariance", "options", "process"],
     ["denoiser", "objective"],
     ["geometry", "sampler", "trainer"],
 ]

@@ -9,13 +9,10 @@ frequency, as measured on 2,048 dead leaves of 32×32 pixels or on the pictures 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
-import torch
 from style import BLUE, GREEN, GREY, ORANGE, PURPLE, WIDTH, measure, parser, pictures, print_table, save
 from torch import Tensor
 
@@ -29,25 +26,6 @@ LOOKS = {
     "Gaussian noise, cosine, even steps": (GREEN, "v--"),
     "Gaussian noise, flow, even steps": (GREY, "d--"),
 }
-
-
-def even_times(corruption: sp.Corruption, data: sp.PowerSpectrum, steps: int, *, points: int = 2001) -> Tensor:
-    """Return falling times at equal Fisher lengths along the path of an isotropic corruption.
-
-    Args:
-        corruption: Signal and noise the same for all coefficients, so that the data's eigenvectors stay.
-        data: The data, covariances between channels included.
-        steps: Number of steps.
-        points: Of the grid on which the length is summed.
-    """
-    assert data.cross is not None
-    eigenvalues = torch.linalg.eigvalsh(data.cross.movedim((0, 1), (-2, -1))).flatten()
-    times = (1 - torch.cos(math.pi * torch.linspace(0, 1, points, dtype=torch.float64))) / 2
-    signal, noise = (scale.reshape(-1, 1) for scale in (corruption.signal(times), corruption.noise(times)))
-    logs = (signal**2 * eigenvalues + noise**2).log()
-    lengths = (0.5 * logs.diff(dim=0).square().sum(1)).sqrt().cumsum(0)
-    lengths = np.concatenate([[0.0], lengths.numpy()])
-    return torch.from_numpy(np.interp(np.linspace(lengths[-1], 0, steps + 1), lengths, times.numpy()))
 
 
 def closed_form(power: Tensor, steps: int) -> Tensor:
@@ -66,8 +44,9 @@ def compute(estimator: sp.SpectrumEstimator, steps: Sequence[int] = STEPS) -> di
     }
     result = {name: [sp.gaussian_kl(c, data, steps=count) for count in steps] for name, c in uniform.items()}
     for corruption, name in ((cosine, "cosine"), (flow, "flow")):
+        grid = sp.FisherGrid(corruption, data)
         result[f"Gaussian noise, {name}, even steps"] = [
-            sp.gaussian_kl(corruption, data, times=even_times(corruption, data, count)) for count in steps
+            sp.gaussian_kl(corruption, data, times=grid(count)) for count in steps
         ]
     return result
 

@@ -19,7 +19,7 @@ from .edits import compose, dynamic_threshold, inpaint, project
 from .encoding import bits_per_dim
 from .estimation import SpectrumEstimator
 from .gaussian import GaussianCorruption
-from .geometry import fisher_distance, gaussian_kl, path_length
+from .geometry import FisherGrid, fisher_distance, gaussian_kl, path_length
 from .grids import (
     CosineGrid,
     LogSnrGrid,
@@ -52,6 +52,7 @@ __all__ = [
     "CosineGrid",
     "DiagonalCorruption",
     "DiffusionTrainer",
+    "FisherGrid",
     "FourierBasis",
     "GaussianCorruption",
     "HeatDissipationCorruption",

@@ -14,28 +14,32 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from torch import Tensor
 
-from .basis import Basis, FourierBasis, PrincipalBasis
+from .basis import PrincipalBasis
 from .checks import check_count, check_has_values
-from .corruption import Corruption, check_corruption, device_of, known_power, scales
-from .spectrum import PowerSpectrum, mirror
-from .transition import Solver, Variance, check_solver, check_times, final_step, prior_deviation, step_weights
-
-DENSE_LIMIT = 1024
-"""Largest sample size (C · Π spatial) for which covariances are treated as full matrices."""
+from .corruption import Corruption
+from .covariance import (
+    CovariancePath,
+    channel_blocks,
+    covariance_path,
+    dense,
+    geodesic_length,
+    log_ratio,
+    rotate_blocks,
+    solve,
+)
+from .grids import falling_shares, fine_times, strictly_falling, times_at
+from .spectrum import PowerSpectrum
+from .transition import Solver, Variance, check_solver, check_times, final_step, step_weights
 
 _HALVINGS = 20_000
-_LinAlgError: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
-_ILL_CONDITIONED = (
-    "a covariance is singular to the rounding of float64 in the corruption's basis; estimate the spectrum with a "
-    "higher floor, or in the corruption's basis"
-)
+_NO_LENGTH = 1e-6  # nats^½; less is rounding
 
 
 def fisher_distance(p: PowerSpectrum | Tensor | float, q: PowerSpectrum | Tensor | float) -> float:
@@ -73,14 +77,14 @@ def fisher_distance(p: PowerSpectrum | Tensor | float, q: PowerSpectrum | Tensor
         variances = variances.expand(p.shape)
         if isinstance(p.basis, PrincipalBasis):
             return fisher_distance(p.power, variances)
-        rotated = _rotate_blocks(channel_blocks(p), p.basis.channel_rotation)
-        return _chord(rotated, torch.diag_embed(rearrange(variances, "c ... -> (...) c")).to(rotated.dtype))
+        rotated = rotate_blocks(channel_blocks(p), p.basis.channel_rotation)
+        return geodesic_length(rotated, torch.diag_embed(rearrange(variances, "c ... -> (...) c")).to(rotated.dtype))
     first, second = _variances(p), _variances(q)
     if _broadcast(first.shape, second.shape) is None:
         raise ValueError(
             f"variances must broadcast to each other, got shapes {tuple(first.shape)} and {tuple(second.shape)}"
         )
-    return math.sqrt(0.5 * float((_log_ratio(first, second) ** 2).sum()))
+    return math.sqrt(0.5 * float((log_ratio(first, second) ** 2).sum()))
 
 
 def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float = 1e-4) -> float:
@@ -104,15 +108,15 @@ def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float 
     Raises:
         TypeError: `corruption` or `spectrum` is none.
         ValueError: shapes differ, the corruption's basis differs from the spectrum's and the sample is
-            larger than `DENSE_LIMIT`, a covariance is too ill-conditioned for float64, or the sum does not settle.
+            larger than 1024 values, a covariance is too ill-conditioned for float64, or the sum does not settle.
     """
     if not 0 < rtol < 1:
         raise ValueError(f"rtol must lie in (0, 1), got {rtol}")
-    model = _model(corruption, spectrum)
+    path = covariance_path(corruption, spectrum)
     times = torch.linspace(0, 1, 17, dtype=torch.float64).tolist()
-    points = [model.at(t) for t in times]
-    chords = [_chord(*pair) for pair in itertools.pairwise(points)]
-    return _sum_of_arcs(model, times, points, chords, rtol)
+    points = [path.at(t) for t in times]
+    chords = [geodesic_length(*pair) for pair in itertools.pairwise(points)]
+    return _sum_of_arcs(path, times, points, chords, rtol)
 
 
 def gaussian_kl(
@@ -155,147 +159,82 @@ def gaussian_kl(
     check_times(times)
     if float(times[-1]) != 0:
         raise ValueError(f"times must fall to 0, where images are compared with the data, got {float(times[-1]):g}")
-    model = _model(corruption, spectrum)
-    data = model.data
+    path = covariance_path(corruption, spectrum)
+    data = path.data
     identity = torch.eye(data.shape[-1], dtype=data.dtype)
-    at_t = model.scales(times[0])
-    prior = model.prior(at_t)
-    covariance = model.corrupted(*at_t) if prior is None else torch.diag_embed(prior**2).to(data.dtype)
+    at_t = path.scales(times[0])
+    prior = path.prior(at_t)
+    covariance = path.corrupted(*at_t) if prior is None else torch.diag_embed(prior**2).to(data.dtype)
     for t_next in times[1:]:
         last = float(t_next) == 0.0
-        at_s = model.scales(t_next)
+        at_s = path.scales(t_next)
         weights = final_step(at_t) if last else step_weights(at_t, at_s, solver=solver, variance=variance, eta=eta)
-        gain = _solve(model.corrupted(*at_t), at_t[0][..., :, None] * data).mH
+        gain = solve(path.corrupted(*at_t), at_t[0][..., :, None] * data).mH
         step = weights.w_t[..., :, None] * identity + weights.w_0[..., :, None] * gain
         covariance = step @ covariance @ step.mH + torch.diag_embed(weights.sigma**2).to(data.dtype)
         at_t = at_s
-    ratio = _solve(data, covariance)
+    ratio = solve(data, covariance)
     trace = ratio.diagonal(dim1=-2, dim2=-1).real.sum()
     return 0.5 * float(trace - data.shape[0] * data.shape[-1] - torch.linalg.slogdet(ratio).logabsdet.sum())
 
 
-class _GaussianModel(NamedTuple):
-    """The data's covariance and a corruption's scales, in one frame in which both are block diagonal.
+@dataclass(frozen=True)
+class FisherGrid:
+    """Times at equal steps of Fisher length along the corruption's own path: every step changes the data as much.
 
-    `data` is (F, n, n): F independent blocks of n coefficients.
+    It follows the data and the path and not the corruption's clock, as `SpectrumGrid` does, which divides the error of
+    a second-order step. Meant for ancestral sampling of corruptions whose clock is not even; that of the shortest
+    path is: there, these are the uniform times.
+
+    Args:
+        corruption: Any corruption of images of the spectrum's shape.
+        spectrum: The data, channel covariances included.
+
+    Raises:
+        TypeError: `corruption` or `spectrum` is none.
+        ValueError: a basis or covariance as in `path_length`; when called, also a path without length.
+
+    Source: docs/theory.md, "What it buys for Gaussian data".
+
+    Example:
+        >>> import shortest_path as sp
+        >>> law = sp.PowerSpectrum.power_law((1, 8, 8), amplitude=3.0, offset=0.1, exponent=2.0)
+        >>> corruption = sp.GaussianCorruption("cosine")
+        >>> times = sp.FisherGrid(corruption, law)(10)
+        >>> [round(sp.gaussian_kl(corruption, law, times=each), 2) for each in (sp.UniformGrid()(10), times)]
+        [0.65, 0.41]
     """
 
     corruption: Corruption
-    shape: tuple[int, ...]
-    data: Tensor
+    spectrum: PowerSpectrum
 
-    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (signal, noise) at one time, each (F, n), float64."""
-        time = t.reshape(1).to(device_of(self.corruption), torch.float64)
-        pair = scales(self.corruption, time, (1, *self.shape))
-        signal, noise = (self._layout(scale.detach().cpu()) for scale in pair)
-        return signal, noise
+    def __post_init__(self) -> None:
+        covariance_path(self.corruption, self.spectrum)  # raises if there is none
 
-    def prior(self, at_t: tuple[Tensor, Tensor]) -> Tensor | None:
-        """Return the deviations that the sampler starts from, (F, n); None if from corrupted images."""
-        power = known_power(self.corruption)
-        return prior_deviation(at_t, None if power is None else self._layout(power.cpu()[None]))
-
-    def corrupted(self, signal: Tensor, noise: Tensor) -> Tensor:
-        """Return Σ_t = A Σ_0 A + N², (F, n, n)."""
-        scaled = signal[..., :, None] * self.data * signal[..., None, :]
-        return scaled + torch.diag_embed(noise**2).to(self.data.dtype)
-
-    def at(self, t: float) -> Tensor:
-        """Return Σ_t at a time, (F, n, n)."""
-        return self.corrupted(*self.scales(torch.tensor(t, dtype=torch.float64)))
-
-    def _layout(self, scale: Tensor) -> Tensor:
-        blocks, size = self.data.shape[:2]
-        full = scale[0].expand(self.shape)
-        if blocks * size == full.numel() and size == self.shape[0]:
-            return rearrange(full, "c ... -> (...) c")
-        return full.reshape(blocks, size)
-
-
-def _model(corruption: Corruption, spectrum: PowerSpectrum) -> _GaussianModel:
-    """Choose the cheapest frame in which the answer is exact."""
-    check_corruption(corruption)
-    if not isinstance(spectrum, PowerSpectrum):
-        raise TypeError(f"spectrum must be a PowerSpectrum, got {type(spectrum).__name__}")
-    model = _frame(corruption, spectrum)
-    _check_condition(model.data)
-    return model
-
-
-def _frame(corruption: Corruption, spectrum: PowerSpectrum) -> _GaussianModel:
-    shape, basis = spectrum.shape, corruption.basis
-    middle = torch.tensor([0.5], dtype=torch.float64, device=device_of(corruption))
-    probe = [scale.detach().cpu() for scale in scales(corruption, middle, (1, *shape))]
-    isotropic = all(scale.numel() == 1 for scale in probe)
-    if isinstance(spectrum.basis, PrincipalBasis):
-        if isotropic or basis.shares_transform(spectrum.basis):
-            return _GaussianModel(corruption, shape, spectrum.power.reshape(-1, 1, 1))
-    elif isotropic:  # a multiple of the identity is one in every basis
-        return _GaussianModel(corruption, shape, channel_blocks(spectrum))
-    elif basis.shares_transform(spectrum.basis) and (
-        not isinstance(basis, FourierBasis) or all(_is_even(scale, basis.dims) for scale in probe)
-    ):
-        blocks = _rotate_blocks(channel_blocks(spectrum), basis.channel_rotation)
-        return _GaussianModel(corruption, shape, blocks)
-    return _GaussianModel(corruption, shape, _dense(spectrum, basis)[None])
-
-
-def channel_blocks(spectrum: PowerSpectrum) -> Tensor:
-    """Return the covariance between unrotated channels at each frequency, (F, C, C)."""
-    if isinstance(spectrum.basis, PrincipalBasis):
-        raise ValueError("a spectrum in PrincipalBasis mixes channels with pixels and has no channel blocks")
-    if spectrum.cross is not None:
-        return rearrange(spectrum.cross, "i j ... -> (...) i j")
-    blocks = torch.diag_embed(rearrange(spectrum.power, "c ... -> (...) c"))
-    rotation = spectrum.basis.channel_rotation
-    return blocks if rotation is None else _rotate_blocks(blocks, rotation.T)
-
-
-def _rotate_blocks(blocks: Tensor, rotation: Tensor | None) -> Tensor:
-    if rotation is None:
-        return blocks
-    matrix: Tensor = rotation.to("cpu", blocks.dtype)
-    return torch.matmul(matrix @ blocks, matrix.mT)
-
-
-def _is_even(scale: Tensor, dims: int) -> bool:
-    """Whether a Fourier scale is the same at k and −k, as one that broadcasts over an axis is along it."""
-    return torch.allclose(scale, mirror(scale, dims), rtol=1e-9, atol=0)
-
-
-def _dense(spectrum: PowerSpectrum, frame: Basis | None = None) -> Tensor:
-    """Return the data's covariance as a full matrix (D, D), in pixels or in the coefficients of `frame`."""
-    size = torch.Size(spectrum.shape).numel()
-    if size > DENSE_LIMIT:
-        name = "pixels" if frame is None else repr(frame)
-        raise ValueError(
-            f"the spectrum is in {spectrum.basis!r}, the other side in {name}: exact for up to {DENSE_LIMIT} values "
-            f"a sample, got {size}; estimate the spectrum in the corruption's basis, or use smaller images"
-        )
-    images = torch.eye(size, dtype=torch.float64).reshape(size, *spectrum.shape)
-    basis = spectrum.basis
-    if isinstance(basis, PrincipalBasis):
-        images = basis.synthesize(basis.analyze(images) * spectrum.power)
-    else:
-        blocks = channel_blocks(spectrum).reshape(*spectrum.shape[1:], spectrum.shape[0], spectrum.shape[0])
-        coefficients = basis.spatial_coefficients(images)
-        mixed = einsum(blocks.to(coefficients.dtype), coefficients, "... i j, b j ... -> b i ...")
-        images = basis.spatial_inverse(mixed)
-    if frame is None:
-        return images.flatten(1)
-    half = frame.analyze(images).flatten(1).T  # B Σ, for Σ symmetric
-    return frame.analyze(half.reshape(size, *spectrum.shape)).flatten(1).T
+    def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
+        """Return the times; see `TimeGrid`."""
+        falling = falling_shares(steps, start)
+        path, fine = covariance_path(self.corruption, self.spectrum), fine_times(start, 0.0)
+        arcs = [geodesic_length(*pair) for pair in itertools.pairwise(map(path.at, fine.tolist()))]
+        length = torch.tensor([0.0, *arcs], dtype=torch.float64).cumsum(0)
+        if length[-1] < _NO_LENGTH:
+            raise ValueError(
+                f"the path of {type(self.corruption).__name__} has no length, as its signal and noise do not change; "
+                "use another grid"
+            )
+        times = times_at(falling * length[-1], length, fine)
+        times[-1] = 0  # also where nothing happens near the data
+        return strictly_falling(times, self)
 
 
 def _between_spectra(p: PowerSpectrum, q: PowerSpectrum) -> float:
     if p.shape != q.shape:
         raise ValueError(f"the spectra are of images of different shapes, {p.shape} and {q.shape}")
     if not p.basis.shares_transform(q.basis):
-        return _chord(_dense(p)[None], _dense(q)[None])
+        return geodesic_length(dense(p)[None], dense(q)[None])
     if isinstance(p.basis, PrincipalBasis):
         return fisher_distance(p.power, q.power)
-    return _chord(channel_blocks(p), channel_blocks(q))
+    return geodesic_length(channel_blocks(p), channel_blocks(q))
 
 
 def _variances(value: Tensor | float) -> Tensor:
@@ -312,11 +251,6 @@ def _variances(value: Tensor | float) -> Tensor:
     return variances
 
 
-def _chord(p: Tensor, q: Tensor) -> float:
-    """Return the geodesic distance between block-diagonal covariances (F, n, n)."""
-    return math.sqrt(0.5 * float(_squared_logs(p, q).sum()))
-
-
 def _broadcast(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...] | None:
     """Return the shape that both broadcast to, or None."""
     try:
@@ -325,52 +259,8 @@ def _broadcast(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...] | None:
         return None
 
 
-def _log_ratio(p: Tensor, q: Tensor) -> Tensor:
-    """Return log(p / q), also where the quotient is beyond float64."""
-    ratio = p / q
-    inside = torch.isfinite(ratio) & (ratio > torch.finfo(ratio.dtype).tiny)
-    return torch.where(inside, ratio.log(), p.log() - q.log())
-
-
-def _squared_logs(p: Tensor, q: Tensor) -> Tensor:
-    if p.shape[-1] == 1:
-        return _log_ratio(q.real if q.is_complex() else q, p.real if p.is_complex() else p) ** 2
-    try:
-        return _squared_log_eigenvalues(p, q)
-    except _LinAlgError as error:
-        raise ValueError(_ILL_CONDITIONED) from error
-
-
-def _solve(a: Tensor, b: Tensor) -> Tensor:
-    try:
-        answer: Tensor = torch.linalg.solve(a, b)
-    except _LinAlgError as error:
-        raise ValueError(_ILL_CONDITIONED) from error
-    return answer
-
-
-def _check_condition(data: Tensor) -> None:
-    """Raise a ValueError if blocks of correlations (F, n, n) are singular to rounding."""
-    if data.shape[-1] == 1:
-        return
-    deviation = data.diagonal(dim1=-2, dim2=-1).real.sqrt()
-    scaled = data / (deviation[..., :, None] * deviation[..., None, :])  # the accuracy of a Cholesky factor follows it
-    if not bool(torch.isfinite(torch.view_as_real(scaled) if scaled.is_complex() else scaled).all()):
-        raise ValueError(_ILL_CONDITIONED)
-    if not float(torch.linalg.eigvalsh(scaled).min()) > 1e-12:
-        raise ValueError(_ILL_CONDITIONED)
-
-
-def _squared_log_eigenvalues(p: Tensor, q: Tensor) -> Tensor:
-    factor = torch.linalg.cholesky(p)
-    half = torch.linalg.solve_triangular(factor, q, upper=False)
-    ratio = torch.linalg.solve_triangular(factor, half.mH, upper=False)
-    eigenvalues: Tensor = torch.linalg.eigvalsh((ratio + ratio.mH) / 2)
-    return eigenvalues.log() ** 2
-
-
 def _sum_of_arcs(
-    model: _GaussianModel, times: list[float], points: list[Tensor], chords: list[float], rtol: float
+    path: CovariancePath, times: list[float], points: list[Tensor], chords: list[float], rtol: float
 ) -> float:
     """Return the length of all arcs; each is halved until two half chords agree with the whole one."""
     share = rtol * sum(chords) / len(chords)
@@ -386,8 +276,8 @@ def _sum_of_arcs(
         if not start < middle < stop:
             total += chord
             continue
-        point = model.at(middle)
-        left, right = _chord(ends[0], point), _chord(point, ends[1])
+        point = path.at(middle)
+        left, right = geodesic_length(ends[0], point), geodesic_length(point, ends[1])
         defect = left + right - chord
         # A share of the arc's own length will do: where an end of the path takes many halvings, the tolerance, halved
         # with each of them, would soon be below rounding.

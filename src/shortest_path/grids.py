@@ -55,7 +55,7 @@ class UniformGrid:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        return _strict(start * _falling(steps, start), self)
+        return strictly_falling(start * falling_shares(steps, start), self)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class CosineGrid:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        return _strict(start * (1 - torch.cos(math.pi * _falling(steps, start))) / 2, self)
+        return strictly_falling(start * (1 - torch.cos(math.pi * falling_shares(steps, start))) / 2, self)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class PowerGrid:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        return _strict(start * (1 - (1 - _falling(steps, start) ** self.at_data) ** self.at_noise), self)
+        return strictly_falling(start * (1 - (1 - falling_shares(steps, start) ** self.at_data) ** self.at_noise), self)
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,14 @@ class LogSnrGrid:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        _falling(steps, start)
+        falling_shares(steps, start)
         if not start > self.end:
             raise ValueError(f"start must be above end={self.end}, the last time before 0, got {start}")
-        fine = _fine(min(start, 1 - self.end), self.end)
+        fine = fine_times(min(start, 1 - self.end), self.end)
         signal, noise = _scales_at(self.corruption, fine)
         ratio = (noise / signal).log().clamp(-_FAR, _FAR).flatten(1).mean(1)
         equal = torch.linspace(float(ratio[-1]), float(ratio[0]), steps, dtype=torch.float64)
-        return _strict(torch.cat([_interpolate(equal, ratio, fine), torch.zeros(1, dtype=torch.float64)]), self)
+        return strictly_falling(torch.cat([times_at(equal, ratio, fine), torch.zeros(1, dtype=torch.float64)]), self)
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,11 @@ class SpectrumGrid:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        falling = _falling(steps, start)
+        falling = falling_shares(steps, start)
         fine, share = self._shares(start)
-        times = _interpolate(falling * share[-1], share, fine)
+        times = times_at(falling * share[-1], share, fine)
         times[-1] = 0  # also where nothing happens near the data
-        return _strict(times, self)
+        return strictly_falling(times, self)
 
     def _shares(self, start: float) -> tuple[Tensor, Tensor]:
         """Return rising times, and ∫ e^⅓ dt up to each of them."""
@@ -179,7 +179,7 @@ class SpectrumGrid:
         assert power is not None  # looked at when the grid was made
         form = Rotation(power.detach().cpu())
         weight = power.detach().cpu().to(torch.float64)
-        fine = _fine(start, 0.0)
+        fine = fine_times(start, 0.0)
         at_once = max(1, _MEMORY // weight.numel())  # 256 large images at once would be too much in float64
         parts = []
         for first in range(0, _CELLS, at_once):
@@ -238,14 +238,14 @@ def reference_times(steps: int) -> Tensor:
     return torch.cat([rising.flip(0), torch.zeros(1, dtype=torch.float64)])
 
 
-def _falling(steps: int, start: float) -> Tensor:
+def falling_shares(steps: int, start: float) -> Tensor:
     """Return equal steps from 1 to 0, for a grid that begins at `start`."""
     if not 0 < start <= 1:
         raise ValueError(f"start must lie in (0, 1], got {start}")
     return torch.linspace(1, 0, check_count("steps", steps) + 1, dtype=torch.float64)
 
 
-def _strict(times: Tensor, grid: TimeGrid) -> Tensor:
+def strictly_falling(times: Tensor, grid: TimeGrid) -> Tensor:
     """Return `times`, sure that no two are the same."""
     if not bool((times[1:] < times[:-1]).all()):
         raise ValueError(
@@ -255,8 +255,8 @@ def _strict(times: Tensor, grid: TimeGrid) -> Tensor:
     return times
 
 
-def _fine(start: float, end: float) -> Tensor:
-    """Return rising times from `end` to `start`, closest together at both."""
+def fine_times(start: float, end: float) -> Tensor:
+    """Return rising times from `end` to `start`, closest together at both: (257,), float64."""
     rising = (1 - torch.cos(math.pi * torch.linspace(0, 1, _CELLS + 1, dtype=torch.float64))) / 2
     return end + (start - end) * rising
 
@@ -267,7 +267,7 @@ def _scales_at(corruption: Corruption, times: Tensor) -> Scales:
     return signal.detach().cpu().double(), noise.detach().cpu().double()
 
 
-def _interpolate(values: Tensor, rising: Tensor, times: Tensor) -> Tensor:
+def times_at(values: Tensor, rising: Tensor, times: Tensor) -> Tensor:
     """Return the times at which a function with the given rising values at `times` takes `values`.
 
     Interpolated by monotone cubics, as a kink in the density of times would show in the error of a solver.
