@@ -25,7 +25,7 @@ import argparse
 import json
 import math
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,14 @@ SHOWN = "multistep-20"  # of which way of drawing pictures are shown
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
-    study = Study(args.scale, args.data, args.held_out, args.classifier, args.out)
+    study = Study(args.scale, args.data, args.held_out, args.classifier, args.out, args.compile)
     try:
         for case in CASES.values():
             spectrum_of(study, case)  # once, before others read it
-        targets = tune(study, args)
+        families = {CASES[name].family for name in args.cases}
+        tuning = read_tuning(args.tuned) if args.tuned else tune(study, families, args.processes)
+        write(study.out / "tuning.json", tuning)
+        targets = {family: choose(tuning, family) for family in families}
         runs = [Run(name, targets[CASES[name].family], seed, False) for seed in args.seeds for name in args.cases]
         execute(study, runs, dict.fromkeys(args.solvers, args.calls), args.processes)
         report(study)
@@ -59,9 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 # Choosing a target ----------------------------------------------------------------------------------------------------
 
 
-def tune(study: Study, args: argparse.Namespace) -> dict[str, Target]:
-    """Return for each family the target whose pictures were best after a short training, in geometric mean."""
-    families = {CASES[name].family for name in args.cases}
+def tune(study: Study, families: Collection[str], processes: int) -> dict[str, Any]:
+    """Return how good the pictures were of a short training with each target, for each family."""
     runs = [
         Run(case, target, 0, True)
         for family, case in TUNED_ON.items()
@@ -69,17 +71,42 @@ def tune(study: Study, args: argparse.Namespace) -> dict[str, Target]:
         for target in TARGETS[family]
     ]
     wanted = {solver: (calls,) for solver, calls in TUNING}
-    records = execute(study, runs, wanted, args.processes)
-    scores = {run: score(record) for run, record in zip(runs, records, strict=True)}
-    chosen = {}
-    for family in families:
-        own = {run.target: scores[run] for run in runs if run.case == TUNED_ON[family]}
-        chosen[family] = min(own, key=own.__getitem__)
-        told = ", ".join(f"{target.name} {value:.3g}" for target, value in own.items())
-        print(f"{family}: {chosen[family].name} of {told}", flush=True)
-    tuned = [{"case": run.case, "target": run.target.name, "score": finite(value)} for run, value in scores.items()]
-    write(study.out / "tuning.json", {"runs": tuned, "drawn": TUNING, "steps": study.scale.tuning_steps})
-    return chosen
+    records = execute(study, runs, wanted, processes)
+    scores = [
+        {"case": run.case, "target": run.target.name, "score": finite(score(record))}
+        for run, record in zip(runs, records, strict=True)
+    ]
+    return {"runs": scores, "drawn": TUNING, "steps": study.scale.tuning_steps}
+
+
+def read_tuning(file: Path) -> dict[str, Any]:
+    """Return the tuning that another study wrote into its `evidence.json`.
+
+    Raises:
+        OSError: no such file.
+        ValueError: it is not of a study.
+    """
+    try:
+        tuning: dict[str, Any] = json.loads(file.read_text())["tuning"]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file} is not the evidence.json of a study, from which --tuned reads targets") from error
+    return tuning
+
+
+def choose(tuning: Mapping[str, Any], family: str) -> Target:
+    """Return the target of a family whose pictures were best.
+
+    Raises:
+        ValueError: the family was not tuned, or all its pictures diverged.
+    """
+    scores = {run["target"]: run["score"] for run in tuning["runs"] if run["case"] == TUNED_ON[family]}
+    own = {target: scores[target.name] for target in TARGETS[family] if scores.get(target.name) is not None}
+    if not own:
+        raise ValueError(f"the tuning has no score for {family}, tuned on {TUNED_ON[family]}; tune it, without --tuned")
+    best = min(own, key=own.__getitem__)
+    told = ", ".join(f"{target.name} {value:.3g}" for target, value in own.items())
+    print(f"{family}: {best.name} of {told}", flush=True)
+    return best
 
 
 def score(record: Mapping[str, Any]) -> float:
@@ -188,6 +215,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=int, nargs="+", default=[0, 1], help="of trainings (%(default)s)")
     add("--solvers", nargs="+", choices=list(SOLVERS), default=list(MAIN_SOLVERS), help="to draw with (%(default)s)")
     add("--calls", type=int, nargs="+", default=list(CALLS), help="of the network for each picture (%(default)s)")
+    add("--tuned", type=Path, metavar="FILE", help="evidence.json of a study whose tuning decides; not tuned again")
+    add("--compile", action="store_true", help="compile the network, which needs a C++ compiler and a minute or two")
     add("--processes", type=int, default=1, help="runs at once, with one thread each if more than one (%(default)s)")
     return parser.parse_args(argv)
 

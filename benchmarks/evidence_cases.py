@@ -12,6 +12,7 @@ from shortest_path.prediction import Prediction
 
 CALLS = (5, 10, 20, 50, 100, 250, 1000)
 # How pictures are drawn: options of `shortest_path.Sampler` by name. The first three are drawn unless others are asked.
+# A class for a grid is one that follows a corruption and a spectrum.
 SOLVERS: dict[str, dict[str, Any]] = {
     "ancestral": {"solver": "ancestral"},
     "ddim": {"solver": "ddim"},
@@ -27,6 +28,7 @@ SOLVERS: dict[str, dict[str, Any]] = {
             ("multistep", "cosine"),
         ]
     },
+    "ancestral on fisher": {"solver": "ancestral", "grid": sp.FisherGrid},
 }
 MAIN_SOLVERS = ("ancestral", "ddim", "multistep")
 
@@ -176,6 +178,21 @@ PRESETS = {
         warmup=50,
         ema_decay=0.99,
         precision="fp32",
+        samples=512,
+        tuning_samples=256,
+        drawn_at_once=128,
+        device="cpu",
+    ),
+    "cpu-long": Scale(  # to see if the order of a few cases changes with longer training
+        size=16,
+        network=_SMALL,
+        steps=3000,
+        batch_size=64,
+        tuning_steps=300,
+        learning_rate=2e-3,
+        warmup=50,
+        ema_decay=0.99,
+        precision="bf16",
         samples=512,
         tuning_samples=256,
         drawn_at_once=128,

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 from cifar10 import Pictures, RankBatches, load
 from images import to_unit
-from runs import make_network
+from runs import make_network, unet_of
 from sample_cifar10 import Bf16
 from settings import Settings
 
@@ -39,6 +39,7 @@ class Study(NamedTuple):
     held_out: str
     classifier: str
     out: Path
+    compile: bool = False
 
     @property
     def scale(self) -> Scale:
@@ -87,6 +88,8 @@ def perform(study: Study, run: Run, calls: Mapping[str, Sequence[int]]) -> dict[
     trainer = make_trainer(study, run, identity["steps"], corruption, spectrum)
     record |= train(study, run, identity["steps"], trainer, folder, record)
     write(folder / "record.json", record)
+    if study.compile:
+        unet_of(trainer.ema_model).compile()  # a copy of the trained network, but not of its compiled form
     for solver, count in sorted(missing, key=lambda each: each[1]):
         start = time.perf_counter()
         samples = scale.tuning_samples if run.tuning else scale.samples
@@ -109,6 +112,8 @@ def make_trainer(
     torch.manual_seed(run.seed)
     settings = Settings(size=scale.size, whitened_input=run.target.whitened_input, **scale.network)
     network = make_network(settings, corruption, spectrum, classes=0).to(scale.device)
+    if study.compile:
+        unet_of(network).compile()  # in place: the names of the weights stay
     optimizer = torch.optim.AdamW(network.parameters(), lr=scale.learning_rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / scale.warmup, 1.0) * max(1 - step / steps, 0.0)
@@ -176,13 +181,16 @@ def draw(
 ) -> Tensor:
     """Return drawn pictures, on the CPU, not yet rounded."""
     scale = study.scale
+    options = dict(SOLVERS[solver])
+    if isinstance(options.get("grid"), type):
+        options["grid"] = options["grid"](corruption, spectrum)
     sampler = sp.Sampler(
         Bf16(trainer.ema_model) if scale.precision == "bf16" else trainer.ema_model,
         corruption,
         prediction=run.target.prediction,
         steps=calls,
         spectrum=spectrum,
-        **SOLVERS[solver],
+        **options,
     )
     x_1 = None
     if CASES[run.case].family == "heat":  # it ends in blurred pictures, not in noise

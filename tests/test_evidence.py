@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,44 @@ def test_pictures_that_diverged_never_win() -> None:
     assert evidence.score({"quality": entries}) == pytest.approx(4.0)
     entries[0]["frechet"] = None
     assert evidence.score({"quality": entries}) == math.inf
+
+
+def test_the_tuning_of_another_study_decides_and_is_told_with_the_rest(words: list[str], tmp_path: Path) -> None:
+    scores = [("data", 3.0), ("velocity", None), ("whitened-velocity weighed as velocity", 2.0)]
+    runs = [{"case": "gaussian-cosine", "target": name, "score": value} for name, value in scores]
+    tuning = {"runs": runs, "drawn": [["ddim", 5]], "steps": 7}
+    (tmp_path / "earlier.json").write_text(json.dumps({"tuning": tuning}))
+    tuned = ["--tuned", str(tmp_path / "earlier.json"), "--seeds", "0", "--calls", "2", "--solvers", "ddim"]
+    found = study(words, tmp_path / "out", *tuned, "--cases", "gaussian-flow")
+    assert [run["target"] for run in found["runs"]] == ["whitened-velocity weighed as velocity"]
+    assert found["tuning"] == tuning
+    assert not (tmp_path / "out" / "tuning").exists()
+    with pytest.raises(
+        SystemExit, match="the tuning has no score for blur, tuned on blur-20"
+    ):
+        study(words, tmp_path / "out", *tuned, "--cases", "blur-4")
+    (tmp_path / "earlier.json").write_text("[]")
+    with pytest.raises(SystemExit, match=r"earlier\.json is not the evidence\.json of a study"):
+        study(words, tmp_path / "out", *tuned, "--cases", "gaussian-flow")
+
+
+def test_a_compiled_network_is_trained_and_drawn_from(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ["--cases", "path-cosine", "--seeds", "0", "--calls", "2", "--solvers", "ancestral on fisher"]
+    expected = study(words, tmp_path / "eager", *own)
+    called = {}
+
+    def compiled(forward: Callable[..., object], **options: object) -> Callable[..., object]:
+        def call(*args: object, **named: object) -> object:
+            training = forward.__self__.training  # type: ignore[attr-defined]
+            called[training] = called.get(training, 0) + 1
+            return forward(*args, **named)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    found = study(words, tmp_path / "compiled", *own, "--compile")
+    assert called[True] == len(TARGETS["path"]) * PRESETS["tiny"].tuning_steps + PRESETS["tiny"].steps
+    assert called[False] > 0
+    assert found["runs"][0]["quality"][0]["frechet"] == expected["runs"][0]["quality"][0]["frechet"]
