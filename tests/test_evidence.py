@@ -142,9 +142,7 @@ def test_the_tuning_of_another_study_decides_and_is_told_with_the_rest(words: li
     assert [run["target"] for run in found["runs"]] == ["whitened-velocity weighed as velocity"]
     assert found["tuning"] == tuning
     assert not (tmp_path / "out" / "tuning").exists()
-    with pytest.raises(
-        SystemExit, match="the tuning has no score for blur, tuned on blur-20"
-    ):
+    with pytest.raises(SystemExit, match="the tuning has no score for blur, tuned on blur-20"):
         study(words, tmp_path / "out", *tuned, "--cases", "blur-4")
     (tmp_path / "earlier.json").write_text("[]")
     with pytest.raises(SystemExit, match=r"earlier\.json is not the evidence\.json of a study"):

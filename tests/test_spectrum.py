@@ -193,6 +193,19 @@ def test_files_hold_everything(tmp_path: Path, basis: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["spectrum.npz"]
 
 
+def test_a_file_has_the_rights_of_any_other(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    spectrum().save(tmp_path / "spectrum.npz")
+    assert (tmp_path / "spectrum.npz").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        spectrum().save(tmp_path / "taken")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
 def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.npz"
     with pytest.raises(FileNotFoundError):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import tempfile
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -268,13 +269,14 @@ class PowerSpectrum:
         path = os.fspath(path)
         if not os.path.isdir(os.path.dirname(path) or "."):
             raise FileNotFoundError(f"cannot save to {path}: its folder does not exist; make it first")
-        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", suffix=".npz")
+        temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"  # others may save to the same place
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with open(temporary, "wb") as file:
                 np.savez(file, header=header, **arrays)
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
             raise
 
     @classmethod
