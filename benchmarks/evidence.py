@@ -10,7 +10,7 @@ from each of `--seeds`, pictures are drawn with each solver and number of networ
 ones (`evidence_measures.py`).
 
 Interrupted, it continues when run again; what is finished is not done again, and more cases, seeds or calls can be
-asked for later. Each run writes `record.json` in its folder of `--out`; all of them together are `evidence.json`, with
+asked for later; a study of its own, of longer training say, need not tune again: `--tuned`. Each run writes `record.json` in its folder of `--out`; all of them together are `evidence.json`, with
 tables, plots and sample grids beside it (`evidence_report.py`).
 """
 
@@ -80,7 +80,7 @@ def tune(study: Study, families: Collection[str], processes: int) -> dict[str, A
 
 
 def read_tuning(file: Path) -> dict[str, Any]:
-    """Return the tuning that another study wrote into its `evidence.json`.
+    """Return the tuning that another study wrote into its `evidence.json`, with the name of that file as `source`.
 
     Raises:
         OSError: no such file.
@@ -90,7 +90,7 @@ def read_tuning(file: Path) -> dict[str, Any]:
         tuning: dict[str, Any] = json.loads(file.read_text())["tuning"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{file} is not the evidence.json of a study, from which --tuned reads targets") from error
-    return tuning
+    return {"source": file.name} | tuning
 
 
 def choose(tuning: Mapping[str, Any], family: str) -> Target:
@@ -171,7 +171,9 @@ def report(study: Study) -> None:
 
 
 def tuning_table(tuning: Mapping[str, Any]) -> str:
-    """Return the scores of all targets as a table in Markdown, the best of each case in bold."""
+    """Return the scores of all targets as a table in Markdown, the best of each case in bold; not those of a source."""
+    if source := tuning.get("source"):
+        return f"What the network predicts was chosen by the tuning of another study, `{source}`."
     cases = list(dict.fromkeys(run["case"] for run in tuning["runs"]))
     targets = list(dict.fromkeys(run["target"] for run in tuning["runs"]))
     found = {(run["target"], run["case"]): math.inf if run["score"] is None else run["score"] for run in tuning["runs"]}

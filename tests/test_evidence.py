@@ -140,7 +140,8 @@ def test_the_tuning_of_another_study_decides_and_is_told_with_the_rest(words: li
     tuned = ["--tuned", str(tmp_path / "earlier.json"), "--seeds", "0", "--calls", "2", "--solvers", "ddim"]
     found = study(words, tmp_path / "out", *tuned, "--cases", "gaussian-flow")
     assert [run["target"] for run in found["runs"]] == ["whitened-velocity weighed as velocity"]
-    assert found["tuning"] == tuning
+    assert found["tuning"] == tuning | {"source": "earlier.json"}
+    assert "chosen by the tuning of another study, `earlier.json`" in (tmp_path / "out" / "evidence.md").read_text()
     assert not (tmp_path / "out" / "tuning").exists()
     with pytest.raises(SystemExit, match="the tuning has no score for blur, tuned on blur-20"):
         study(words, tmp_path / "out", *tuned, "--cases", "blur-4")
