@@ -10,8 +10,9 @@ from each of `--seeds`, pictures are drawn with each solver and number of networ
 ones (`evidence_measures.py`).
 
 Interrupted, it continues when run again; what is finished is not done again, and more cases, seeds or calls can be
-asked for later; a study of its own, of longer training say, need not tune again: `--tuned`. Each run writes `record.json` in its folder of `--out`; all of them together are `evidence.json`, with
-tables, plots and sample grids beside it (`evidence_report.py`).
+asked for later. A study of its own, of longer training say, need not tune again: `--tuned`. Each run writes
+`record.json` in its folder of `--out`; all of them together are `evidence.json`, with tables, plots and sample grids
+beside it (`evidence_report.py`).
 """
 
 from __future__ import annotations

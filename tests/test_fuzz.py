@@ -386,6 +386,7 @@ def test_a_file_with_another_member_is_refused(name: str, content: bytes) -> Non
         assert attempt(lambda: sp.PowerSpectrum.load(path)) is None
 
 
+LAW = sp.PowerSpectrum.power_law((1, 8), amplitude=1.0, offset=1.0, exponent=1.0)
 STATE = sp.PowerSpectrum.estimate([noise((9, 2, 3, 3))]).state_dict()
 
 
@@ -582,13 +583,15 @@ def test_geometry_explains_wrong_arguments(data: Any, odd: Any) -> None:
 def test_grids_fall_strictly_from_start_to_zero(data: Any, steps: int, start: float) -> None:
     shape = data.draw(image_shapes(most=4))
     corruption = data.draw(corruptions(shape))
-    kind = data.draw(st.sampled_from(["uniform", "cosine", "power", "log-snr", "spectrum", "reference"]))
+    kind = data.draw(st.sampled_from(["uniform", "cosine", "power", "log-snr", "spectrum", "fisher", "reference"]))
     if kind == "power":
         grid: Any = sp.PowerGrid(data.draw(st.floats(0.1, 10)), data.draw(st.floats(0.1, 10)))
     elif kind == "log-snr":
         grid = sp.LogSnrGrid(corruption, data.draw(st.floats(1e-5, 0.49)))
     elif kind == "spectrum":
         grid = attempt(lambda: sp.SpectrumGrid(corruption, data.draw(spectra(shape)).power))
+    elif kind == "fisher":
+        grid = attempt(lambda: sp.FisherGrid(corruption, data.draw(spectra(shape))))
     else:
         grid = {"uniform": sp.UniformGrid(), "cosine": sp.CosineGrid(), "reference": sp.ReferenceGrid()}[kind]
     times = None if grid is None else attempt(lambda: grid(steps, start=start))
@@ -613,6 +616,8 @@ def test_grids_explain_wrong_arguments(odd: Any) -> None:
             attempt(lambda grid=grid: grid(odd))
     attempt(lambda: sp.LogSnrGrid(odd))
     attempt(lambda: sp.SpectrumGrid(odd))
+    attempt(lambda: sp.FisherGrid(odd, LAW))
+    attempt(lambda: sp.FisherGrid(Steady(1), odd))
     if odd is not None:
         attempt(lambda: sp.SpectrumGrid(Steady(1), odd)(3))
     if number:
