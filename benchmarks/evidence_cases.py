@@ -29,6 +29,7 @@ SOLVERS: dict[str, dict[str, Any]] = {
         ]
     },
     "ancestral on fisher": {"solver": "ancestral", "grid": sp.FisherGrid},
+    "ancestral on uniform, small variance": {"solver": "ancestral", "variance": "small"},
 }
 MAIN_SOLVERS = ("ancestral", "ddim", "multistep")
 

@@ -27,6 +27,7 @@ REPORT = HERE.parents[1] / "benchmarks" / "results" / "evidence-cpu.json"
 SHOWN = {
     "gaussian-cosine": ("Gaussian, cosine", GREY, "o", "-"),
     "blur-20": ("blur", ORANGE, "s", "-"),
+    "blur-4": ("weak blur", ORANGE, "P", ":"),
     "path-rgb": ("path, RGB Fourier (the paper's)", PURPLE, "^", "--"),
     "path-cosine": ("path, rotated cosine", BLUE, "D", "-"),
     "path-principal": ("path, principal components", GREEN, "v", "--"),

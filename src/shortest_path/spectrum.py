@@ -106,7 +106,8 @@ class PowerSpectrum:
             ValueError: no data, batches of unequal shape, NaN, an image range of [0, 255], or no power at all.
 
         The defaults are those of the exact analysis (docs/theory.md): rotated channels, and the cosine basis, which
-        does not take images for periodic. Small trained networks hardly tell them from the paper's (docs/results.md).
+        does not take images for periodic. Pictures of small trained networks are better by some measures and worse by
+        others than with the paper's, which has neither (docs/results.md).
 
         To estimate over several processes, give each a part of the data and use `SpectrumEstimator`.
         """
