@@ -88,10 +88,9 @@ def read_tuning(file: Path) -> dict[str, Any]:
         ValueError: it is not of a study.
     """
     try:
-        tuning: dict[str, Any] = json.loads(file.read_text())["tuning"]
+        return {"source": file.name} | json.loads(file.read_text())["tuning"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{file} is not the evidence.json of a study, from which --tuned reads targets") from error
-    return {"source": file.name} | tuning
 
 
 def choose(tuning: Mapping[str, Any], family: str) -> Target:

@@ -86,10 +86,11 @@ def perform(study: Study, run: Run, calls: Mapping[str, Sequence[int]]) -> dict[
     spectrum = spectrum_of(study, case)
     corruption = on_device(case.make(spectrum), scale.device)
     trainer = make_trainer(study, run, identity["steps"], corruption, spectrum)
+    if study.compile:
+        for network in (trainer.model, trainer.ema_model):
+            unet_of(network).compile()  # in place: the names of the weights stay
     record |= train(study, run, identity["steps"], trainer, folder, record)
     write(folder / "record.json", record)
-    if study.compile:
-        unet_of(trainer.ema_model).compile()  # a copy of the trained network, but not of its compiled form
     for solver, count in sorted(missing, key=lambda each: each[1]):
         start = time.perf_counter()
         samples = scale.tuning_samples if run.tuning else scale.samples
@@ -112,8 +113,6 @@ def make_trainer(
     torch.manual_seed(run.seed)
     settings = Settings(size=scale.size, whitened_input=run.target.whitened_input, **scale.network)
     network = make_network(settings, corruption, spectrum, classes=0).to(scale.device)
-    if study.compile:
-        unet_of(network).compile()  # in place: the names of the weights stay
     optimizer = torch.optim.AdamW(network.parameters(), lr=scale.learning_rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / scale.warmup, 1.0) * max(1 - step / steps, 0.0)
