@@ -7,36 +7,29 @@ Every corruption is a diagonal Gaussian process in an orthonormal basis B, for c
 
 `PowerSpectrum` measures the data, `ShortestPathCorruption` turns a spectrum into the shortest path of the
 Fisher metric, and `DiffusionTrainer` and `Sampler` work with any corruption and any model.
+
+The common names are here; everything else is in the namespaces `bases`, `spectra`, `corruptions`, `prediction`,
+`solvers`, `grids`, `geometry`, `sampling`, `edits` and `training`.
 """
 
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 
-from .basis import Basis, CosineBasis, FourierBasis, PixelBasis, PrincipalBasis
-from .blur import BlurCorruption, HeatDissipationCorruption
-from .corruption import Corruption, DiagonalCorruption, corrupt
-from .edits import compose, dynamic_threshold, inpaint, project
-from .encoding import bits_per_dim
-from .estimation import SpectrumEstimator
-from .gaussian import GaussianCorruption
-from .geometry import FisherGrid, fisher_distance, gaussian_kl, path_length
-from .grids import (
-    CosineGrid,
-    LogSnrGrid,
-    PowerGrid,
-    ReferenceGrid,
-    SpectrumGrid,
-    TimeGrid,
-    UniformGrid,
-    reference_times,
+from . import bases, corruptions, geometry, grids, prediction, sampling, solvers, spectra, training
+from .bases import CosineBasis, FourierBasis, PixelBasis, PrincipalBasis
+from .corruptions import (
+    BlurCorruption,
+    Corruption,
+    DiagonalCorruption,
+    GaussianCorruption,
+    HeatDissipationCorruption,
+    ShortestPathCorruption,
+    corrupt,
 )
-from .nonfinite import NonFiniteError
-from .power_law import PowerLaw
-from .preemption import EX_TEMPFAIL, Preempted
-from .sampler import Sampler, SampleStep
-from .shortest import ShortestPathCorruption
-from .spectrum import PowerSpectrum
-from .trainer import DiffusionTrainer, TrainStep
+from .geometry import fisher_distance, gaussian_kl, path_length
+from .sampling import Sampler, bits_per_dim, edits
+from .spectra import PowerSpectrum
+from .training import DiffusionLoss, DiffusionTrainer
 
 try:
     __version__ = _version("shortest-path")
@@ -44,43 +37,38 @@ except _PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
 __all__ = [
-    "EX_TEMPFAIL",
-    "Basis",
     "BlurCorruption",
     "Corruption",
     "CosineBasis",
-    "CosineGrid",
     "DiagonalCorruption",
+    "DiffusionLoss",
     "DiffusionTrainer",
-    "FisherGrid",
     "FourierBasis",
     "GaussianCorruption",
     "HeatDissipationCorruption",
-    "LogSnrGrid",
-    "NonFiniteError",
     "PixelBasis",
-    "PowerGrid",
-    "PowerLaw",
     "PowerSpectrum",
-    "Preempted",
     "PrincipalBasis",
-    "ReferenceGrid",
-    "SampleStep",
     "Sampler",
     "ShortestPathCorruption",
-    "SpectrumEstimator",
-    "SpectrumGrid",
-    "TimeGrid",
-    "TrainStep",
-    "UniformGrid",
+    "bases",
     "bits_per_dim",
-    "compose",
     "corrupt",
-    "dynamic_threshold",
+    "corruptions",
+    "edits",
     "fisher_distance",
     "gaussian_kl",
-    "inpaint",
+    "geometry",
+    "grids",
     "path_length",
-    "project",
-    "reference_times",
+    "prediction",
+    "sampling",
+    "solvers",
+    "spectra",
+    "training",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

@@ -11,8 +11,8 @@ docs/theory.md):
 | `"whitened-velocity"` | −sin θ / √S | cos θ | √(V / S) |
 
 with the data's power S, V = a² S + s² and θ = atan2(s, a √S): the last is −sin θ ξ + cos θ ε for whitened data
-ξ = u_0 / √S, what the rotation form integrates (`shortest_path.forms`). It has about unit size at every coefficient
-and time, and is zero on average for Gaussian data. Two equations in two unknowns give both:
+ξ = u_0 / √S, what the rotation form integrates (`shortest_path.solvers.Rotation`). It has about unit size at every
+coefficient and time, and is zero on average for Gaussian data. Two equations in two unknowns give both:
 
     û_0 = (c_ε u_t − s ô) / D,    ε̂ = (a ô − c_0 u_t) / D
 

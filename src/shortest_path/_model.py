@@ -1,0 +1,55 @@
+"""What the library asks of a model, and how it handles one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def evaluating(model: object) -> Iterator[None]:
+    """Hold a module in eval mode, and restore the mode of each of its parts afterwards.
+
+    A module in eval mode is not touched, so threads may share it. A module in training mode belongs to one thread: to
+    sample from several, or while it is trained, use a copy in eval mode such as `DiffusionTrainer.ema_model`.
+    """
+    if not (isinstance(model, nn.Module) and model.training):
+        yield
+        return
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def check_output(output: Tensor, x_t: Tensor) -> None:
+    """Raise unless a model's output is a tensor of the shape of its input.
+
+    Raises:
+        TypeError: the output is not a tensor.
+        ValueError: the output has another shape.
+    """
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"the model must return a tensor like x_t, got {type(output).__name__}; wrap it, e.g. model(x, t).sample"
+        )
+    if output.shape != x_t.shape:
+        raise ValueError(
+            f"the model must return a tensor of the shape of x_t, {tuple(x_t.shape)}, got {tuple(output.shape)}; "
+            "a learned variance, if any, has to be split off"
+        )
+
+
+def weights_dtype(model: object, default: torch.dtype) -> torch.dtype:
+    """Return the floating-point type of a module's weights, in which it expects its input."""
+    if isinstance(model, nn.Module):
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                return parameter.dtype
+    return default

@@ -1,0 +1,54 @@
+"""Corrupting images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._checks import check_floating
+from ._process import Process
+from ._protocol import Corruption, check_corruption
+from ._scales import as_times, check_device
+
+
+def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor) -> Tensor:
+    """Corrupt images to times `t`.
+
+        x_t = Bᵀ[ signal(t) ⊙ B x_0 + noise(t) ⊙ B eps ]
+
+    A pure function: the caller draws `eps`.
+
+    Args:
+        corruption: Any object that satisfies `Corruption`.
+        x_0: Clean images, (B, C, *spatial), floating point, range [-1, 1].
+        t: Time in [0, 1], (B,) or scalar. Values are checked on the CPU only.
+        eps: White normal noise in pixels, same shape as `x_0`.
+
+    Returns:
+        Corrupted images, same shape, dtype and device as `x_0`.
+
+    Raises:
+        TypeError: `x_0`, `t` or `eps` is not floating point, or `corruption` is none.
+        ValueError: `t` outside [0, 1], `eps` of another shape or on another device, or a shape or device the
+            corruption was not made for.
+
+    Source: Das et al. 2023, arXiv:2306.00501; Hoogeboom & Salimans 2022, arXiv:2209.05557, equation 11.
+
+    Example:
+        >>> import torch, shortest_path as sp
+        >>> x_0 = torch.zeros(4, 3, 8, 8)
+        >>> sp.corrupt(sp.GaussianCorruption("flow"), x_0, 0.5, torch.ones_like(x_0)).mean().item()
+        0.5
+    """
+    check_floating(x_0, "x_0")
+    check_floating(eps, "eps")
+    if eps.shape != x_0.shape:
+        raise ValueError(
+            f"eps must have the shape of x_0, {tuple(x_0.shape)}, got {tuple(eps.shape)}; use torch.randn_like(x_0)"
+        )
+    if eps.device != x_0.device:
+        raise ValueError(f"eps must be on the device of x_0, {x_0.device}, got {eps.device}; use torch.randn_like(x_0)")
+    check_corruption(corruption)
+    if not torch.compiler.is_compiling():
+        check_device(corruption, x_0.device)
+    return Process(corruption).mix(x_0, as_times(t, x_0), eps)[0].to(x_0.dtype)

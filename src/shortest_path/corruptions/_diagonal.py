@@ -1,0 +1,50 @@
+"""A base class of corruptions."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from typing_extensions import final
+
+from .._exact import ExactModule
+from ..bases import Basis
+from ._corrupt import corrupt
+
+
+class DiagonalCorruption(ExactModule):
+    """Convenient base class of corruptions: holds the basis, and adds `corrupt`.
+
+    Its tables follow `.to(device)` and keep their precision under `.half()`. A subclass defines `signal`
+    and `noise`; one that computes both together more cheaply also overrides `scales`, one with a faster way to
+    compute equation 1 overrides `mix`.
+
+    Args:
+        basis: The orthonormal basis in which the process is diagonal.
+    """
+
+    basis: Basis
+    _even = False  # whether the scales are known to be the same at k and −k, as those of a Fourier spectrum are
+
+    def __init__(self, basis: Basis) -> None:
+        super().__init__()
+        self.basis = basis
+
+    def signal(self, t: Tensor) -> Tensor:
+        """Return a_t for times `t` (B,), shaped to broadcast against coefficients (B, C, *spatial)."""
+        raise NotImplementedError
+
+    def noise(self, t: Tensor) -> Tensor:
+        """Return s_t for times `t` (B,), shaped to broadcast against coefficients (B, C, *spatial)."""
+        raise NotImplementedError
+
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (signal(t), noise(t))."""
+        return self.signal(t), self.noise(t)
+
+    def mix(self, x_0: Tensor, eps: Tensor, *weights: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """Return images and noise mixed in coefficients, for each pair of weights; see `Basis.mix`."""
+        return self.basis.mix(x_0, eps, *weights, even=self._even)
+
+    @final
+    def corrupt(self, x_0: Tensor, t: Tensor | float, eps: Tensor) -> Tensor:
+        """Return the images `x_0` corrupted to times `t`; see `shortest_path.corrupt`."""
+        return corrupt(self, x_0, t, eps)

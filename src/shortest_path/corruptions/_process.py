@@ -1,0 +1,138 @@
+"""Equation 1: a corruption bound to the basis in which it is seen and to what is known of the data.
+
+u_t = a_t ⊙ u_0 + s_t ⊙ ε,    ε ~ N(0, I),    x_t = Bᵀ u_t,    u_0 = B x_0
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .._devices import device_of
+from .._exact import working_dtype
+from ..bases import Basis
+from ..spectra import PowerSpectrum
+from ._protocol import Corruption
+from ._scales import Point, check_device, known_power, scales
+
+
+class Process:
+    """A corruption, a basis in which it is diagonal, and the data's power there.
+
+    Args:
+        corruption: Any object that implements `Corruption`.
+        spectrum: The data's power; None takes the corruption's own, if it has one. An isotropic corruption is seen in
+            the spectrum's basis.
+
+    Raises:
+        TypeError: `spectrum` is not a `PowerSpectrum`.
+        ValueError: the corruption is not diagonal in the spectrum's basis.
+    """
+
+    def __init__(self, corruption: Corruption, spectrum: PowerSpectrum | None = None) -> None:
+        if spectrum is not None and not isinstance(spectrum, PowerSpectrum):
+            raise TypeError(f"spectrum must be a PowerSpectrum, got {type(spectrum).__name__}")
+        self.corruption = corruption
+        self.basis = corruption.basis if spectrum is None else _common_basis(corruption, spectrum)
+        self.power = known_power(corruption) if spectrum is None else spectrum.power
+
+    def mix(self, x_0: Tensor, t: Tensor, eps: Tensor, *weights: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """Return the corrupted images x_t by equation 1 and, for each pair of weights, another mixture.
+
+            x_t = Bᵀ[ signal(t) ⊙ B x_0 + noise(t) ⊙ B eps ],    Bᵀ[ w_0 ⊙ B x_0 + w_ε ⊙ B eps ]
+
+        Args:
+            x_0: Clean images, (B, C, *spatial), of any floating-point type.
+            t: Times, (B,) or (1,).
+            eps: White noise in pixels, same shape.
+            *weights: Pairs (w_0, w_ε), each broadcastable to the coefficients.
+
+        Returns:
+            Images in float32 or float64.
+        """
+        dtype = working_dtype(x_0)
+        x_0, eps = x_0.to(dtype), eps.to(dtype)
+        mix = getattr(self.corruption, "mix", self.corruption.basis.mix)
+        pair = scales(self.corruption, t, x_0.shape, dtype)
+        if self.basis is self.corruption.basis:
+            mixed: tuple[Tensor, ...] = mix(x_0, eps, pair, *weights)
+            return mixed
+        return (*mix(x_0, eps, pair), *(self.basis.mix(x_0, eps, *weights) if weights else ()))
+
+    def at(self, t: float, shape: Sequence[int], device: torch.device) -> Point:
+        """Return the scales at one time for images of `shape`; never waits for the device."""
+        time = torch.full((1,), t, dtype=torch.float64, device=device)
+        return Point(t, *scales(self.corruption, time, shape))
+
+    def prior(self, first: Point) -> Tensor:
+        """Return the standard deviations of the coefficients at the time where sampling starts.
+
+        Raises:
+            ValueError: too much of the image is left for them to be noise.
+        """
+        power = None if self.power is None else self.power.to(first.signal.device)
+        deviation = prior_deviation(first, power)
+        if deviation is None:
+            raise ValueError(
+                f"{type(self.corruption).__name__} keeps part of the image at t = {first.time:.4g}, so "
+                "sampling cannot start from noise; pass x_1=corruption.corrupt(training_images, t, eps)"
+            )
+        return deviation
+
+    def to(self, device: torch.device) -> None:
+        """Make ready for images on a device: the basis follows them, the corruption must be there already.
+
+        Raises:
+            ValueError: the corruption is on another device.
+        """
+        check_device(self.corruption, device)
+        if self.basis is not self.corruption.basis:  # the spectrum's, of which this is a copy
+            self.basis.to(device)
+        if self.power is not None:
+            self.power = self.power.to(device)
+
+
+def prior_deviation(first: Point, power: Tensor | None) -> Tensor | None:
+    """Return the standard deviation of the coefficients that sampling starts from, or None if it cannot.
+
+        √(a² S + s²) where the data's power S is known, else s
+
+    It cannot start from white noise while much of the image is left: more than half of a coefficient's
+    variance or, where S is unknown, a signal of more than 5 % beside the noise (a² > 0.05 (a² + s²)).
+
+    Args:
+        first: The first time and its scales.
+        power: S, broadcastable to coefficients, or None.
+    """
+    signal, noise = first.signal**2, first.noise**2
+    if power is None:
+        return None if bool((signal > 0.05 * (signal + noise)).any()) else first.noise
+    kept = signal * power.to(signal)
+    return None if bool((kept > noise).any()) else (kept + noise).sqrt()
+
+
+def _common_basis(corruption: Corruption, spectrum: PowerSpectrum) -> Basis:
+    """Return the spectrum's basis, after checking that the corruption is diagonal in it."""
+    device = device_of(corruption)
+    middle = torch.tensor([0.5], dtype=torch.float64, device=device)
+    pair = scales(corruption, middle, (1, *spectrum.shape))
+    ours, theirs = corruption.basis, spectrum.basis
+    one_rotation = (
+        ours.channel_rotation is None
+        if theirs.channel_rotation is None
+        else ours.channel_rotation is not None
+        and torch.allclose(ours.channel_rotation.cpu(), theirs.channel_rotation.cpu())
+    )
+    if one_rotation and ours.shares_transform(theirs):
+        return ours
+    isotropic = all(scale.numel() == 1 for scale in pair)
+    alike_channels = all(scale.shape[1] == 1 for scale in pair)  # such scales commute with a channel rotation
+    if not (isotropic or (ours.shares_transform(theirs) and alike_channels)):
+        raise ValueError(
+            f"the corruption works in {ours!r}, the spectrum was measured in {theirs!r}; "
+            "estimate the spectrum in the corruption's basis"
+        )
+    return copy.deepcopy(theirs).to(device)  # the spectrum's own stays where it is

@@ -1,0 +1,109 @@
+"""Signal and noise at given times, checked to fit the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._checks import check_has_values, check_time
+from .._devices import device_of, has_tensors
+from .._exact import working_dtype
+from ._protocol import Corruption
+
+
+class Point(NamedTuple):
+    """A time and the scales of every coefficient there, float64, broadcastable to coefficients (B, C, *spatial)."""
+
+    time: float
+    signal: Tensor
+    noise: Tensor
+
+    def clean(self) -> Point:
+        """Return the point of the clean image: time 0, signal 1, noise 0."""
+        return Point(0.0, torch.ones_like(self.signal), torch.zeros_like(self.noise))
+
+
+def as_times(t: Tensor | float, x: Tensor) -> Tensor:
+    """Return `t` as times for the batch `x`: on its device, float32 or float64, shape (B,) or (1,).
+
+    Raises:
+        TypeError: `t` is an integer tensor.
+        ValueError: `t` outside [0, 1], or neither a scalar nor of shape (B,).
+    """
+    if not isinstance(t, Tensor):
+        try:
+            t = torch.tensor(float(t), dtype=working_dtype(x))
+        except (TypeError, ValueError):
+            raise TypeError(f"t must be a time in [0, 1], a number or a tensor (B,), got {type(t).__name__}") from None
+    check_time(t)
+    if not x.is_meta:
+        check_has_values(t, "t")
+    if x.ndim == 0:
+        raise ValueError("images must have shape (B, C, *spatial), got a scalar; add the axes with x.view(1, 1, ...)")
+    if t.ndim == 0:
+        t = t[None]
+    if len(t) not in (1, x.shape[0]):
+        raise ValueError(f"t has {len(t)} times for a batch of {x.shape[0]}; pass one per image, or a scalar")
+    return t.to(x.device, working_dtype(t))
+
+
+def scales(
+    corruption: Corruption, t: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
+    """Return (signal(t), noise(t)), sure to broadcast to images of `shape` and to nothing larger.
+
+    Args:
+        corruption: Any object that satisfies `Corruption`.
+        t: Times, (B,) or (1,).
+        shape: Of the images or coefficients, (B, C, *spatial).
+        dtype: Of the result.
+
+    Raises:
+        ValueError: the scales do not fit `shape`.
+    """
+    pair = both_scales(corruption, t)
+    for name, scale in zip(("signal", "noise"), pair, strict=True):
+        if not isinstance(scale, Tensor):
+            raise TypeError(
+                f"{type(corruption).__name__}.{name}(t) must return a tensor that broadcasts against images (B, C, "
+                f"*spatial), got {type(scale).__name__}"
+            )
+        if len(scale.shape) != len(shape) or any(
+            ours not in (1, theirs) for ours, theirs in zip(scale.shape, shape, strict=True)
+        ):
+            raise ValueError(
+                f"{type(corruption).__name__}.{name}(t) has shape {tuple(scale.shape)}, which does not broadcast "
+                f"against images of shape {tuple(shape)}; make the corruption for them (its dims, spatial or spectrum)"
+            )
+    return pair[0].to(dtype), pair[1].to(dtype)
+
+
+def both_scales(corruption: Corruption, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (signal(t), noise(t)) as the corruption gives them, found together where that is cheaper."""
+    together = getattr(corruption, "scales", None)
+    if together is not None:
+        pair: tuple[Tensor, Tensor] = together(t)
+        return pair
+    return corruption.signal(t), corruption.noise(t)
+
+
+def per_sample(scale: Tensor, dims: int) -> Tensor:
+    """Shape per-sample scales (B,) to broadcast against (B, C, *spatial) with `dims` spatial axes."""
+    return scale.reshape(-1, *(1,) * (dims + 1))
+
+
+def known_power(corruption: Corruption) -> Tensor | None:
+    """Return the data's power in the corruption's basis, broadcastable to (C, *spatial), if it knows it."""
+    power = getattr(corruption, "power", None)
+    return power if isinstance(power, Tensor) else None
+
+
+def check_device(corruption: Corruption, device: torch.device) -> None:
+    """Raise a ValueError if the corruption's tables are on another device than the images will be."""
+    if has_tensors(corruption) and device_of(corruption).type != device.type:
+        raise ValueError(
+            f"the corruption is on {device_of(corruption)}, the images are on {device}; call corruption.to('{device}')"
+        )

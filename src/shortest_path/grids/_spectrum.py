@@ -1,0 +1,90 @@
+"""The grid that follows the data: equal shares of the error of a second-order step.
+
+In the rotation form (`solvers.Rotation`) a step turns the whitened coefficient f by the
+angle Δθ_f, and a solver of second order errs by a multiple of Δθ_f³ ∂²v̂_f/∂θ². Taking the unknown derivative as of one
+size for all f, and the error of pixels as the root mean square over coefficients, each with its power S_f, a step of
+length Δt errs by
+
+    e(t) Δt³,    e(t) = ( Σ_f S_f θ'_f(t)⁶ )^½
+
+and the sum over a given number of steps is least if every step has the same share of it: equal steps of ∫ e^⅓ dt. That
+follows the data and the corruption alone; a change of the corruption's clock changes the times and not the images.
+
+Source: the equidistribution of local errors, de Boor 1973, "Good approximation by splines with variable knots";
+Kingma et al. 2021, arXiv:2107.00630 (log signal-to-noise ratio).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .._checks import check_floating, check_has_values
+from ..corruptions import Corruption, Point, check_corruption, known_power
+from ..solvers import Rotation
+from ._interpolation import CELLS, fine_times, scales_at, times_at
+from ._protocol import falling_shares, strictly_falling
+
+_MEMORY = 2**20  # coefficients looked at together
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Equal shares of the error of a second-order step, as the data's power spectrum predicts it; see above.
+
+    Args:
+        corruption: The corruption to sample.
+        power: S, broadcastable to its coefficients (C, *spatial); None takes what the corruption knows.
+
+    Raises:
+        TypeError: `corruption` does not implement `Corruption`, or `power` not a floating-point tensor.
+        ValueError: no power is given, and the corruption knows none; or it is not positive and finite, or does not
+            broadcast to the coefficients.
+    """
+
+    corruption: Corruption
+    power: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_corruption(self.corruption)
+        if self.power is not None:
+            check_floating(self.power, "power")
+            check_has_values(self.power, "power")
+            if not self.power.numel() or not bool(((self.power > 0) & self.power.isfinite()).all()):
+                raise ValueError("power must be positive and finite, as a PowerSpectrum is; pass spectrum.power")
+        if self.power is None and known_power(self.corruption) is None:
+            raise ValueError(
+                f"{type(self.corruption).__name__} does not know the data's power; pass the spectrum, or grid='cosine'"
+            )
+
+    def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
+        """Return the times; see `TimeGrid`."""
+        falling = falling_shares(steps, start)
+        fine, share = self._shares(start)
+        times = times_at(falling * share[-1], share, fine)
+        times[-1] = 0  # also where nothing happens near the data
+        return strictly_falling(times, self)
+
+    def _shares(self, start: float) -> tuple[Tensor, Tensor]:
+        """Return rising times, and ∫ e^⅓ dt up to each of them."""
+        power = self.power if self.power is not None else known_power(self.corruption)
+        assert power is not None  # looked at when the grid was made
+        form = Rotation(power.detach().cpu())
+        weight = power.detach().cpu().to(torch.float64)
+        fine = fine_times(start, 0.0)
+        at_once = max(1, _MEMORY // weight.numel())  # 256 large images at once would be too much in float64
+        parts = []
+        for first in range(0, CELLS, at_once):
+            scales = scales_at(self.corruption, fine[first : first + at_once + 1])
+            try:
+                angle = form.whitened(Point(start, *scales)).angle
+                error = weight * angle.diff(dim=0) ** 6
+            except RuntimeError as reason:
+                raise ValueError(
+                    f"power of shape {tuple(weight.shape)} does not broadcast against the coefficients of "
+                    f"{type(self.corruption).__name__}, {tuple(scales[0].shape[1:])}"
+                ) from reason
+            parts.append(error.flatten(1).sum(1) ** (1 / 6))  # e^⅓ Δt
+        return fine, torch.cat([torch.zeros(1, dtype=torch.float64), torch.cat(parts).cumsum(0)])

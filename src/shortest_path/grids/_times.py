@@ -1,0 +1,81 @@
+"""Times from the options that samplers and the exact analysis share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .._checks import check_has_values
+from ..corruptions import Corruption
+from ..solvers import Solver
+from ._names import GridName, make_grid
+from ._protocol import TimeGrid
+
+_STEPS = 50
+
+
+def make_times(
+    times: Tensor | Sequence[float] | None,
+    steps: int | None,
+    grid: GridName | TimeGrid | None,
+    *,
+    solver: Solver,
+    corruption: Corruption,
+    power: Tensor | None,
+    start: float = 1.0,
+) -> Tensor:
+    """Return falling times, float64, on the CPU.
+
+    Args:
+        times: Explicit times, instead of `steps` and `grid`.
+        steps: Number of steps; None is 50.
+        grid: The name of a grid, or any function of its form; None is the solver's default.
+        solver: The solver that steps along them.
+        corruption: The corruption to sample.
+        power: The data's power in its coefficients, if known.
+        start: First time of a grid.
+
+    Raises:
+        TypeError: an argument of another type.
+        ValueError: `times` beside `steps` or `grid`, an unknown name, or times that do not fall strictly.
+    """
+    if times is not None:
+        given = [f"{name}={value!r}" for name, value in (("steps", steps), ("grid", grid)) if value is not None]
+        if given:
+            raise ValueError(f"times takes the place of steps and grid, got also {' and '.join(given)}; omit one side")
+        return falling_times(times)
+    if grid is None:
+        default = getattr(solver, "default_grid", None)
+        grid = "uniform" if default is None else default(power is not None)
+    if isinstance(grid, str):
+        grid = make_grid(grid, corruption, power)
+    if not callable(grid):
+        raise TypeError(f"grid must be a name or a function of (steps, start), got {type(grid).__name__}")
+    return falling_times(grid(_STEPS if steps is None else steps, start=start))
+
+
+def falling_times(times: object) -> Tensor:
+    """Return times as a tensor, float64, on the CPU, after checking that they fall strictly within [0, 1].
+
+    Raises:
+        TypeError: `times` is neither a real tensor nor a sequence of numbers.
+        ValueError: fewer than two times, times that do not fall strictly, or times outside [0, 1].
+    """
+    if not isinstance(times, Tensor):
+        try:
+            times = torch.as_tensor(times, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"times must be a tensor or a sequence of falling numbers, got {times!r}") from error
+    if times.is_complex():
+        raise TypeError(f"times must be a 1-D tensor of real numbers that falls strictly, got {times.dtype}")
+    check_has_values(times, "times")
+    if times.ndim != 1 or len(times) < 2 or not bool((times[1:] < times[:-1]).all()):
+        raise ValueError(
+            f"times must be a 1-D tensor that falls strictly, of two values or more, got shape {tuple(times.shape)} "
+            f"with values {times.flatten()[:6].tolist()}…; sort it with torch.sort(times, descending=True)"
+        )
+    if float(times[-1]) < 0 or float(times[0]) > 1:
+        raise ValueError(f"times must lie in [0, 1], got {float(times[0])} … {float(times[-1])}")
+    return times.detach().to("cpu", torch.float64)

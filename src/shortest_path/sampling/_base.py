@@ -1,0 +1,220 @@
+"""A sampler's options, and sampling of one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from .._checks import check_choice, check_floating, check_sizes
+from .._devices import device_of, usable_device
+from .._progress import Progress
+from ..corruptions import Corruption, Process, check_corruption
+from ..grids import GridName, TimeGrid, falling_times, make_times
+from ..prediction import Prediction
+from ..solvers import Solver, SolverName, make_solver
+from ..spectra import PowerSpectrum
+from ._denoiser import Denoiser
+from ._guidance import make_guidance
+from ._noise import Generators
+from ._reverse import Reverse, SampleStep
+from ._times import check_along, first_time, times_from
+from .edits import Clip, DenoisedCallback, then_clip
+
+
+class SamplerBase:
+    """The options of a sampler, and sampling of one batch; see `Sampler`."""
+
+    def __init__(
+        self,
+        model: Callable[..., Tensor],
+        corruption: Corruption,
+        *,
+        prediction: Prediction = "noise",
+        solver: SolverName | Solver = "multistep",
+        steps: int | None = None,
+        grid: GridName | TimeGrid | None = None,
+        times: Tensor | Sequence[float] | None = None,
+        spectrum: PowerSpectrum | None = None,
+        guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        null_conditioning: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_corruption(corruption)
+        if not callable(model):
+            raise TypeError(f"model must be callable as model(x_t, t), got {type(model).__name__}")
+        self.model = model
+        self.corruption = corruption
+        self.prediction: Prediction = check_choice("prediction", prediction, get_args(Prediction))
+        self.solver = make_solver(solver)
+        self._process = Process(corruption, spectrum)
+        guidance = make_guidance(guidance_scale, guidance_interval, null_conditioning)
+        self._denoiser = Denoiser(model, self._process, self.prediction, guidance)
+        start, power = first_time(corruption, self.prediction), self._process.power
+        self.times = make_times(times, steps, grid, solver=self.solver, corruption=corruption, power=power, start=start)
+        """The falling times, (steps + 1,), float64, on the CPU; the model is called at all but the last."""
+        check_along(corruption, self.times, self.prediction)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return len(self.times) - 1
+
+    def __repr__(self) -> str:
+        model = getattr(self.model, "__name__", type(self.model).__name__)
+        first, last = float(self.times[0]), float(self.times[-1])
+        return (
+            f"{type(self).__name__}({model}, {self.corruption!r}, prediction={self.prediction!r}, "
+            f"solver={self.solver!r}, {self.steps} steps from {first:.4g} to {last:.4g})"
+        )
+
+    def sample(
+        self,
+        shape: Sequence[int],
+        *,
+        x_1: Tensor | None = None,
+        start: float | None = None,
+        conditioning: Mapping[str, Any] | None = None,
+        generator: Generators | None = None,
+        clip: Clip | None = None,
+        denoised_callback: DenoisedCallback | None = None,
+        callback: Callable[[SampleStep], None] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+        progress: bool | None = None,
+    ) -> Tensor:
+        """Sample images.
+
+        Args:
+            shape: (B, C, *spatial).
+            x_1: Images at the first time to start from; None samples them as N(0, s²), or N(0, a²S + s²) if
+                the data's power is known. Required where much of the image is left at the first time: heat
+                dissipation, or a `start` in the middle.
+            start: Time to start from, instead of the first of `times`; those below it follow.
+            conditioning: Keyword arguments for the model, passed through at every step.
+            generator: Source of all random numbers, which it draws on its own device: the same state gives the same
+                images. One per image makes an image independent of the others in its batch.
+            clip: (low, high) to which the predicted clean image is clamped, in pixels, at every step; e.g. (-1, 1).
+            denoised_callback: Called as `denoised_callback(x_0_hat, t)` with the predicted clean images, in pixels,
+                at every step; its result takes their place, before `clip`. A solver that extrapolates also calls it
+                with the final images and t = 0. See `shortest_path.edits`.
+            callback: Called with a `SampleStep` after every step.
+            device: Where to sample; the model's device by default.
+            dtype: Type of the state.
+            progress: True or False; None shows progress on a terminal if the work is long.
+
+        Returns:
+            Images, of shape `shape`.
+
+        Raises:
+            TypeError: `x_1` is not floating point, or another argument of another type.
+            ValueError: a shape that does not fit, a model whose output has another shape, no `x_1` where
+                the corruption requires one, or a device that cannot be used.
+        """
+        times, edit = self._times_from(start), then_clip(denoised_callback, clip)
+        with Progress("sampling", total=len(times) - 1, show=progress) as bar:
+            for step in self._run(times, shape, x_1, conditioning, generator, edit, device, dtype):
+                if callback is not None:
+                    callback(self._in_pixels(step))
+                bar.advance()
+        return self._process.basis.synthesize(step.x_t)
+
+    def trajectory(
+        self,
+        shape: Sequence[int],
+        *,
+        x_1: Tensor | None = None,
+        start: float | None = None,
+        conditioning: Mapping[str, Any] | None = None,
+        generator: Generators | None = None,
+        clip: Clip | None = None,
+        denoised_callback: DenoisedCallback | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Iterator[SampleStep]:
+        """Return an iterator over (t, x_t, x_0_hat) after every step; arguments as for `sample`, checked at the call.
+
+        The last x_t is the sample.
+        """
+        times, edit = self._times_from(start), then_clip(denoised_callback, clip)
+        return map(self._in_pixels, self._run(times, shape, x_1, conditioning, generator, edit, device, dtype))
+
+    def step(
+        self,
+        x_t: Tensor,
+        t: float,
+        s: float,
+        *,
+        conditioning: Mapping[str, Any] | None = None,
+        generator: Generators | None = None,
+        clip: Clip | None = None,
+        denoised_callback: DenoisedCallback | None = None,
+    ) -> SampleStep:
+        """Take one step of the solver, which begins without memory: for sampling loops of your own.
+
+        Args:
+            x_t: Images at time t, (B, C, *spatial), floating point.
+            t: The time of `x_t`, in (0, 1].
+            s: The time to move to, in [0, t).
+            conditioning: As for `sample`.
+            generator: As for `sample`.
+            clip: As for `sample`.
+            denoised_callback: As for `sample`.
+
+        Returns:
+            `SampleStep(s, x_s, x_0_hat)`.
+
+        Raises:
+            TypeError: `x_t` is not floating point.
+            ValueError: times that do not fall from t to s within [0, 1].
+        """
+        check_floating(x_t, "x_t")
+        times, edit = falling_times([t, s]), then_clip(denoised_callback, clip)
+        check_along(self.corruption, times, self.prediction)
+        steps = self._run(times, x_t.shape, x_t, conditioning, generator, edit, x_t.device, x_t.dtype)
+        return self._in_pixels(next(steps))
+
+    def _run(
+        self,
+        times: Tensor,
+        shape: Sequence[int],
+        x_1: Tensor | None,
+        conditioning: Mapping[str, Any] | None,
+        generator: Generators | None,
+        edit: DenoisedCallback | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype,
+    ) -> Iterator[SampleStep]:
+        """Check the arguments and return an iterator over every step, with its tensors in coefficients."""
+        device = usable_device(device_of(self.model) if device is None else device)
+        self._process.to(device)
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise TypeError(f"dtype must be floating point, got {dtype!r}; use torch.float32")
+        shape = check_sizes("shape", shape, "(B, C, *spatial)")
+        if min(shape, default=0) < 0:
+            raise ValueError(f"shape must be (B, C, *spatial) without negative sizes, got {shape}")
+        like = torch.empty(shape, dtype=torch.promote_types(dtype, torch.float32), device=device)
+        reverse = Reverse(
+            self._process,
+            self._denoiser,
+            self.solver,
+            like,
+            conditioning=conditioning,
+            generator=generator,
+            edit=edit,
+        )
+        first = reverse.point(float(times[0]))
+        return reverse.steps(reverse.start(x_1, first), first, times)
+
+    def _in_pixels(self, step: SampleStep) -> SampleStep:
+        synthesize = self._process.basis.synthesize
+        return SampleStep(step.t, synthesize(step.x_t), synthesize(step.x_0_hat))
+
+    def _times_from(self, start: float | None) -> Tensor:
+        """Return the times from `start` on, after checking the scales along them."""
+        times = times_from(start, self.times)
+        if start is not None:
+            check_along(self.corruption, times, self.prediction)
+        return times

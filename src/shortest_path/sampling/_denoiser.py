@@ -1,0 +1,86 @@
+"""From a model's output to the clean image that it implies, with guidance and edits on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._conditioning import unconditional
+from .._model import check_output, evaluating, weights_dtype
+from ..corruptions import Point, Process
+from ..prediction import Prediction, check_power, data_weights
+from ._guidance import Guidance
+from .edits import DenoisedCallback
+
+
+class Denoiser:
+    """Calls a model and returns û_0, in coefficients.
+
+    Args:
+        model: `model(x_t, t, **conditioning)`.
+        process: The corruption's, whose basis the coefficients are in.
+        prediction: What the model predicts.
+        guidance: None asks the model once, with the conditioning as given.
+
+    Raises:
+        ValueError: a model that predicts a whitened velocity, of data whose power is not known.
+    """
+
+    def __init__(
+        self, model: Callable[..., Tensor], process: Process, prediction: Prediction, guidance: Guidance | None = None
+    ) -> None:
+        if prediction == "whitened-velocity":
+            check_power(prediction, process.power)
+        self._model, self._process = model, process
+        self._prediction: Prediction = prediction
+        self._guidance = guidance
+
+    def __call__(
+        self, u_t: Tensor, here: Point, conditioning: Mapping[str, Any], edit: DenoisedCallback | None = None
+    ) -> Tensor:
+        """Return û_0.
+
+        Args:
+            u_t: Coefficients at t.
+            here: The time and the scales there.
+            conditioning: For the model.
+            edit: Applied to (x̂_0, t), x̂_0 in pixels; returns another x̂_0.
+
+        Raises:
+            TypeError: the model or `edit` returns something else than a tensor.
+            ValueError: one of another shape.
+        """
+        basis, power, dtype = self._process.basis, self._process.power, u_t.dtype
+        output = self._output(basis.synthesize(u_t), here.time, conditioning)
+        of_state, of_output = (
+            weight.to(dtype) for weight in data_weights(self._prediction, here.signal, here.noise, power)
+        )
+        u_0 = (of_state * u_t).addcmul_(of_output, basis.analyze(output.to(dtype)))
+        if edit is None:
+            return u_0
+        x_0 = basis.synthesize(u_0)
+        edited = edit(x_0, here.time)
+        if not isinstance(edited, Tensor) or edited.shape != x_0.shape:
+            found = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
+            raise ValueError(
+                f"denoised_callback must return the clean images it was given, changed, of shape {tuple(x_0.shape)}; "
+                f"got {found}"
+            )
+        return basis.analyze(edited.to(dtype))
+
+    def _output(self, x_t: Tensor, t: float, conditioning: Mapping[str, Any]) -> Tensor:
+        """Return the model's output, guided."""
+        x_t = x_t.to(weights_dtype(self._model, x_t.dtype))
+        # Times stay in float32 at least: bfloat16 has no number between 0.996 and 1.
+        times = torch.full((len(x_t),), t, dtype=torch.promote_types(x_t.dtype, torch.float32), device=x_t.device)
+        guidance = self._guidance
+        with evaluating(self._model):
+            output = self._model(x_t, times, **conditioning)
+            check_output(output, x_t)
+            if guidance is None or not guidance.interval[0] <= t <= guidance.interval[1]:
+                return output
+            null = self._model(x_t, times, **unconditional(conditioning, guidance.null))
+        return torch.lerp(null, output, guidance.scale)

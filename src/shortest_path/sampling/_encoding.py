@@ -1,0 +1,144 @@
+"""Images to noise by the probability-flow ODE: encoding, likelihood, and interpolation between encodings.
+
+In the rotation form (`shortest_path.solvers.Rotation`) the whitened coefficients y follow dy = v̂ dθ, so that
+
+    log p(u_0) = log N(y_1; 0, I) + ∫ Σ_f ∂v̂_f/∂y_f dθ_f − Σ_f log r_f
+
+with r the radius at the data. For data whose power the form knows, everything Gaussian is in the first and last terms,
+without any error; only what is not Gaussian is integrated, with random signs ε for the trace (Hutchinson):
+
+    ∂v̂_f/∂y_f ≈ ε_f (εᵀ ∂v̂/∂y)_f
+
+Source: Song et al. 2021, arXiv:2011.13456, appendix D.2; Grathwohl et al. 2019, arXiv:1810.01367; per coefficient,
+docs/theory.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._checks import check_floating, check_sizes
+from ..corruptions import Point
+from ..solvers import Rotation, extrapolation
+
+
+class Encoded(NamedTuple):
+    """Whitened noise y_1, the radii at both ends, and the integral of the trace for every image (B,)."""
+
+    y_1: Tensor
+    radius_0: Tensor
+    radius_1: Tensor
+    log_volume: Tensor
+
+
+def encode(
+    u_0: Tensor,
+    steps: int,
+    point: Callable[[int], Point],
+    denoise: Callable[[Tensor, int], Tensor],
+    form: Rotation,
+    *,
+    from_data: bool,
+    probes: Sequence[Tensor] = (),
+) -> Encoded:
+    """Follow the ODE from images to noise: predicted by Adams–Bashforth, corrected by the trapezoidal rule.
+
+    Calls the model once a step, where the step ends, and with `from_data` nowhere else.
+
+    Args:
+        u_0: Coefficients at the first time, (B, C, *spatial).
+        steps: Number of steps.
+        point: Returns the scales at the k-th of the rising times, k = 0 … steps.
+        denoise: Returns û_0 for coefficients at the k-th time.
+        form: The coordinates; a spectrum that is not the data's costs accuracy, not correctness.
+        from_data: Whether the first time is the data's end, where v̂ is 0/0: the first step then takes the later slope.
+        probes: Random signs for the trace, each of the shape of `u_0`.
+    """
+
+    def slope(y: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        radius = form.whitened(point(k)).radius.to(y.dtype)
+        if not probes:
+            return form.slope(radius * y, denoise(radius * y, k), point(k)), torch.zeros_like(y)
+        with torch.enable_grad():
+            y = y.detach().requires_grad_()
+            u_t = radius * y
+            v = form.slope(u_t, denoise(u_t, k), point(k))
+            trace = torch.zeros_like(y)
+            for index, probe in enumerate(probes):
+                more = index + 1 < len(probes)
+                trace += probe * torch.autograd.grad(v, y, probe, retain_graph=more)[0]
+        return v.detach(), trace / len(probes)
+
+    radius_0, radius_1 = (form.whitened(at).radius.to(u_0.dtype) for at in (point(0), point(steps)))
+    y = u_0 / radius_0
+    log_volume = y.new_zeros(len(y))
+    now = None if from_data else slope(y, 0)
+    extrapolated = None if now is None else now[0]
+    for k in range(1, steps + 1):
+        turn = form.length(point(k - 1), point(k))
+        predicted = y if extrapolated is None else y + turn.to(y.dtype) * extrapolated
+        then = slope(predicted, k)
+        mean = then if now is None else ((now[0] + then[0]) / 2, (now[1] + then[1]) / 2)
+        y = torch.addcmul(y, turn.to(y.dtype), mean[0])
+        log_volume = log_volume + (turn.to(y.dtype) * mean[1]).flatten(1).sum(1)
+        extrapolated = then[0]
+        if now is not None and k < steps:
+            share = extrapolation(form.length(point(k), point(k + 1)), turn, form.most)
+            extrapolated = then[0] + share.to(y.dtype) * (then[0] - now[0])
+        now = then
+    return Encoded(y, radius_0, radius_1, log_volume)
+
+
+def log_density(encoded: Encoded) -> Tensor:
+    """Return log p(u_0) in nats, (B,)."""
+    y = encoded.y_1.flatten(1)
+    normal = -0.5 * (y.square().sum(1) + y.shape[1] * math.log(2 * math.pi))
+    return normal + encoded.log_volume - encoded.radius_0.log().expand_as(encoded.y_1[:1]).sum()
+
+
+def bits_per_dim(log_likelihood: Tensor, shape: Sequence[int], *, scale: float = 127.5) -> Tensor:
+    """Return log-likelihoods as bits per dimension of images stored in whole levels.
+
+        −log₂ p(x) / D + log₂ scale
+
+    Args:
+        log_likelihood: log p(x) in nats, as `Sampler.log_likelihood` returns it.
+        shape: Of one image, (C, *spatial).
+        scale: Levels in a unit of x: 127.5 for 8-bit images in [-1, 1]. Add uniform noise of one level to such images
+            before their likelihood is taken: a density of whole levels has no bound.
+
+    Raises:
+        TypeError: `log_likelihood` is not a floating-point tensor, or `shape` not made of whole numbers.
+        ValueError: a size below 1, or `scale` not positive and finite.
+
+    Example:
+        >>> bits_per_dim(torch.tensor([-1000.0]), (3, 8, 8))
+        tensor([14.5084])
+    """
+    check_floating(log_likelihood, "log_likelihood")
+    sizes = check_sizes("shape", shape)
+    if min(sizes, default=0) < 1 or not 0 < scale < math.inf:
+        raise ValueError(f"every size and scale must be positive and finite, got shape {sizes} and scale {scale}")
+    size = math.prod(sizes)
+    return -log_likelihood / (size * math.log(2)) + math.log2(scale)
+
+
+def spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """Return the point between a and b on the arc from one to the other, image by image: where noise keeps its length.
+
+    Source: Shoemake 1985, "Animating rotation with quaternion curves".
+    """
+    flat = a.flatten(1).double(), b.flatten(1).double()
+    cosine = torch.nn.functional.cosine_similarity(*flat).clamp(-1, 1)
+    angle = torch.acos(cosine)
+    straight = angle.sin() < 1e-6
+    safe = torch.where(straight, torch.ones_like(angle), angle)
+    of_a = torch.where(straight, torch.full_like(angle, 1 - share), torch.sin((1 - share) * safe) / torch.sin(safe))
+    of_b = torch.where(straight, torch.full_like(angle, share), torch.sin(share * safe) / torch.sin(safe))
+    sides = (-1, *(1,) * (a.ndim - 1))
+    return of_a.to(a.dtype).view(sides) * a + of_b.to(a.dtype).view(sides) * b

@@ -1,0 +1,48 @@
+"""White noise from generators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._checks import check_count
+
+Generators: TypeAlias = "torch.Generator | Sequence[torch.Generator]"
+
+
+def white(shape: Sequence[int], device: torch.device, dtype: torch.dtype, generator: Generators | None) -> Tensor:
+    """Draw white normal noise on the generator's device: white in pixels is white in every orthonormal basis.
+
+    Args:
+        shape: (B, C, *spatial).
+        device: Of the result.
+        dtype: Of the result.
+        generator: One for all, one per image, or None for torch's own.
+
+    Raises:
+        TypeError: `generator` is not made of generators.
+        ValueError: another number of generators than of images.
+    """
+    if isinstance(generator, Sequence):
+        if len(generator) != shape[0]:
+            raise ValueError(f"expected one generator for each of {shape[0]} images, got {len(generator)}")
+        if not generator:
+            return torch.empty(tuple(shape), dtype=dtype, device=device)
+        return torch.stack([white(shape[1:], device, dtype, one) for one in generator])
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator or one per image, got {type(generator).__name__}; "
+            "use torch.Generator().manual_seed(0)"
+        )
+    source = device if generator is None else generator.device
+    return torch.randn(tuple(shape), generator=generator, dtype=dtype, device=source).to(device)
+
+
+def mixed_seed(seed: int, index: int) -> int:
+    """Return one seed for both numbers; near numbers give unrelated ones."""
+    check_count("every index", index, least=0)
+    return int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0])

@@ -1,0 +1,93 @@
+"""The sampling loop: one model call a step, for any solver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._checks import check_floating, check_has_values
+from ..corruptions import Point, Process
+from ..solvers import Solver
+from ._denoiser import Denoiser
+from ._noise import Generators, white
+from .edits import DenoisedCallback
+
+
+class SampleStep(NamedTuple):
+    """One step of a trajectory: `x_t` at time `t`, and the clean image `x_0_hat` that led to it."""
+
+    t: float
+    x_t: Tensor
+    x_0_hat: Tensor
+
+
+class Reverse:
+    """The reverse process of one batch.
+
+    Args:
+        process: The corruption, on the device already.
+        denoiser: Returns û_0.
+        solver: Any solver.
+        like: A tensor of the shape, type and device of the state.
+        conditioning: Keyword arguments for the model.
+        generator: Source of all random numbers.
+        edit: Applied to the predicted clean images, or None.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        denoiser: Denoiser,
+        solver: Solver,
+        like: Tensor,
+        *,
+        conditioning: Mapping[str, Any] | None,
+        generator: Generators | None,
+        edit: DenoisedCallback | None,
+    ) -> None:
+        self._process, self._denoiser, self._solver, self._like = process, denoiser, solver, like
+        self._conditioning, self._generator, self._edit = conditioning or {}, generator, edit
+
+    @torch.no_grad()
+    def start(self, x_1: Tensor | None, first: Point) -> Tensor:
+        """Return the coefficients at the first time: those of `x_1`, or noise with the variance of the prior."""
+        like = self._like
+        if x_1 is None:
+            check_has_values(like, "the images to sample")
+            deviation = self._process.prior(first)
+            return deviation.to(like.dtype) * self._noise()
+        check_floating(x_1, "x_1")
+        if not like.is_meta:  # where a run without values is a rehearsal
+            check_has_values(x_1, "x_1")
+        if x_1.shape != like.shape:
+            raise ValueError(f"x_1 must have the shape asked for, {tuple(like.shape)}, got {tuple(x_1.shape)}")
+        return self._process.basis.analyze(x_1.to(like))
+
+    def steps(self, u_t: Tensor, first: Point, times: Tensor) -> Iterator[SampleStep]:
+        """Yield every step along falling times, with its tensors in coefficients; never waits for the device."""
+
+        def at(t: float) -> Point:
+            return first.clean() if t == 0 else self.point(t)
+
+        here, step = first, self._solver.start(self._process.power, at)
+        for s in times[1:].tolist():
+            there = at(s)
+            with torch.no_grad():
+                u_0 = self._denoiser(u_t, here, self._conditioning, self._edit)
+                u_s = step(u_t, u_0, here, there, self._noise).to(u_t.dtype)
+                if s == 0 and self._edit is not None and u_s is not u_0:  # extrapolated beyond the edited prediction
+                    basis = self._process.basis
+                    u_s = basis.analyze(self._edit(basis.synthesize(u_s), 0.0).to(u_t.dtype))
+            yield SampleStep(s, u_s, u_0)
+            u_t, here = u_s, there
+
+    def point(self, t: float) -> Point:
+        """Return the scales at a time."""
+        return self._process.at(t, self._like.shape, self._like.device)
+
+    def _noise(self) -> Tensor:
+        like = self._like
+        return white(like.shape, like.device, like.dtype, self._generator)

@@ -1,0 +1,322 @@
+"""Sampling images: the reverse process of any corruption, with any model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._checks import check_count, check_floating, check_has_values, check_share, check_sizes
+from .._devices import device_of, usable_device
+from .._exact import working_dtype
+from .._progress import Progress
+from ..corruptions import Point, as_times
+from ..solvers import Rotation, is_deterministic
+from ._base import SamplerBase
+from ._encoding import Encoded, encode, log_density, spherical
+from ._noise import Generators, mixed_seed, white
+from .edits import then_clip
+
+
+class Sampler(SamplerBase):
+    """Samples images by running a corruption backwards with a trained model.
+
+    The state is kept in coefficients, in float32 or float64 whatever the model's type. Each step calls the model
+    once at time t and moves to s < t with per-coefficient numbers that are computed in float64 when they are
+    needed, so memory does not grow with the number of steps; the loop never waits for the device. The last
+    step, to t = 0, returns the clean image.
+
+    Args:
+        model: `model(x_t, t, **conditioning)` returns a tensor like `x_t`; `t` is float (B,) in [0, 1]. A module is run
+            in eval mode without gradients, and left in the mode it was in. It gets `x_t` in the type of its weights,
+            and `t` in float32 or better. May be compiled.
+        corruption: Any object that implements `Corruption`.
+        prediction: What the model was trained to predict: `"noise"`, `"data"`, `"velocity"` or
+            `"whitened-velocity"`, which requires the data's power.
+        solver: A value of `shortest_path.solvers` or of your own, or a name: `"multistep"` (default), `"ddim"` or
+            `"ancestral"`. Compared in docs/results.md.
+        steps: Number of steps, each with one model call; None (default) is 50.
+        grid: The name of a grid, a value of `shortest_path.grids`, or any function of that form. None (default) is the
+            solver's own: for multistep `"spectrum"` where the data's power is known and `"cosine"` where not, else
+            `"uniform"`.
+        times: Explicit falling times (steps + 1,) instead of `steps` and `grid`. A last time above 0 returns the image
+            at that time.
+        spectrum: The data's power, for the multistep solver, the noise to start from and the whitened velocity; None
+            takes the corruption's own, if it has one. An isotropic corruption is then sampled in the spectrum's basis,
+            which is as good as pixels for it.
+        guidance_scale: Scale w of classifier-free guidance, null + w (conditioned − null): 1 is no guidance, 0 ignores
+            the conditioning. Costs a second model call per step. None (default) is no guidance.
+        guidance_interval: Times (low, high) between which guidance acts; all by default.
+        null_conditioning: Conditioning that means "no conditioning", as given to `DiffusionTrainer`.
+
+    A model that predicts noise cannot tell the image at a time where no signal is left (0/0), so for
+    `prediction="noise"` a grid starts at t = 0.999 instead of 1 if signal(1) < 1e-6. `times` is not changed: a
+    first time with signal 0 is then an error. `sampler.times` shows what is used.
+
+    Raises:
+        TypeError: an argument of another type.
+        ValueError: an unknown option or one without effect, wrong times, a corruption whose signal-to-noise ratio rises
+            with t, or a spectrum in a basis in which the corruption is not diagonal.
+
+    Source: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2010.02502; Das et al. 2023,
+        arXiv:2306.00501, algorithm 2; per coefficient, docs/theory.md.
+
+    Example:
+        >>> import torch, shortest_path as sp
+        >>> def model(x_t, t):  # an untrained stand-in
+        ...     return torch.zeros_like(x_t)
+        >>> sampler = sp.Sampler(model, sp.GaussianCorruption("flow"), solver="ddim", steps=4)
+        >>> sampler
+        Sampler(model, GaussianCorruption(schedule='flow'), prediction='noise', solver=DDIM(eta=0.0), 4 steps
+        from 0.999 to 0)
+        >>> tuple(sampler.sample((2, 3, 8, 8), generator=torch.Generator().manual_seed(0)).shape)
+        (2, 3, 8, 8)
+    """
+
+    def batches(
+        self,
+        images: int | Sequence[int],
+        shape: Sequence[int],
+        *,
+        batch_size: int = 64,
+        seed: int = 0,
+        x_1: Tensor | None = None,
+        conditioning: Mapping[str, Any] | None = None,
+        device: torch.device | str | None = None,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> Iterator[Tensor]:
+        """Return an iterator over any number of images, a batch at a time, each image from its own random numbers.
+
+        Image i is a function of (seed, i), whatever the batch size and whichever others are sampled: to rounding,
+        as a network may add in another order for another batch size. So several processes can divide the
+        work, and an interrupted one can continue. Arguments are checked at the call.
+
+        Args:
+            images: Number of images, or their indices, e.g. `range(1000, 2000)`.
+            shape: Shape of one image, (C, *spatial).
+            batch_size: Number of images in memory at once.
+            seed: Random seed.
+            x_1: As for `sample`, one row for every image.
+            conditioning: As for `sample`; tensors have one row for every image.
+            device: As for `sample`; the random numbers are drawn there.
+            progress: True or False; None shows progress on a terminal if the work is long.
+            **options: Further arguments of `sample`.
+
+        Yields:
+            Images, (B, C, *spatial), B = `batch_size` or fewer in the last.
+
+        Raises:
+            TypeError: a number that is not whole, or an argument that `sample` does not have.
+            ValueError: a batch size below 1, a negative number, or another number of rows than of images.
+        """
+        check_count("batch_size", batch_size)
+        check_count("seed", seed, least=0)
+        shape = check_sizes("shape", shape)
+        indices = images if isinstance(images, Sequence) else range(check_count("images", images, least=0))
+        device = usable_device(device_of(self.model) if device is None else device)
+        for name, rows in {"x_1": x_1, **(conditioning or {})}.items():
+            if isinstance(rows, Tensor) and (rows.ndim == 0 or len(rows) != len(indices)):
+                raise ValueError(
+                    f"{name} must have one row for each of the {len(indices)} images, got shape {tuple(rows.shape)}"
+                )
+        own = {"generator": None, "x_1": None, "conditioning": None, "device": None, "progress": None}
+        inspect.signature(self.sample).bind(shape, **own, **options)
+        self._times_from(options.get("start"))
+        then_clip(options.get("denoised_callback"), options.get("clip"))
+
+        def iterate() -> Iterator[Tensor]:
+            with Progress("sampling", total=len(indices), unit="images", show=progress) as bar:
+                for first in range(0, len(indices), batch_size):
+                    rows = slice(first, first + batch_size)
+                    chosen = indices[rows]
+                    yield self.sample(
+                        (len(chosen), *shape),
+                        x_1=None if x_1 is None else x_1[rows],
+                        conditioning={
+                            name: value[rows] if isinstance(value, Tensor) else value
+                            for name, value in (conditioning or {}).items()
+                        },
+                        generator=[torch.Generator(device).manual_seed(mixed_seed(seed, index)) for index in chosen],
+                        device=device,
+                        progress=False,
+                        **options,
+                    )
+                    bar.advance(len(chosen))
+
+        return iterate()
+
+    def image_to_image(
+        self, x_0: Tensor, *, start: float, generator: Generators | None = None, **options: Any
+    ) -> Tensor:
+        """Corrupt images to a time in the middle, and sample from there.
+
+        Args:
+            x_0: Images, (B, C, *spatial).
+            start: The time, in (0, 1]: little of them changes near 0, and little is left of them near 1.
+            generator: Source of the noise, and of the solver's random numbers.
+            **options: Further arguments of `sample`.
+
+        Returns:
+            Images, of the shape and type of `x_0`.
+
+        Raises:
+            TypeError: `x_0` is not floating point.
+            ValueError: `start` outside (0, 1].
+
+        Source: Meng et al. 2022, arXiv:2108.01073.
+        """
+        check_floating(x_0, "x_0")
+        check_has_values(x_0, "x_0")
+        self._times_from(start)
+        device = options.pop("device", None)
+        device = usable_device(device_of(self.model) if device is None else device)
+        self._process.to(device)
+        x_0 = x_0.to(device)
+        noise = white(x_0.shape, device, x_0.dtype, generator)
+        x_t = self._process.mix(x_0, as_times(start, x_0), noise)[0]
+        options.setdefault("dtype", x_0.dtype)
+        images = self.sample(x_0.shape, x_1=x_t, start=start, generator=generator, device=device, **options)
+        return images.to(options["dtype"])
+
+    def invert(
+        self, x_0: Tensor, *, conditioning: Mapping[str, Any] | None = None, progress: bool | None = None
+    ) -> Tensor:
+        """Encode images: follow the probability-flow ODE from the last of `times` to the first.
+
+        `sample(x_0.shape, x_1=sampler.invert(x_0))` gives the images back, up to the error of both solvers. Of second
+        order whatever the solver, with one call of the model a step (`shortest_path.encoding`).
+
+        Args:
+            x_0: Images, (B, C, *spatial), floating point, range [-1, 1].
+            conditioning: Keyword arguments for the model.
+            progress: True or False; None shows progress on a terminal if the work is long.
+
+        Returns:
+            The images at `times[0]`: noise, with the variance that sampling starts from.
+
+        Raises:
+            TypeError: `x_0` is not floating point.
+            ValueError: a stochastic solver.
+
+        Source: Song et al. 2021, arXiv:2010.02502, section 4.3.
+        """
+        encoded = self._encode(x_0, conditioning, progress)
+        return self._process.basis.synthesize(encoded.radius_1 * encoded.y_1)
+
+    def interpolate(
+        self,
+        x_a: Tensor,
+        x_b: Tensor,
+        shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+        *,
+        conditioning: Mapping[str, Any] | None = None,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """Sample images between two, along the arc between their encodings.
+
+        Args:
+            x_a: Images, (B, C, *spatial).
+            x_b: Images, same shape.
+            shares: How far from the first to the second, each in [0, 1].
+            conditioning: Keyword arguments for the model.
+            progress: True or False; None shows progress on a terminal if the work is long.
+            **options: Further arguments of `sample`.
+
+        Returns:
+            Images, (len(shares), B, C, *spatial).
+
+        Raises:
+            TypeError: images that are not floating point.
+            ValueError: a stochastic solver, different shapes, or shares that are none.
+
+        Source: Song et al. 2021, arXiv:2010.02502, section 5.3.
+        """
+        check_floating(x_a, "x_a")
+        check_floating(x_b, "x_b")
+        if not len(shares):
+            raise ValueError("shares must hold at least one number in [0, 1], got none")
+        for share in shares:
+            check_share("every share", share)
+        if x_a.shape != x_b.shape:
+            raise ValueError(f"both images must have one shape, got {tuple(x_a.shape)} and {tuple(x_b.shape)}")
+        a, b = (self._encode(x, conditioning, progress) for x in (x_a, x_b))
+        options = {"dtype": a.y_1.dtype, "device": a.y_1.device, **options}
+        options.update(conditioning=conditioning, progress=progress)
+        between = [a.radius_1 * spherical(a.y_1, b.y_1, share) for share in shares]
+        return torch.stack([self.sample(u.shape, x_1=self._process.basis.synthesize(u), **options) for u in between])
+
+    def log_likelihood(
+        self,
+        x_0: Tensor,
+        *,
+        conditioning: Mapping[str, Any] | None = None,
+        probes: int = 1,
+        generator: torch.Generator | None = None,
+        progress: bool | None = None,
+    ) -> Tensor:
+        """Return the log-density of images under the model's probability-flow ODE.
+
+        Exact, at any number of steps and without noise, for a Gaussian model whose power is known; otherwise it
+        has the error of a second-order solver, and the variance of Hutchinson's estimate of the trace.
+
+        Args:
+            x_0: Images, (B, C, *spatial), floating point, range [-1, 1]. Add noise of one level to 8-bit images.
+            conditioning: Keyword arguments for the model.
+            probes: Random sign vectors to average over; each costs a backward pass through the model a step.
+            generator: Of the signs.
+            progress: True or False; None shows progress on a terminal if the work is long.
+
+        Returns:
+            log p(x_0) in nats, (B,); `bits_per_dim` converts it.
+
+        Raises:
+            TypeError: `x_0` is not floating point.
+            ValueError: a stochastic solver, no probes, or a corruption that does not end in noise.
+
+        Source: Song et al. 2021, arXiv:2011.13456, appendix D.2.
+        """
+        check_count("probes", probes)
+        check_floating(x_0, "x_0")
+        check_has_values(x_0, "x_0")
+        device, dtype = device_of(self.model), working_dtype(x_0)
+        self._process.prior(self._process.at(float(self.times[0]), x_0.shape, device))  # raises if there is none
+        signs = [white(x_0.shape, device, dtype, generator).sign() for _ in range(probes)]
+        return log_density(self._encode(x_0, conditioning, progress, signs))
+
+    def _encode(
+        self,
+        x_0: Tensor,
+        conditioning: Mapping[str, Any] | None,
+        progress: bool | None = None,
+        probes: Sequence[Tensor] = (),
+    ) -> Encoded:
+        """Follow the ODE from images to noise, in whitened coefficients."""
+        check_floating(x_0, "x_0")
+        check_has_values(x_0, "x_0")
+        if not is_deterministic(self.solver):
+            raise ValueError(f"encoding requires a deterministic solver, got {self.solver!r}; use solver='multistep'")
+        device = device_of(self.model)
+        self._process.to(device)
+        rising = self.times.flip(0).tolist()
+        from_data = rising[0] == 0
+
+        def point(k: int) -> Point:
+            there = self._process.at(rising[k], x_0.shape, device)
+            return there.clean() if from_data and k == 0 else there
+
+        def denoise(u_t: Tensor, k: int) -> Tensor:
+            bar.advance()
+            return self._denoiser(u_t, point(k), conditioning or {})
+
+        calls = self.steps + (not from_data)
+        power = self._process.power
+        # Unit power, where the data's is not known, is only another choice of coordinates.
+        form = Rotation(torch.ones((), device=device) if power is None else power)
+        with torch.no_grad(), Progress("encoding", total=calls, show=progress) as bar:
+            u_0 = self._process.basis.analyze(x_0.to(device, working_dtype(x_0)))
+            return encode(u_0, self.steps, point, denoise, form, from_data=from_data, probes=probes)

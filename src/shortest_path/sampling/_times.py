@@ -1,0 +1,58 @@
+"""The times of a sampler: where they start, and whether the corruption can be sampled along them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._devices import device_of
+from ..corruptions import Corruption, both_scales
+from ..prediction import Prediction
+
+_VANISHED = 1e-6
+_NEAR_ONE = 0.999
+
+
+def first_time(corruption: Corruption, prediction: Prediction) -> float:
+    """Return where a grid starts: 1, or 0.999 if the model predicts noise and signal(1) has vanished."""
+    signal = corruption.signal(torch.ones(1, dtype=torch.float64, device=device_of(corruption)))
+    return _NEAR_ONE if prediction == "noise" and bool((signal < _VANISHED).any()) else 1.0
+
+
+def times_from(start: float | None, times: Tensor) -> Tensor:
+    """Return the times from `start` on, or all of them for None.
+
+    Raises:
+        ValueError: `start` outside (0, 1], or not above the last time.
+    """
+    if start is None:
+        return times
+    if not 0 < start <= 1 or start <= float(times[-1]):
+        raise ValueError(f"start must lie in (0, 1] and above the last time {float(times[-1]):g}, got {start}")
+    return torch.cat([torch.tensor([start], dtype=torch.float64), times[times < start]])
+
+
+def check_along(corruption: Corruption, times: Tensor, prediction: Prediction) -> None:
+    """Look at the scales along a grid once, so that a step need not.
+
+    Raises:
+        ValueError: no signal is left at the first time, for a model that predicts noise; or a signal-to-noise ratio
+            that rises.
+    """
+    count = min(len(times), 16)
+    probes = times[torch.linspace(0, len(times) - 1, count).long()].to(device_of(corruption))
+    # A scale that does not change with time may come once for all of them.
+    signal, noise = (
+        scale.expand(count, *scale.shape[1:]) if len(scale) == 1 else scale for scale in both_scales(corruption, probes)
+    )
+    if prediction == "noise" and bool((signal[:-1] < 1e-12 * noise[:-1]).any()):
+        raise ValueError(
+            f"a model that predicts noise cannot tell the image where signal(t) = 0, here t = {float(times[0]):.6g}; "
+            "start at a smaller t, or train with prediction='data' or 'velocity'"
+        )
+    rising = signal[1:] * noise[:-1] < signal[:-1] * noise[1:] - 1e-6 * (signal[1:] * noise[:-1]).abs()
+    if bool(rising.any()):
+        raise ValueError(
+            f"the signal-to-noise ratio of {type(corruption).__name__} rises with t somewhere; "
+            "signal(t) / noise(t) must not increase from t = 0 to t = 1"
+        )

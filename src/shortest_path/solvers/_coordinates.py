@@ -1,0 +1,138 @@
+"""Coordinates in which the probability-flow ODE is nearly straight, coefficient by coefficient.
+
+A form turns what the model says of the clean image at time t into a *slope*, and moves the state along one. A slope
+that did not change over a step would make the step exact, so a solver has only to follow its change.
+
+**Rotation**, where the data's power S is known (equation 4 of docs/theory.md). In whitened coordinates
+
+    y = u_t / r,    r = √(a² S + s²),    ξ = u_0 / √S,    θ = atan2(s, a √S),    y = cos θ ξ + sin θ ε
+
+the ODE of any diagonal Gaussian process is dy = v̂ dθ with the slope v̂ = E[−sin θ ξ + cos θ ε | y], which is zero for
+Gaussian data: a step is exact for them whatever its length.
+
+**Exponential**, where it is not known. In λ = log(a / s) the slope is û_0 itself, and
+
+    u_s = (s_s / s_t) u_t + (a_s − a_t s_s / s_t) û_0
+
+which is DDIM at first order and the form of DPM-Solver++ above, with a step length for every coefficient.
+
+Source: docs/theory.md; Lu et al. 2022, arXiv:2211.01095, section 4 (exponential form).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..corruptions import Point
+
+
+class Form(Protocol):
+    """Coordinates for the steps of a solver, falling or rising in time."""
+
+    most: float
+    """Largest weight of an extrapolation: half the ratio of a step to the one before."""
+
+    def slope(self, u_t: Tensor, u_0: Tensor, here: Point) -> Tensor:
+        """Return the slope at time t, where `u_0` is the clean image that the model predicts from `u_t`."""
+        ...
+
+    def length(self, here: Point, there: Point) -> Tensor:
+        """Return the length of the step from t to s, per coefficient, float64; the same sign for the same direction."""
+        ...
+
+    def later_share(self, length: Tensor) -> Tensor:
+        """Return the weight of the later slope in the mean over a step, for a slope linear in the coordinate."""
+        ...
+
+    def move(self, u_t: Tensor, slope: Tensor, here: Point, there: Point) -> Tensor:
+        """Return u_s, with one slope for the whole step."""
+        ...
+
+
+class Whitened(NamedTuple):
+    """Angle θ and radius r of every coefficient at one time, float64."""
+
+    angle: Tensor
+    radius: Tensor
+
+
+class Rotation:
+    """The rotation form.
+
+    Args:
+        power: S, broadcastable to coefficients, positive.
+    """
+
+    # From a much shorter step nothing can be extrapolated: noise in the model would be magnified by the ratio of the
+    # steps. The bound does not touch the order, as ratios tend to 1.
+    most = 1.0
+
+    def __init__(self, power: Tensor) -> None:
+        self.deviation = power.to(torch.float64).sqrt()
+
+    def whitened(self, point: Point) -> Whitened:
+        """Return (θ, r) at a point."""
+        signal = point.signal * self.deviation
+        return Whitened(torch.atan2(point.noise, signal), torch.hypot(signal, point.noise))
+
+    def slope(self, u_t: Tensor, u_0: Tensor, here: Point) -> Tensor:
+        """Return v̂ = (cos θ y − ξ̂) / sin θ; see `Form`."""
+        angle, radius = self.whitened(here)
+        of_state = 1 / (radius * torch.tan(angle))
+        of_data = 1 / (self.deviation * torch.sin(angle))
+        return (of_state.to(u_t.dtype) * u_t).addcmul_(of_data.to(u_t.dtype), u_0, value=-1)
+
+    def length(self, here: Point, there: Point) -> Tensor:
+        """Return θ_s − θ_t; see `Form`."""
+        return self.whitened(there).angle - self.whitened(here).angle
+
+    def later_share(self, length: Tensor) -> Tensor:
+        """Return one half; see `Form`."""
+        return torch.full_like(length, 0.5)
+
+    def move(self, u_t: Tensor, slope: Tensor, here: Point, there: Point) -> Tensor:
+        """Return u_s; see `Form`."""
+        (angle_t, radius_t), (angle_s, radius_s) = self.whitened(here), self.whitened(there)
+        kept = radius_s / radius_t
+        turned = radius_s * (angle_s - angle_t)
+        return (kept.to(u_t.dtype) * u_t).addcmul_(turned.to(u_t.dtype), slope)
+
+
+class Exponential:
+    """The exponential form."""
+
+    most = math.inf  # as in DPM-Solver++
+
+    def slope(self, u_t: Tensor, u_0: Tensor, here: Point) -> Tensor:
+        """Return û_0; see `Form`."""
+        return u_0
+
+    def length(self, here: Point, there: Point) -> Tensor:
+        """Return λ_s − λ_t, infinite where a signal or noise has vanished; see `Form`."""
+        return (there.signal / there.noise).log() - (here.signal / here.noise).log()
+
+    def later_share(self, length: Tensor) -> Tensor:
+        """Return the mean of τ / h with weight exp(τ) over 0 < τ < h: near one half if h is small; see `Form`."""
+        share = -1 / torch.expm1(-length) - 1 / length
+        return torch.where(length.abs() < 1e-3, 0.5 + length / 12, share)
+
+    def move(self, u_t: Tensor, slope: Tensor, here: Point, there: Point) -> Tensor:
+        """Return u_s; see `Form`."""
+        kept = there.noise / here.noise
+        return (kept.to(u_t.dtype) * u_t).addcmul_((there.signal - here.signal * kept).to(u_t.dtype), slope)
+
+
+def extrapolation(ahead: Tensor, behind: Tensor, most: float) -> Tensor:
+    """Return the weight of (slope − slope before) that extrapolates slopes to the middle of the step ahead.
+
+    Args:
+        ahead: Length of the step to take.
+        behind: Length of the step before; the weight is 0 where it is 0, or either infinite.
+        most: Largest weight, of a form.
+    """
+    weight = ahead / (2 * behind)
+    return torch.where(weight.isfinite(), weight, torch.zeros_like(weight)).clamp(max=most)

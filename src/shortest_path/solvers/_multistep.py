@@ -1,0 +1,115 @@
+"""A solver that remembers its last step: second order from one model call a step.
+
+With slopes v and step lengths h of every coefficient (`Form`), the step from t_k on is that of Adams and Bashforth: its
+slope is extrapolated to the middle of the step,
+
+    v + h_k / (2 h_(k−1)) (v_k − v_(k−1))
+
+and, once the model has been called where a step ended, that step is taken again with the mean of the slopes at its
+two ends: a predictor and a corrector for the price of one call. In the exponential form without the corrector
+this is DPM-Solver++(2M); the corrector is the idea of UniPC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..corruptions import Point
+from ._coordinates import Exponential, Form, Rotation, extrapolation
+from ._options import check_eta
+from ._protocol import Step
+from ._transition import forward_weights
+
+
+@dataclass(frozen=True)
+class Multistep:
+    """Second order from one model call a step: Adams–Bashforth with a trapezoidal corrector.
+
+        u_s = move(u_t, v + h_k / (2 h_(k−1)) (v_k − v_(k−1)))
+
+    In rotation form where the data's power is known, exact on Gaussian data at any number of steps; else in
+    exponential form, where `corrector=False` is DPM-Solver++(2M).
+
+    Args:
+        order: Order of the method: 1 uses only the latest prediction, 2 (default) the last two.
+        corrector: Whether to repeat each step once the next prediction is known. None (default) does where `eta` is 0.
+        eta: Fraction of noise, in [0, 1]: 0 is deterministic. The solver steps beyond s by η² (t − s) and adds the
+            noise that the corruption adds from there to s; η = 1 is the reverse stochastic equation in the limit of
+            small steps. Any η keeps the marginals of Gaussian data.
+
+    Raises:
+        ValueError: an option out of range, or `corrector=True` with noise.
+
+    Source: Hairer, Nørsett & Wanner 1993, sections III.1 and III.5; Lu et al. 2022, arXiv:2211.01095; Zhao et al. 2023,
+        arXiv:2302.04867.
+
+    Example:
+        >>> Multistep()
+        Multistep(order=2, corrector=True, eta=0.0)
+    """
+
+    order: Literal[1, 2] = 2
+    corrector: bool | None = None
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.order not in (1, 2):
+            raise ValueError(f"order must be 1 or 2, got {self.order!r}")
+        check_eta(self.eta)
+        if self.corrector is None:
+            object.__setattr__(self, "corrector", self.eta == 0)
+        elif self.corrector and self.eta > 0:
+            raise ValueError(f"corrector=True requires eta=0, got eta={self.eta:g}; omit one of them")
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether no step draws noise."""
+        return self.eta == 0
+
+    def default_grid(self, informed: bool) -> str:
+        """Return the name of the best grid measured (studies/README.md)."""
+        return "spectrum" if informed else "cosine"
+
+    def start(self, power: Tensor | None, at: Callable[[float], Point]) -> Step:
+        """Return the step function of one run; see `Solver`."""
+        return _Run(self, Exponential() if power is None else Rotation(power), at)
+
+
+class _Run:
+    """The steps of one run, with the start and the slope of the step before."""
+
+    def __init__(self, solver: Multistep, form: Form, at: Callable[[float], Point]) -> None:
+        self._solver, self._form, self._at = solver, form, at
+        self._before: Point | None = None
+        self.memory: tuple[Tensor, ...] = ()
+        """u and slope at the time before."""
+
+    def __call__(self, u_t: Tensor, u_0: Tensor, here: Point, there: Point, noise: Callable[[], Tensor]) -> Tensor:
+        eta = self._solver.eta
+        if eta == 0 or there.time == 0:
+            return self._move(u_t, u_0, here, there)
+        beyond = self._at(max(0.0, there.time - eta**2 * (here.time - there.time)))
+        ratio, sigma = forward_weights(beyond, there)
+        u_s = ratio.to(u_t.dtype) * self._move(u_t, u_0, here, beyond)
+        return u_s.addcmul_(sigma.to(u_t.dtype), noise())
+
+    def _move(self, u_t: Tensor, u_0: Tensor, here: Point, there: Point) -> Tensor:
+        form, before = self._form, self._before
+        slope = estimate = form.slope(u_t, u_0, here)
+        if before is not None:
+            u_before, slope_before = self.memory
+            behind = form.length(before, here)
+            if self._solver.corrector:
+                share = form.later_share(behind).to(u_t.dtype)
+                mean = torch.lerp(slope_before, slope, share.expand_as(slope))
+                u_t = form.move(u_before, mean, before, here)
+            if self._solver.order == 2:
+                share = extrapolation(form.length(here, there), behind, form.most).to(u_t.dtype)
+                estimate = ((1 + share) * slope).addcmul_(share, slope_before, value=-1)
+        self._before, self.memory = here, (u_t, slope)
+        return form.move(u_t, estimate, here, there)

@@ -1,0 +1,70 @@
+"""Steps without memory, as three numbers for every coefficient.
+
+The ancestral and the DDIM solver move from time t to s < t by
+
+    u_s = w_t ⊙ u_t + w_0 ⊙ û_0 + σ ⊙ z,    z ~ N(0, I)
+
+With a_{t|s} = a_t / a_s and s²_{t|s} = s_t² − a²_{t|s} s_s², the posterior q(u_s | u_t, u_0) has the variances
+
+    "small": s²_{t|s} s_s² / s_t²        "large": s²_{t|s}
+
+and a step that keeps a fraction η of the small deviation has w_t = √(s_s² − η² small) / s_t, w_0 = a_s − a_t w_t,
+σ = η √small: DDIM. η = 1 is the posterior itself; ancestral sampling takes its mean, and either variance.
+
+Source: Ho et al. 2020, arXiv:2006.11239, equation 7; Song et al. 2021, arXiv:2010.02502, equation 12;
+per coefficient, docs/theory.md.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..corruptions import Point
+
+
+class StepWeights(NamedTuple):
+    """The numbers of u_s = w_t u_t + w_0 û_0 + σ z, broadcastable to coefficients."""
+
+    w_t: Tensor
+    w_0: Tensor
+    sigma: Tensor
+
+
+class ForwardWeights(NamedTuple):
+    """The numbers of u_t = ratio u_s + σ z, broadcastable to coefficients."""
+
+    ratio: Tensor
+    sigma: Tensor
+
+
+def forward_weights(early: Point, late: Point) -> ForwardWeights:
+    """Return the weights of the corruption's own step from s to t > s: a_t / a_s, and s_{t|s}.
+
+    Args:
+        early: The point at s, float64.
+        late: The point at t, float64.
+    """
+    # A coefficient whose signal has vanished at s already (0/0) starts again from pure noise: ratio 0.
+    ratio = torch.where(early.signal > 0, late.signal / early.signal, torch.zeros_like(late.signal * early.signal))
+    # Below 0 by rounding only: the signal-to-noise ratio does not increase.
+    variance = (late.noise**2 - ratio**2 * early.noise**2).clamp(min=0)
+    return ForwardWeights(ratio, variance.sqrt())
+
+
+def posterior_weights(here: Point, there: Point, large: Tensor, kept: float) -> StepWeights:
+    """Return the weights of the step from t to s < t that keeps a fraction of the posterior's variance.
+
+    Differences of nearly equal squares are taken, so pass float64 scales.
+
+    Args:
+        here: The point at t, its noise positive.
+        there: The point at s.
+        large: s_{t|s}, as `forward_weights` returns it.
+        kept: Fraction of the small variance: 0 is deterministic, 1 the posterior.
+    """
+    variance = large**2 * (there.noise / here.noise) ** 2 * kept
+    w_t = (there.noise**2 - variance).clamp(min=0).sqrt() / here.noise
+    return StepWeights(w_t, there.signal - here.signal * w_t, variance.sqrt())

@@ -1,0 +1,59 @@
+"""From covariances between channels to a rotation, a power, and values that are never empty."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from einops import einsum
+from torch import Tensor
+
+from ..bases import Basis
+
+Channels: TypeAlias = Literal["rotate", "independent", "shared"]
+
+
+def choose_channels(basis: Basis, moment: Tensor, channels: Channels) -> tuple[Basis, Tensor]:
+    """Return the basis with its channel rotation, and the power in it."""
+    if channels == "rotate":
+        covariance = moment.real if moment.is_complex() else moment
+        # Parseval: the mean over frequencies is the mean over pixels.
+        covariance = covariance.reshape(*covariance.shape[:2], -1).mean(-1)
+        rotation = torch.linalg.eigh((covariance + covariance.T) / 2).eigenvectors.flip(1).T
+        # Eigenvectors have no sign of their own: fix it, so that equal data give equal bases.
+        rotation = rotation * torch.sign(rotation.gather(1, rotation.abs().argmax(1, keepdim=True)))
+        basis = basis.with_channel_rotation(rotation)
+    power = block_power(moment, basis.channel_rotation)
+    if channels == "shared":
+        power = power.mean(0, keepdim=True).expand(power.shape).clone()
+    return basis, power
+
+
+def block_power(moment: Tensor, rotation: Tensor | None) -> Tensor:
+    """Return the diagonal of R M Rᵀ at each frequency, (C, *spatial), real."""
+    if rotation is None:
+        power = moment.diagonal(dim1=0, dim2=1).movedim(-1, 0)
+    else:
+        matrix = rotation.to(moment.device, moment.dtype)
+        power = einsum(matrix, moment, matrix, "k i, i j ..., k j -> k ...")
+    return (power.real if power.is_complex() else power).clone()
+
+
+def floor_blocks(moment: Tensor, floor: float, least: float) -> tuple[Tensor, int]:
+    """Raise the eigenvalues of each channel covariance (C, C, *spatial) to the floor; return how many were."""
+    blocks = moment.movedim((0, 1), (-2, -1))
+    values, vectors = torch.linalg.eigh((blocks + blocks.mH) / 2)
+    raised, floored = raise_to_floor(values, floor, least)
+    if floored:
+        low = (raised != values).any(-1)
+        mended = (vectors * raised[..., None, :].to(vectors.dtype)) @ vectors.mH
+        blocks = torch.where(low[..., None, None], mended, blocks)
+    return blocks.movedim((-2, -1), (0, 1)).contiguous(), floored
+
+
+def raise_to_floor(values: Tensor, floor: float, least: float) -> tuple[Tensor, int]:
+    mean = values.mean().item()
+    if not mean > least:
+        raise ValueError("the data carry no power: every image is zero (or equal to the mean, with center=True)")
+    low = values < floor * mean
+    return values.clamp(min=floor * mean), int(low.sum())

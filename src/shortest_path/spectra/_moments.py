@@ -1,0 +1,189 @@
+"""Second moments of a stream of batches, in one process or many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import torch
+import torch.distributed as dist
+from einops import einsum
+from torch import Tensor
+from typing_extensions import Self
+
+from .._checks import check_choice, check_images, images_of
+from ..bases import Basis, CosineBasis, FourierBasis, PrincipalBasis
+from ._covariances import Channels, block_power, choose_channels, floor_blocks, raise_to_floor
+
+NamedBasis: TypeAlias = Literal["cosine", "fourier", "principal"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a `PowerSpectrum` is made of; see there."""
+
+    basis: Basis
+    power: Tensor
+    cross: Tensor | None
+    count: int
+    floored: int
+
+
+class Moments:
+    """Second moments of the coefficients of all images seen, in float64; see `SpectrumEstimator`."""
+
+    def __init__(
+        self, basis: Basis | NamedBasis | None = None, *, center: bool = False, check_range: bool = True
+    ) -> None:
+        if isinstance(basis, str):
+            check_choice("basis", basis, get_args(NamedBasis))
+        elif basis is not None and not isinstance(basis, Basis):
+            raise TypeError(f"basis must be a Basis or the name of one, got {type(basis).__name__}")
+        elif basis is not None and basis.channel_rotation is not None:
+            raise ValueError("pass a basis without channel_rotation; channels='rotate' finds one from the data")
+        self._requested: Basis | NamedBasis = "cosine" if basis is None else basis
+        self._center = center
+        self._check_range = check_range
+        self._basis: Basis | None = None
+        self._moment = torch.zeros(())
+        self._sum = torch.zeros(())
+        self.count = 0
+
+    def update(self, batch: object) -> int:
+        """Add a batch (B, C, *spatial), or a tuple that begins with one; return its number of images.
+
+        Raises:
+            TypeError: the batch is not a floating-point tensor.
+            ValueError: NaN, a range of [0, 255], or another shape than before.
+        """
+        images = images_of(batch)
+        check_images(images, check_range=self._check_range)
+        if images.ndim < 2:
+            raise ValueError(f"images must have shape (B, C, *spatial), got {tuple(images.shape)}")
+        dims, shape = images.ndim - 2, tuple(images.shape[1:])
+        basis = self._make_basis(dims).to(images.device) if self._basis is None else self._basis
+        self._require_shape(shape)
+        images = images.detach().to(torch.float64)
+        coefficients = images if self._whole else basis.spatial_coefficients(images)  # may refuse: nothing is kept yet
+        self._begin(basis, shape, images.device)
+        if self._whole:
+            flat = coefficients.flatten(1)
+            self._moment += flat.T @ flat
+        else:
+            self._moment += einsum(coefficients, coefficients.conj(), "b i ..., b j ... -> i j ...")
+        self._sum += coefficients.sum(0)
+        self.count += len(images)
+        return len(images)
+
+    def merge(self, other: Self) -> None:
+        """Add what another estimator of the same kind has seen.
+
+        Raises:
+            TypeError: the other one is not an estimator.
+            ValueError: the other one has another basis or image shape.
+        """
+        if not isinstance(other, Moments):
+            raise TypeError(f"can only merge another SpectrumEstimator, got {type(other).__name__}")
+        if other.count == 0:
+            return
+        shape = tuple(other._sum.shape)
+        if not _same_basis(self._requested, other._requested):
+            raise ValueError(f"cannot merge an estimate in basis {other._requested!r} into one in {self._requested!r}")
+        self._require_shape(shape)
+        self._begin(other._known_basis, shape, other._sum.device)
+        self._moment += other._moment.to(self._moment.device)
+        self._sum += other._sum.to(self._sum.device)
+        self.count += other.count
+
+    def all_reduce(self) -> None:
+        """Merge the estimates of all `torch.distributed` ranks; afterwards every rank holds the whole.
+
+        Every rank must have seen at least one batch.
+
+        Raises:
+            RuntimeError: no process group is initialised.
+            ValueError: this rank has seen no data.
+        """
+        if not dist.is_initialized():
+            raise RuntimeError("all_reduce needs torch.distributed; call torch.distributed.init_process_group first")
+        self._require_data()
+        count = torch.tensor(float(self.count), dtype=torch.float64, device=self._sum.device)
+        for tensor in (self._moment, self._sum, count):
+            dist.all_reduce(torch.view_as_real(tensor) if tensor.is_complex() else tensor)
+        self.count = int(count.item())
+
+    def measured(self, channels: Channels = "rotate", *, floor: float = 1e-6) -> Measured:
+        """Return what a spectrum is made of, from everything seen so far; see `PowerSpectrum.estimate`.
+
+        Raises:
+            ValueError: unknown `channels`, no data, data without power, or values whose squares overflow.
+        """
+        check_choice("channels", channels, get_args(Channels))
+        if not 0 < floor < 1:
+            raise ValueError(f"floor is a share of the mean power and must lie in (0, 1), got {floor}")
+        self._require_data()
+        moment = self._moment.cpu() / self.count
+        mean = self._sum.cpu() / self.count
+        if not bool(torch.isfinite(torch.view_as_real(moment) if moment.is_complex() else moment).all()):
+            raise ValueError("the squares of these images are beyond float64; scale them down, to about [-1, 1]")
+        # What centring leaves of images that are all the same is rounding.
+        least = 1e-13 * float(mean.abs().square().mean()) if self._center else 0.0
+        if self._whole:
+            if self._center:
+                moment = moment - torch.outer(mean.flatten(), mean.flatten())
+            eigenvalues, vectors = torch.linalg.eigh((moment + moment.T) / 2)
+            power, floored = raise_to_floor(eigenvalues.flip(0), floor, least)
+            basis: Basis = PrincipalBasis(vectors.flip(1).T, mean.ndim - 1)
+            return Measured(basis, power.reshape(mean.shape), None, self.count, floored)
+
+        if self._center:
+            moment = moment - einsum(mean, mean.conj(), "i ..., j ... -> i j ...")
+        moment, floored = floor_blocks(moment, floor, least)
+        if isinstance(self._known_basis, PrincipalBasis):
+            power = block_power(moment, None)
+            return Measured(self._known_basis, power, None, self.count, floored)
+        basis, power = choose_channels(self._known_basis, moment, channels)
+        return Measured(basis, power, moment, self.count, floored)
+
+    @property
+    def _whole(self) -> bool:
+        return self._requested == "principal"
+
+    @property
+    def _known_basis(self) -> Basis:
+        if self._basis is None:
+            raise ValueError("no images were seen; check that the iterable of batches is not empty or already used up")
+        return self._basis
+
+    def _require_data(self) -> None:
+        _ = self._known_basis
+
+    def _begin(self, basis: Basis, shape: tuple[int, ...], device: torch.device) -> None:
+        if self._basis is None:
+            self._basis = basis
+            dtype = torch.complex128 if isinstance(self._basis, FourierBasis) else torch.float64
+            size = torch.Size(shape).numel()
+            self._sum = torch.zeros(shape, dtype=dtype, device=device)
+            moment_shape = (size, size) if self._whole else (shape[0], *shape)
+            self._moment = torch.zeros(moment_shape, dtype=dtype, device=device)
+
+    def _require_shape(self, shape: tuple[int, ...]) -> None:
+        if self._basis is not None and tuple(self._sum.shape) != shape:
+            raise ValueError(
+                f"all images must have the same shape; got {shape} after {tuple(self._sum.shape)}; resize or crop them"
+            )
+
+    def _make_basis(self, dims: int) -> Basis:
+        if isinstance(self._requested, Basis):
+            if self._requested.dims != dims:
+                raise ValueError(
+                    f"the basis has dims={self._requested.dims}, but images have {dims} spatial axes; set dims={dims}"
+                )
+            return self._requested
+        return FourierBasis(dims) if self._requested == "fourier" else CosineBasis(dims)
+
+
+def _same_basis(ours: Basis | str, theirs: Basis | str) -> bool:
+    if isinstance(ours, Basis) and isinstance(theirs, Basis):
+        return ours.shares_transform(theirs)
+    return isinstance(ours, str) and ours == theirs

@@ -1,0 +1,62 @@
+"""Checks of the tensors that a spectrum is made of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._checks import check_floating, check_has_values
+from ..bases import Basis, FourierBasis, PrincipalBasis
+
+
+def checked_power(basis: Basis, power: Tensor) -> Tensor:
+    check_floating(power, "power")
+    check_has_values(power, "power")
+    if power.ndim != basis.dims + 1 or power.numel() == 0:
+        raise ValueError(
+            f"power must have shape (C, *spatial) with {basis.dims} spatial axes for {basis!r}, "
+            f"got {tuple(power.shape)}"
+        )
+    if isinstance(basis, PrincipalBasis) and power.numel() != len(basis.matrix):
+        raise ValueError(
+            f"power of shape {tuple(power.shape)} has {power.numel()} values, {basis!r} has {len(basis.matrix)}"
+        )
+    power = power.detach().to("cpu", torch.float64)
+    bad = ~(torch.isfinite(power) & (power > 0))
+    if bool(bad.any()):
+        raise ValueError(
+            f"power must be positive and finite, but {int(bad.sum())} of {power.numel()} values are not "
+            f"(first: {power[bad][0].item()}); raise empty coefficients to a floor, as PowerSpectrum.estimate does"
+        )
+    rotation = basis.channel_rotation
+    if rotation is not None and rotation.shape[0] != power.shape[0]:
+        raise ValueError(f"power has {power.shape[0]} channels, the basis rotates {rotation.shape[0]}")
+    if isinstance(basis, FourierBasis):
+        mirrored = basis.mirror(power)
+        if not torch.allclose(power, mirrored, rtol=1e-6, atol=0):
+            raise ValueError(
+                "a Fourier spectrum must be symmetric, S(k) = S(-k), because images are real; pass (S(k) + S(-k)) / 2"
+            )
+        power = (power + mirrored) / 2
+    return power
+
+
+def checked_cross(cross: Tensor, power: Tensor) -> Tensor:
+    channels = power.shape[0]
+    expected = (channels, *power.shape)
+    if not isinstance(cross, Tensor):
+        raise TypeError(f"cross must be a torch.Tensor of shape {expected}, got {type(cross).__name__}")
+    check_has_values(cross, "cross")
+    if tuple(cross.shape) != expected:
+        raise ValueError(f"cross must have shape (C, C, *spatial) = {expected}, got {tuple(cross.shape)}")
+    if not bool(torch.isfinite(torch.view_as_real(cross) if cross.is_complex() else cross).all()):
+        raise ValueError("cross holds NaN or infinite values")
+    if not torch.allclose(cross, cross.transpose(0, 1).conj(), rtol=1e-6, atol=1e-9 * float(power.max())):
+        raise ValueError("cross must be Hermitian: cross[i, j] = conj(cross[j, i])")
+    cross = cross.detach().to("cpu", torch.complex128 if cross.is_complex() else torch.float64)
+    if bool(torch.linalg.cholesky_ex(cross.movedim((0, 1), (-2, -1))).info.any()):
+        raise ValueError(
+            "cross must be positive definite at every frequency, as covariances are; raise its eigenvalues to a floor, "
+            "as PowerSpectrum.estimate does"
+        )
+    return cross

@@ -1,0 +1,252 @@
+"""A trainer's options, one training step, and the state."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from .._checks import check_floating
+from .._devices import device_of
+from .._model import weights_dtype
+from ..corruptions import Corruption, check_corruption, check_device
+from ..sampling import Sampler
+from ..spectra import PowerSpectrum
+from ._batches import on_device
+from ._loss import DiffusionLoss
+from ._options import TrainingOptions
+from ._random import GlobalRandom
+from ._ranks import Ranks
+from ._state import FORMAT, VERSION, Position, check_format, differences
+from ._weights import Weights
+
+_LEARNING_RATE = 2e-4
+
+
+class TrainStep(NamedTuple):
+    """What a training step did; the tensors are on the device, so that reading them is the caller's choice."""
+
+    step: int
+    loss: Tensor
+    grad_norm: Tensor
+    """Norm of all gradients together, before they are clipped."""
+    skipped: bool = False
+    """Whether loss or gradient was not finite, and the weights stayed as they were."""
+
+    def describe(self) -> str:
+        """Return the loss in words; waits for the device."""
+        return f"loss {self.loss.item():.4f}"
+
+
+class TrainerBase:
+    """The options of a trainer, one training step, and the state; see `DiffusionTrainer`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        corruption: Corruption,
+        *,
+        spectrum: PowerSpectrum | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        scheduler: LRScheduler | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        check_corruption(corruption)
+        known = {field.name for field in fields(TrainingOptions)}
+        if unknown := sorted(options.keys() - known):
+            raise TypeError(f"unknown options {', '.join(unknown)}; choose from {', '.join(sorted(known))}")
+        self.options = TrainingOptions(**options)
+        """The options, with their defaults."""
+        given = self.options
+        if optimizer is not None and given.learning_rate is not None:
+            raise ValueError(
+                f"learning_rate={given.learning_rate:g} has no effect beside optimizer; set it in the optimizer"
+            )
+        self.model = model
+        self.corruption = corruption
+        self.spectrum = spectrum
+        self.device = device_of(model)
+        check_device(corruption, self.device)
+        rate = _LEARNING_RATE if given.learning_rate is None else given.learning_rate
+        self.optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=rate)
+        self.scheduler = scheduler
+        self._objective = DiffusionLoss(
+            corruption,
+            given.prediction,
+            weighting=given.weighting,
+            spectrum=spectrum,
+            time_sampling=given.time_sampling,
+            discrete_steps=given.discrete_steps,
+        )
+        self._ranks = Ranks(model, self.device)
+        self._position = Position(self._ranks, self.device, given.seed)
+        self._random = GlobalRandom(self.generator, self._ranks)
+        self._weights = Weights(
+            self._ranks.model,
+            self.optimizer,
+            scheduler,
+            ema_decay=given.ema_decay,
+            max_grad_norm=given.max_grad_norm,
+        )
+        self._null = {
+            name: null.detach().to(self.device, copy=True) if isinstance(null, Tensor) else null
+            for name, null in (given.null_conditioning or {}).items()
+        }
+        self._metadata = dict(metadata or {})
+        self._config = given.recorded() | {
+            "learning_rate": None if optimizer else float(rate),
+            "optimizer": type(self.optimizer).__name__,
+            "scheduler": None if scheduler is None else type(scheduler).__name__,
+            "corruption": repr(corruption),
+            "spectrum": None if spectrum is None else repr(spectrum),
+        }
+
+    def __repr__(self) -> str:
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return (
+            f"{type(self).__name__}({type(self._ranks.model).__name__}, {self.corruption!r}, "
+            f"prediction={self.options.prediction!r}, {type(self.optimizer).__name__}, {self.step} steps{skipped})"
+        )
+
+    @property
+    def ema_model(self) -> nn.Module:
+        """The model with averaged weights, in eval mode: the one to sample from."""
+        return self._weights.average.model
+
+    @property
+    def step(self) -> int:
+        """Number of steps made, skipped ones counted in."""
+        return self._position.step
+
+    @property
+    def skipped(self) -> int:
+        """Number of steps skipped, as their loss or gradient was not finite."""
+        return self._position.skipped.total
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Source of times and noise."""
+        return self._position.generator
+
+    def sampler(self, **options: Any) -> Sampler:
+        """Return a sampler of the averaged model, with this trainer's corruption, prediction and spectrum.
+
+        Args:
+            **options: Further arguments of `Sampler`, e.g. `steps=20`. With `guidance_scale`, the null conditioning is
+                this trainer's.
+
+        Raises:
+            TypeError: an argument that `Sampler` does not have.
+            ValueError: as `Sampler` raises.
+        """
+        if options.get("guidance_scale") is not None:
+            options.setdefault("null_conditioning", self._null)
+        known = {"prediction": self.options.prediction, "spectrum": self.spectrum}
+        return Sampler(self.ema_model, self.corruption, **{**known, **options})
+
+    def loss(
+        self,
+        x_0: Tensor,
+        *,
+        t: Tensor | float | None = None,
+        eps: Tensor | None = None,
+        conditioning: Mapping[str, Any] | None = None,
+    ) -> Tensor:
+        """Return the loss of a batch, a scalar with its graph.
+
+        Args:
+            x_0: Clean images, (B, C, *spatial), floating point, on the model's device.
+            t: Times, (B,) or scalar; None draws them.
+            eps: White noise in pixels, the shape of `x_0`; None draws it.
+            conditioning: Keyword arguments for the model, passed as they are; only `train_step` drops.
+
+        Raises:
+            TypeError: `x_0` is not floating point.
+            ValueError: wrong shapes, of the inputs or of the model's output.
+        """
+        check_floating(x_0, "x_0")
+        if t is None:
+            t = self._random.times(self._objective.times, len(x_0))
+        if eps is None:
+            eps = self._random.noise(x_0)
+        task = self._objective.task(x_0, t, eps)
+        x_t = task.x_t.to(weights_dtype(self.model, task.x_t.dtype))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
+            output = self.model(x_t, task.t, **(conditioning or {}))
+        return task.loss(output)
+
+    def train_step(self, batches: Sequence[object]) -> TrainStep:
+        """Take one optimizer step on `accumulation` batches, given as `fit` takes them.
+
+        A step is skipped if the gradient, or the loss of any rank, is not finite; to know, every step waits for the
+        device before the weights change. `fit` warns, and stops if there are too many.
+
+        Raises:
+            TypeError: a batch is not a floating-point tensor, or a tuple that begins with one; or conditioning
+                to drop is not a tensor.
+            ValueError: wrong number of batches, wrong shapes, or no conditioning of a name to drop.
+        """
+        given = self.options
+        if len(batches) != given.accumulation:
+            raise ValueError(f"expected {given.accumulation} batches for a step, got {len(batches)}")
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for index, batch in enumerate(batches):
+            x_0, conditioning = on_device(batch, given.label_name, self.device)
+            conditioning = self._random.drop(conditioning, self._null, given.drop_conditioning, len(x_0))
+            with self._ranks.exchange_gradients(now=index == len(batches) - 1):
+                loss = self.loss(x_0, conditioning=conditioning) / len(batches)
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        norm = self._weights.gradient_norm().to(self.device)
+        skipped = bool(self._ranks.largest(~torch.stack((total, norm)).isfinite().all()))
+        self._position.step += 1
+        if skipped:
+            self._position.skipped.add(self.step, total, norm)
+            self._weights.stay()
+        else:
+            self._position.skipped.end_row()
+            self._weights.move(norm)
+        return TrainStep(self.step, total, norm, skipped)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that continuing exactly needs, as tensors and plain values; of torch's random state, this rank's.
+
+        Checkpoints that `save` and `fit` write hold that of all ranks.
+        """
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "config": self._config,
+            "metadata": self._metadata,
+            "corruption": self.corruption.state_dict() if isinstance(self.corruption, nn.Module) else {},
+            "spectrum": {} if self.spectrum is None else {"power": self.spectrum.power},
+            **self._weights.state_dict(),
+            **self._position.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], *, allow_changes: Collection[str] = ()) -> None:
+        """Continue from what `state_dict` returned, random state of the process included.
+
+        Args:
+            state: As `state_dict` returned it.
+            allow_changes: Names of options that may differ from those in `state`, or `"corruption"`. Another
+                optimizer or scheduler begins anew, and so do times and noise with another seed.
+
+        Raises:
+            ValueError: of another kind, of another version, or of another configuration; the differences
+                are listed.
+        """
+        check_format(state)
+        generator = self.generator.get_state()
+        changed = differences(state, self.state_dict(), allow_changes)
+        self._weights.load_state_dict(state, changed)
+        self._position.load_state_dict(state)
+        if "seed" in changed:
+            self.generator.set_state(generator)

@@ -1,0 +1,229 @@
+"""Checkpoint files: written whole or not at all, checked when read, and read without running anything in them.
+
+A checkpoint is what `torch.save` writes, with the SHA-256 of its bytes in the comment of the zip archive: what reads
+the one reads the other. It is written beside its place, flushed to the disk and renamed, so that a crash, a full disk
+or a power cut leaves the checkpoints before it as they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import struct
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import torch
+from typing_extensions import Self
+
+from .._files import replace_file
+
+_PATTERN = re.compile(r"checkpoint-(\d+)\.pt")
+_COMMENT = b"sha256:"
+_LENGTH = struct.Struct("<H")  # how zip writes the length of its comment, just before it
+_PLAIN_END = b"PK\x05\x06"  # and 18 bytes, of which the last two are 0: the end of an archive without a comment
+_DIGEST = 64  # hexadecimal digits
+_CHUNK = 2**20
+
+
+def save_checkpoint(directory: str | os.PathLike[str], step: int, state: Mapping[str, Any], *, keep: int) -> Path:
+    """Write `state` as the checkpoint of `step`, then delete all but the newest `keep` checkpoints.
+
+    Files of other names are never deleted.
+
+    Args:
+        directory: Made if it does not exist.
+        step: Of training.
+        state: Tensors and plain values.
+        keep: 1 or more.
+
+    Raises:
+        OSError: it could not be written; what was there before is as it was.
+    """
+    return _write_and_clear(Path(directory), step, serialise(state), keep)
+
+
+def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+    """Write `state` to a file of any name, in place of what is there.
+
+    Raises:
+        OSError: it could not be written; what was there before is as it was.
+    """
+    _replace(Path(path), serialise(state))
+
+
+def latest_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
+    """Return the checkpoint of the largest step in a folder, whatever its state, or None."""
+    return next(_newest_first(Path(directory)), None)
+
+
+def load_latest(directory: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest checkpoint in a folder that is whole, with its path, or None if there are no checkpoints.
+
+    Those that are damaged are skipped with a warning.
+
+    Raises:
+        ValueError: there are checkpoints, and all of them are damaged.
+    """
+    broken = []
+    for path in _newest_first(Path(directory)):
+        try:
+            return path, load_checkpoint(path)
+        except ValueError as error:  # noqa: PERF203
+            broken.append(str(error))
+            warnings.warn(f"{error}; trying the one before", RuntimeWarning, stacklevel=2)
+    if broken:
+        raise ValueError(
+            f"every checkpoint in {os.fspath(directory)} is damaged: {'; '.join(broken)}. "
+            "Move them away to begin anew, or restore one from a copy"
+        )
+    return None
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; only tensors and plain values are accepted.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or holds anything else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; pass a file in it, or load_latest({str(path)!r})")
+    with path.open("rb") as file:
+        if not _is_whole(file):
+            raise ValueError(f"{path} is damaged: its bytes do not have the checksum that was written with them")
+        file.seek(0)
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises many kinds for a damaged file; each means the same here
+            raise ValueError(f"{path} is not a readable checkpoint ({_reason(error)})") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} is not a checkpoint: it holds {type(state).__name__}, expected a dict")
+    return state
+
+
+def serialise(state: Mapping[str, Any]) -> memoryview:
+    """Return the bytes of a checkpoint: the one part of saving that must see the tensors before they change."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    data = buffer.getbuffer()
+    digest = hashlib.sha256(data[: -_LENGTH.size]).hexdigest().encode()
+    comment = _COMMENT + digest
+    data.release()
+    buffer.seek(-_LENGTH.size, io.SEEK_END)  # an archive without a comment ends with its length, 0
+    buffer.write(_LENGTH.pack(len(comment)) + comment)
+    return buffer.getbuffer()
+
+
+class CheckpointWriter:
+    """Writes checkpoints while training goes on: `save` returns as soon as the state is copied to memory.
+
+    One file is written at a time. What goes wrong is raised by the next `save`, or by `wait`.
+
+    Args:
+        directory: For the checkpoints.
+        keep: How many of the newest to keep.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, keep: int) -> None:
+        self._directory, self._keep = Path(directory), keep
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.wait()
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Begin to write the checkpoint of a step."""
+        self.wait()
+        data = serialise(state)
+
+        def write() -> None:
+            try:
+                _write_and_clear(self._directory, step, data, self._keep)
+            except BaseException as error:
+                self._error = error
+
+        self._thread = threading.Thread(target=write, name=f"checkpoint-{step}")  # not a daemon: an exit waits for it
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when everything is written.
+
+        Raises:
+            OSError: something could not be written; the checkpoints before are as they were.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+
+def _write_and_clear(folder: Path, step: int, data: memoryview, keep: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"checkpoint-{step:08d}.pt"
+    _replace(path, data)
+    for old in list(_newest_first(folder))[keep:]:
+        old.unlink(missing_ok=True)
+    for torn in folder.glob("checkpoint-*.pt.*.tmp"):  # of a process that was killed while it wrote
+        torn.unlink(missing_ok=True)
+    return path
+
+
+def _replace(path: Path, data: memoryview) -> None:
+    """Put a file in its place at once, with an error that says what is left."""
+    try:
+        replace_file(path, lambda file: file.write(data))
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"could not write {path} ({error.strerror or error}, {len(data) / 1e6:.0f} MB); "
+            "the checkpoints before it are unchanged. Make room, or choose another folder",
+        ) from error
+
+
+def _is_whole(file: BinaryIO) -> bool:
+    """Whether a file has the checksum that it says; archives without one, as `torch.save` writes, count as whole."""
+    size = file.seek(0, io.SEEK_END)
+    length = _LENGTH.size + len(_COMMENT) + _DIGEST
+    file.seek(max(0, size - length))
+    end = file.read(length)
+    comment = end[_LENGTH.size :]
+    if not comment.startswith(_COMMENT):
+        return end[-len(_PLAIN_END) - 18 :].startswith(_PLAIN_END) and end.endswith(b"\0\0")
+    digest, left = hashlib.sha256(), size - length
+    file.seek(0)
+    while left:
+        data = file.read(min(_CHUNK, left))
+        if not data:
+            return False
+        digest.update(data)
+        left -= len(data)
+    return digest.hexdigest().encode() == comment[len(_COMMENT) :]
+
+
+def _reason(error: Exception) -> str:
+    """Return why torch refused a file, without its advice to trust it."""
+    if asked := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it asks for {asked[1]}, but only tensors and plain values are ever loaded"
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else 'no reason given'}"
+
+
+def _newest_first(folder: Path) -> Iterator[Path]:
+    found = {path: _PATTERN.fullmatch(path.name) for path in folder.glob("checkpoint-*.pt")}
+    steps = {path: int(match[1]) for path, match in found.items() if match}
+    yield from sorted(steps, key=lambda path: steps[path], reverse=True)

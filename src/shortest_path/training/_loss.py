@@ -1,0 +1,192 @@
+"""What a model is trained to return, and how its errors are weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from .._checks import check_choice, check_floating
+from .._exact import working_dtype
+from .._model import check_output, weights_dtype
+from ..bases import Basis
+from ..corruptions import Corruption, Process, as_times, check_corruption, scales
+from ..prediction import Prediction, check_power, error_weight, mixture
+from ..spectra import PowerSpectrum
+from ._times import TimeDistribution, TimeSampling
+
+Weighting: TypeAlias = Prediction | Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Task(NamedTuple):
+    """Corrupted images, what a model should return for them in pixels, and the weights of its errors."""
+
+    x_t: Tensor
+    t: Tensor
+    target: Tensor
+    weight: Tensor | None
+    """Factors of the errors' coefficients; None for equal weights."""
+    basis: Basis
+
+    def loss(self, output: Tensor) -> Tensor:
+        """Return the mean squared error of a model's output, weighed; a scalar with its graph.
+
+        Raises:
+            TypeError: `output` is not a tensor.
+            ValueError: `output` has another shape than the images.
+        """
+        check_output(output, self.x_t)
+        output = output.to(self.target.dtype)
+        if self.weight is None:
+            return mse_loss(output, self.target)
+        return (self.weight * self.basis.analyze(output - self.target)).square().mean()
+
+
+class DiffusionLoss:
+    """The training loss of a model that undoes a corruption, for training loops of your own.
+
+        E ‖model(x_t, t) − target‖²,    x_t = Bᵀ[ signal(t) ⊙ B x_0 + noise(t) ⊙ B ε ]
+
+    the mean over pixels, where the target belongs to the `prediction` (`shortest_path.prediction`); with a `weighting`,
+    the mean over coefficients of w ⊙ (error)². `DiffusionTrainer` is one user of this class.
+
+    Args:
+        corruption: Any object that implements `Corruption`, on the device of the images.
+        prediction: What the model returns: `"noise"`, `"data"`, `"velocity"`, or `"whitened-velocity"`, which has
+            about unit size at every frequency and time.
+        weighting: None (default) weighs the model's own errors equally. A prediction type weighs them as errors of that
+            type: errors of `"noise"` weigh without bound as signal(t) → 0, those of `"data"` as noise(t) → 0. A
+            function `weighting(t, signal, noise)` returns w ≥ 0, (B,) or broadcastable to (B, C, *spatial).
+        spectrum: The data's power, for the whitened velocity; None takes the corruption's own, if it has one.
+        time_sampling: Distribution of times: `"uniform"` in [0, 1); `"stratified"`: one time in each of B equal
+            intervals, in random order; `"discrete"`: the times of the paper's code, τ_k / T with
+            τ = linspace(1, T − 1, T); or a function that maps uniform numbers (B,) to times (B,).
+        discrete_steps: T, only for `"discrete"`; None is 4000.
+
+    Raises:
+        TypeError: an argument of another type.
+        ValueError: an unknown option or one without effect, a whitened velocity without a power, or a spectrum in a
+            basis in which the corruption is not diagonal.
+
+    Source: Ho et al. 2020, arXiv:2006.11239, equation 14; Das et al. 2023, arXiv:2306.00501, algorithm 1;
+        Salimans & Ho 2022, arXiv:2202.00512 (velocity).
+
+    Example:
+        >>> import torch, shortest_path as sp
+        >>> loss = sp.DiffusionLoss(sp.GaussianCorruption("flow"), "velocity")
+        >>> x_0 = torch.zeros(4, 3, 8, 8)
+        >>> loss(lambda x_t, t: torch.zeros_like(x_t), x_0, t=0.0, eps=torch.ones_like(x_0)).item()
+        1.0
+    """
+
+    def __init__(
+        self,
+        corruption: Corruption,
+        prediction: Prediction = "noise",
+        *,
+        weighting: Weighting | None = None,
+        spectrum: PowerSpectrum | None = None,
+        time_sampling: TimeSampling = "uniform",
+        discrete_steps: int | None = None,
+    ) -> None:
+        check_corruption(corruption)
+        self.prediction: Prediction = check_choice("prediction", prediction, get_args(Prediction))
+        if isinstance(weighting, str):
+            check_choice("weighting", weighting, get_args(Prediction))
+        elif weighting is not None and not callable(weighting):
+            raise TypeError(f"weighting must be a prediction type or a function, got {type(weighting).__name__}")
+        self._weighting = None if weighting == prediction else weighting
+        self._process = Process(corruption, spectrum)
+        for name in (prediction, weighting):
+            if name == "whitened-velocity":
+                check_power("whitened-velocity", self._process.power)
+        self.times = TimeDistribution(time_sampling, discrete_steps)
+        """The distribution of times; `times.sample(count, generator, device)` draws from it."""
+
+    def __call__(
+        self,
+        model: Callable[..., Tensor],
+        x_0: Tensor,
+        /,
+        *,
+        t: Tensor | float | None = None,
+        eps: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        **conditioning: Any,
+    ) -> Tensor:
+        """Return the loss of a batch, a scalar with its graph.
+
+        Args:
+            model: `model(x_t, t, **conditioning)` returns a tensor like `x_t`. A module gets `x_t` in the type of its
+                weights.
+            x_0: Clean images, (B, C, *spatial), floating point, on the model's device.
+            t: Times, (B,) or scalar; None draws them.
+            eps: White noise in pixels, the shape of `x_0`; None draws it.
+            generator: Source of times and noise, in that order; None is torch's own.
+            **conditioning: Keyword arguments for the model.
+
+        Raises:
+            TypeError: `x_0` is not floating point.
+            ValueError: wrong shapes, of the inputs or of the model's output.
+        """
+        check_floating(x_0, "x_0")
+        device = x_0.device if generator is None else generator.device
+        if t is None:
+            t = self.times.sample(len(x_0), generator, device)
+        if eps is None:
+            eps = torch.randn(x_0.shape, generator=generator, device=device, dtype=working_dtype(x_0)).to(x_0)
+        task = self.task(x_0, t, eps)
+        return task.loss(model(task.x_t.to(weights_dtype(model, task.x_t.dtype)), task.t, **conditioning))
+
+    def task(self, x_0: Tensor, t: Tensor | float, eps: Tensor) -> Task:
+        """Return the task that a batch sets: for loops that call the model themselves.
+
+        Args:
+            x_0: Clean images, (B, C, *spatial), floating point.
+            t: Times, (B,) or scalar.
+            eps: White noise in pixels, the shape of `x_0`.
+
+        Returns:
+            x_t, t (B,), the target, and `loss(output)`.
+
+        Raises:
+            TypeError: `x_0` is not floating point.
+            ValueError: wrong shapes.
+        """
+        check_floating(x_0, "x_0")
+        if eps.shape != x_0.shape:
+            raise ValueError(f"eps must have the shape of x_0, {tuple(x_0.shape)}, got {tuple(eps.shape)}")
+        process, prediction, dtype = self._process, self.prediction, working_dtype(x_0)
+        t = as_times(t, x_0).expand(len(x_0))
+        power = None if process.power is None else process.power.to(x_0.device, dtype)
+        signal, noise = scales(process.corruption, t, x_0.shape, dtype)
+        if prediction in ("noise", "data"):
+            (x_t,) = process.mix(x_0, t, eps)
+            target = (eps if prediction == "noise" else x_0).to(dtype)
+        else:
+            mixed = mixture(prediction, signal, noise, power)
+            x_t, target = process.mix(x_0, t, eps, (mixed.of_data, mixed.of_noise))
+        weight = None
+        if callable(self._weighting):
+            weight = _factors(self._weighting(t, signal, noise), x_0)
+        elif self._weighting is not None:
+            weight = error_weight(self._weighting, prediction, signal, noise, power)
+        return Task(x_t, t, target, weight, process.basis)
+
+
+def _factors(weight: Tensor, x_0: Tensor) -> Tensor:
+    """Return the factors of errors, √w, for the weights of squared errors that a function returned."""
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"weighting must return a tensor, got {type(weight).__name__}")
+    if weight.ndim == 1:
+        weight = weight.view(-1, *(1,) * (x_0.ndim - 1))
+    try:
+        weight.expand(x_0.shape)
+    except RuntimeError as error:
+        raise ValueError(
+            f"weighting must return weights (B,) or broadcastable to {tuple(x_0.shape)}, got {tuple(weight.shape)}"
+        ) from error
+    return weight.sqrt()

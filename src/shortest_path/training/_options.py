@@ -1,0 +1,72 @@
+"""The options of a training, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias, get_args
+
+from .._checks import check_choice, check_count
+from ..prediction import Prediction
+from ._loss import Weighting
+from ._times import TimeSampling
+
+Precision: TypeAlias = Literal["fp32", "bf16"]
+_FREE = ("max_skipped", "check_range")  # may differ between runs that continue one another
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The options of a `DiffusionTrainer`, which documents them, with their defaults.
+
+    Raises:
+        TypeError: an option of another type.
+        ValueError: an option that is unknown, out of range, or without effect.
+    """
+
+    prediction: Prediction = "noise"
+    weighting: Weighting | None = None
+    learning_rate: float | None = None
+    ema_decay: float = 0.9999
+    precision: Precision = "fp32"
+    time_sampling: TimeSampling = "uniform"
+    discrete_steps: int | None = None
+    accumulation: int = 1
+    max_grad_norm: float | None = None
+    max_skipped: int = 10
+    label_name: str | None = None
+    drop_conditioning: float = 0.0
+    null_conditioning: Mapping[str, Any] | None = None
+    seed: int = 0
+    check_range: bool = True
+
+    def __post_init__(self) -> None:
+        check_choice("precision", self.precision, get_args(Precision))
+        check_count("accumulation", self.accumulation)
+        check_count("max_skipped", self.max_skipped, least=0)
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm must be positive, got {self.max_grad_norm}; None does not clip")
+        if not 0 <= self.drop_conditioning < 1:
+            raise ValueError(f"drop_conditioning must be a probability in [0, 1), got {self.drop_conditioning}")
+        if self.drop_conditioning > 0 and not self.null_conditioning:
+            raise ValueError(
+                f"drop_conditioning={self.drop_conditioning} requires null_conditioning, e.g. {{'class_labels': 10}}"
+            )
+        if self.null_conditioning and self.drop_conditioning == 0:
+            raise ValueError("null_conditioning has no effect with drop_conditioning=0; pass drop_conditioning=0.1")
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what a checkpoint records and compares: plain values, and the names of functions."""
+        names = (field.name for field in fields(self) if field.name not in _FREE)
+        return {name: _plain(getattr(self, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    """Return tensors and numpy's numbers as Python's own, and a function's name in its place."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if callable(value):
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -1,0 +1,47 @@
+"""The random numbers that a trainer draws: times, noise, and whose conditioning is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._conditioning import drop
+from .._exact import working_dtype
+from ._ranks import Ranks
+from ._times import TimeDistribution
+
+
+class GlobalRandom:
+    """Draws for the batches of all ranks together, and keeps the rows of this rank.
+
+    Args:
+        generator: The same on all ranks.
+        ranks: The processes that train.
+    """
+
+    def __init__(self, generator: torch.Generator, ranks: Ranks) -> None:
+        self._generator, self._ranks = generator, ranks
+
+    def drop(
+        self, conditioning: Mapping[str, Any], null: Mapping[str, Any], probability: float, batch: int
+    ) -> Mapping[str, Any]:
+        """Replace the conditioning of some images; draws nothing where the probability is 0."""
+        if probability == 0:
+            return conditioning
+        generator = self._generator
+        uniform = torch.rand(batch * self._ranks.count, generator=generator, device=generator.device)
+        return drop(conditioning, null, self._ranks.rows(uniform) < probability)
+
+    def times(self, distribution: TimeDistribution, batch: int) -> Tensor:
+        """Return times in [0, 1], (B,)."""
+        generator = self._generator
+        return self._ranks.rows(distribution.sample(batch * self._ranks.count, generator, generator.device))
+
+    def noise(self, x_0: Tensor) -> Tensor:
+        """Return white noise like `x_0`."""
+        shape, generator = (len(x_0) * self._ranks.count, *x_0.shape[1:]), self._generator
+        noise = torch.randn(shape, generator=generator, device=generator.device, dtype=working_dtype(x_0))
+        return self._ranks.rows(noise).to(x_0.dtype)

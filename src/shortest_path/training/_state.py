@@ -1,0 +1,157 @@
+"""A trainer's state: its version, its configuration, and the random state of every process."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._batches import BatchStream
+from ._nonfinite import SkippedSteps
+from ._ranks import Ranks
+
+FORMAT, VERSION = "shortest_path.DiffusionTrainer", 1
+
+
+def check_format(state: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless a state is a trainer's, of this version."""
+    if state.get("format") != FORMAT:
+        raise ValueError(f"not a trainer's state: format {state.get('format')!r}, expected {FORMAT!r}")
+    if state["version"] != VERSION:
+        raise ValueError(
+            f"the state has version {state['version']}, this library reads version {VERSION}; update shortest_path"
+        )
+
+
+def check_names(names: Collection[str], config: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless all names are of the configuration."""
+    if unknown := sorted({names} if isinstance(names, str) else set(names) - config.keys()):
+        raise ValueError(
+            f"allow_changes must be a tuple of option names, got {unknown}; choose from {', '.join(sorted(config))}"
+        )
+
+
+def differences(state: Mapping[str, Any], ours: Mapping[str, Any], allow_changes: Collection[str]) -> set[str]:
+    """Return the options in which `state` differs from that of the trainer that is to continue from it.
+
+    Raises:
+        ValueError: some differ that `allow_changes` does not name; all of them are listed.
+    """
+    check_names(allow_changes, ours["config"])
+    config, our_config = state["config"], ours["config"]
+    found = {
+        name: f"{name}: {_short(config.get(name))} in the checkpoint, {_short(our_config.get(name))} here"
+        for name in sorted({*config, *our_config})
+        if config.get(name) != our_config.get(name)
+    }
+    if None in (config.get("learning_rate"), our_config["learning_rate"]):  # of an optimizer that was passed
+        found.pop("learning_rate", None)
+    for part in ("corruption", "spectrum"):
+        if others := _other_tables(part, state.get(part, {}), ours[part]):
+            found[part] = "; ".join([*filter(None, [found.get(part)]), *others])
+    if refused := [text for name, text in found.items() if name not in allow_changes]:
+        raise ValueError(
+            "the checkpoint is of another configuration; " + "; ".join(refused) + ". "
+            "Use the same options, name in allow_changes those that may differ, or use another checkpoint_dir"
+        )
+    return set(found)
+
+
+class Position:
+    """Where training stands: all that changes even in a step from which nothing is learned.
+
+    Args:
+        ranks: The processes that train.
+        device: Of the model.
+        seed: Of the random numbers of the trainer.
+    """
+
+    def __init__(self, ranks: Ranks, device: torch.device, seed: int) -> None:
+        self._ranks, self._device = ranks, device
+        self.step = 0
+        self.data, self.skipped = BatchStream(), SkippedSteps()
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self._images: int | None = None
+        self._regrouped_from: Mapping[str, Any] | None = None
+
+    def count_images(self, chunk: Iterable[Tensor], *, resumed: bool, stacklevel: int) -> None:
+        """Note how many images this rank has for a step; warn once if a resume changed the number of ranks.
+
+        A caller who loaded the state has seen to that: only another number of images in all is then warned of.
+        """
+        before, self._regrouped_from = self._regrouped_from, None
+        self._images = self._ranks.count * sum(len(images) for images in chunk)
+        if before is not None and self._ranks.own == 0 and (resumed or before["images"] != self._images):
+            text = _regrouped(before, self._ranks.count, self._images)
+            warnings.warn(text, RuntimeWarning, stacklevel=stacklevel + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position, with the random state of this rank's torch: now, and when the pass began."""
+        data, now = self.data.state_dict(), torch.get_rng_state()
+        began = data.pop("random")
+        own = {"cpu": now, "pass": now if began is None else began}
+        if self._device.type == "cuda":
+            own["cuda"] = torch.cuda.get_rng_state(self._device)
+        return {
+            "ranks": self._ranks.count,
+            "images": self._images,
+            "step": self.step,
+            "skipped": self.skipped.state_dict(),
+            "data": data,
+            "random": {"trainer": self.generator.get_state(), "ranks": {self._ranks.own: own}},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Begin where `state_dict` said in another process; not exactly after another number of ranks."""
+        same = state["ranks"] == self._ranks.count
+        self._regrouped_from = None if same else {name: state[name] for name in ("ranks", "images")}
+        self.data.load_state_dict(self._restore(state), exact=same)
+
+    def go_back(self, state: Mapping[str, Any]) -> None:
+        """Go back to where `state_dict` said in this process."""
+        self.data.go_back(self._restore(state))
+
+    def _restore(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Restore all but the position in the data, which is returned."""
+        own = state["random"]["ranks"].get(self._ranks.own, {})  # a new rank keeps what it has
+        own = {name: value.clone() for name, value in own.items()}  # torch 2.13 reads past the end of a view, and dies
+        self.step = state["step"]
+        self.skipped.load_state_dict(state["skipped"])
+        self.generator.set_state(state["random"]["trainer"])
+        if "cpu" in own:
+            torch.set_rng_state(own["cpu"])
+        if "cuda" in own and self._device.type == "cuda":
+            torch.cuda.set_rng_state(own["cuda"], self._device)
+        return {**state["data"], "random": own.get("pass")}
+
+
+def of_all_ranks(state: Mapping[str, Any], ranks: Ranks) -> dict[str, Any]:
+    """Return a state with the random states of all ranks in the place of this one's; collective."""
+    random = state["random"]
+    return {**state, "random": {**random, "ranks": ranks.gather(random["ranks"][ranks.own])}}
+
+
+def _other_tables(part: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:
+    """Return what to say of each tensor that one has, and the other has not or with other values."""
+    return [
+        f"{part}.{name}: other values"
+        for name in sorted({*theirs, *ours})
+        if name not in theirs or name not in ours or not torch.equal(theirs[name].cpu(), ours[name].cpu())
+    ]
+
+
+def _regrouped(before: Mapping[str, Any], ranks: int, images: int) -> str:
+    was = "" if before["images"] is None else f" with {before['images']} images a step"
+    return (
+        f"the checkpoint is of {before['ranks']} processes{was}, now there are {ranks} with {images}: the order of the "
+        "data, and random numbers that the trainer does not draw, say of dropout, are not those of an uninterrupted "
+        "run; another number of images may ask for another learning rate"
+    )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:300]}..."

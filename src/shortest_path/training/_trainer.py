@@ -1,0 +1,194 @@
+"""Training a model to undo a corruption."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from .._checks import check_batches, images_of
+from .._progress import Progress
+from ._base import TrainerBase, TrainStep
+from ._batches import check_first
+from ._checkpoint import load_latest, save_checkpoint
+from ._nonfinite import NonFiniteError
+from ._options import TrainingOptions
+from ._preemption import Stop
+from ._saver import Saver
+from ._state import check_names, of_all_ranks
+
+Callback: TypeAlias = Callable[["DiffusionTrainer", TrainStep], None]
+
+
+class DiffusionTrainer(TrainerBase):
+    """Trains any model to undo any corruption.
+
+        loss = E ‖model(x_t, t) − target‖²,    x_t = Bᵀ[ signal(t) ⊙ B x_0 + noise(t) ⊙ B ε ]
+
+    as `DiffusionLoss` computes it.
+
+    Under `torch.distributed`, with the model wrapped in `DistributedDataParallel`, each rank takes its rows
+    of random numbers drawn for the global batch: N ranks compute what one process would with the N batches
+    put together, in the order of the ranks.
+
+    Args:
+        model: `model(x_t, t, **conditioning)` returns a tensor like `x_t`; `t` is float (B,) in [0, 1].
+        corruption: Any object that implements `Corruption`, on the model's device.
+        spectrum: The data's power, for the whitened velocity; None takes the corruption's own, if it has one.
+        optimizer: None makes `torch.optim.AdamW(model.parameters(), lr=learning_rate)`.
+        scheduler: Schedule of the optimizer's learning rate, stepped after each step of the optimizer.
+        metadata: Tensors and plain values to keep in every checkpoint, e.g. the settings and the spectrum from which
+            network and corruption can be made again. The trainer does not read them.
+        prediction: What the model returns, as in `DiffusionLoss`.
+        weighting: As in `DiffusionLoss`.
+        learning_rate: Learning rate of the default optimizer; None is 2e-4.
+        ema_decay: Decay of the averaged weights, in [0, 1).
+        precision: `"bf16"` runs the model under bfloat16 autocast; corruption and loss stay in float32.
+        time_sampling: As in `DiffusionLoss`.
+        discrete_steps: As in `DiffusionLoss`.
+        accumulation: Number of batches whose gradients make one step.
+        max_grad_norm: Norm to which the gradient is clipped; None does not clip.
+        max_skipped: Number of consecutive non-finite steps after which `fit` raises.
+        label_name: Name under which the second element of a (images, labels) batch is passed to the model;
+            None leaves labels out.
+        drop_conditioning: Probability in [0, 1) with which an image is trained on with `null_conditioning`, as
+            classifier-free guidance requires; 0.1 is usual.
+        null_conditioning: Conditioning that means "no conditioning", by name: a number, or a fixed tensor that
+            broadcasts to the batch's. Entries that it does not name are never dropped.
+        seed: Random seed for times and noise.
+        check_range: Refuse training images that look like [0, 255]; False for latents of any scale.
+
+    Raises:
+        TypeError: an argument of another type, or an unknown option.
+        ValueError: an option that is unknown, out of range or without effect, a corruption on another device, or a
+            scheduler of another optimizer.
+
+    Source: Ho et al. 2020, arXiv:2006.11239, equation 14; Das et al. 2023, arXiv:2306.00501, algorithm 1;
+        Ho & Salimans 2022, arXiv:2207.12598, algorithm 1 (dropped conditioning).
+
+    Example:
+        >>> import torch, shortest_path as sp
+        >>> class Model(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = torch.nn.Conv2d(3, 3, 3, padding=1)
+        ...     def forward(self, x_t, t):
+        ...         return self.layer(x_t)
+        >>> trainer = sp.DiffusionTrainer(Model(), sp.GaussianCorruption(), seed=1)
+        >>> trainer.fit([torch.randn(8, 3, 8, 8)], steps=2)
+        >>> trainer
+        DiffusionTrainer(Model, GaussianCorruption(schedule='cosine'), prediction='noise', AdamW, 2 steps)
+    """
+
+    def fit(
+        self,
+        batches: Iterable[object],
+        *,
+        steps: int,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1000,
+        keep_checkpoints: int = 3,
+        resume: bool = True,
+        on_signal: Literal["save"] | None = None,
+        allow_changes: Collection[str] = (),
+        callbacks: Sequence[Callback] = (),
+        progress: bool | None = None,
+    ) -> None:
+        """Train until `steps` steps have been made in all.
+
+        Under `DistributedDataParallel`, all ranks must pass the same arguments.
+
+        Args:
+            batches: An iterable of images (B, C, *spatial), of (images, labels), or of (images, mapping of
+                conditioning). Iterated again and again if it can be; a `set_epoch(n)` of it or of its
+                `sampler` is called before each pass. To continue exactly after a resume, a pass must be
+                determined by n and torch's random state, as a `DataLoader`'s is.
+            steps: Total to reach, skipped steps and those before a resume counted in.
+            checkpoint_dir: Where to write `checkpoint-<step>.pt`; None writes none. Rank 0 writes, while training goes
+                on; all is written when `fit` returns.
+            checkpoint_every: Steps between checkpoints; one is also written at the end.
+            keep_checkpoints: How many of the newest to keep.
+            resume: Continue from the newest checkpoint in `checkpoint_dir` that is whole, if there is one. Warns if
+                the number of processes is another.
+            on_signal: `"save"` ends training on SIGTERM and SIGINT (Ctrl-C) after the present step and a checkpoint of
+                it, on all ranks alike; a second signal acts at once. It requires `checkpoint_dir`, and installs signal
+                handlers while training. SLURM sends SIGTERM 120 s before it kills if told `--signal=TERM@120`.
+            allow_changes: Options that may differ from the checkpoint's; see `load_state_dict`.
+            callbacks: Each is called with (trainer, TrainStep) after every step.
+            progress: True or False; None shows progress on a terminal if the work is long.
+
+        Raises:
+            TypeError: an item is not a floating-point tensor or a tuple that begins with one.
+            ValueError: no data, images in [0, 255], wrong shapes, or a checkpoint of another configuration.
+            NonFiniteError: more than `max_skipped` steps in a row were skipped. The state from before them is in
+                `before-nonfinite-<step>.pt`.
+            Preempted: a SystemExit with the code 75, after SIGTERM with `on_signal="save"`.
+            KeyboardInterrupt: after SIGINT.
+        """
+        if steps < 0 or checkpoint_every < 1 or keep_checkpoints < 1:
+            given = f"{steps}, {checkpoint_every}, {keep_checkpoints}"
+            raise ValueError(f"steps must be 0 or more, checkpoint_every and keep_checkpoints 1 or more; got {given}")
+        if on_signal not in (None, "save"):
+            raise ValueError(f"on_signal must be 'save' or None, got {on_signal!r}")
+        if on_signal is not None and checkpoint_dir is None:
+            raise ValueError("on_signal='save' requires checkpoint_dir, where it saves; pass one, or omit it")
+        check_names(allow_changes, self._config)
+        check_batches(batches)
+        found = load_latest(checkpoint_dir) if resume and checkpoint_dir is not None else None
+        if found is not None:
+            self.load_state_dict(found[1], allow_changes=allow_changes)
+        resumed, found = found is not None, None
+        stream, first, good = self._position.data.read(batches), True, self._position.state_dict()
+        with (
+            Stop(self._ranks, active=on_signal is not None) as stop,
+            Progress("training", total=steps, show=progress) as bar,
+            Saver(checkpoint_dir, self._ranks, every=checkpoint_every, keep=keep_checkpoints) as saver,
+        ):
+            bar.advance(self.step)
+            while True:
+                here = self._position.state_dict()
+                chunk = stop.read(stream, self.options.accumulation) if self.step < steps else []
+                if stop.agreed() or not chunk:
+                    break
+                if first:
+                    check_first(images_of(chunk[0]), self.model, check_range=self.options.check_range)
+                    self._position.count_images(map(images_of, chunk), resumed=resumed, stacklevel=2)
+                    first = False
+                if not self._position.skipped.in_a_row:
+                    good = here
+                report = self.train_step(chunk)
+                for callback in callbacks:
+                    callback(self, report)
+                bar.advance(note=report.describe)
+                if self._position.skipped.in_a_row > self.options.max_skipped:
+                    raise self._too_many_skipped(good, saver)
+                if report.skipped and self._ranks.own == 0:
+                    self._position.skipped.warn(stacklevel=2)
+                if saver.due(self.step, steps):
+                    saver.save(self.state_dict())
+            if stop.agreed():
+                stream.close()  # and with it the processes that load data
+                self._position.go_back(here)
+                stop.leave(self.step, saver.finish(self.state_dict()))
+
+    def save(self, directory: str | os.PathLike[str], *, keep: int = 3) -> None:
+        """Write a checkpoint of this step to `directory`; rank 0 writes, but all ranks must call it."""
+        state = of_all_ranks(self.state_dict(), self._ranks)
+        if self._ranks.own == 0:
+            save_checkpoint(directory, self.step, state, keep=keep)
+
+    def _too_many_skipped(self, good: Mapping[str, Any], saver: Saver) -> NonFiniteError:
+        """Save the state that was at a good position, and return the error that says where it is."""
+        saved = saver.set_aside(f"before-nonfinite-{good['step']:08d}.pt", {**self.state_dict(), **good})
+        return self._position.skipped.error(saved)
+
+
+def _signature() -> inspect.Signature:
+    """Return the constructor's signature with every option in the place of `**options`, for `help` and editors."""
+    own = inspect.signature(TrainerBase.__init__).parameters
+    options = inspect.signature(TrainingOptions).parameters.values()
+    return inspect.Signature([*(each for name, each in own.items() if name not in ("self", "options")), *options])
+
+
+DiffusionTrainer.__signature__ = _signature()  # type: ignore[attr-defined]
