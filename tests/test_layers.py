@@ -1,10 +1,12 @@
-"""The package's structure: layers, dependencies, what it exports."""
+"""The house: layers, circles, private files, dependencies, what is public. No exceptions."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,76 +14,150 @@ import pytest
 import shortest_path as sp
 
 SOURCE = Path(sp.__file__).parent
+ROOT = Path(__file__).parents[1]
 ALLOWED = {"torch", "numpy", "einops", "typing_extensions", *sys.stdlib_module_names}
-# Each module may import only from those before it, and the sampler and trainer not from each other.
+# A room is a folder or a file of src/shortest_path. It imports only from the layers above its own in this list.
 LAYERS = [
-    [
-        *["checkpoint", "checks", "conditioning", "cosine", "ema", "exact", "forms", "model"],
-        *["nonfinite", "power_law", "progress", "ranks"],
-    ],
-    ["batches", "drawing", "edits", "preemption", "weights"],
-    ["training_state"],
-    ["saving"],
-    ["basis"],
-    ["estimation"],
-    ["spectrum"],
-    ["corruption"],
-    ["gaussian", "blur", "shortest", "prediction", "transition", "multistep", "grids", "encoding"],
-    ["covariance", "options", "process"],
-    ["denoiser", "objective"],
-    ["geometry", "sampler", "trainer"],
+    ["_checks", "_conditioning", "_devices", "_exact", "_files", "_model", "_progress"],
+    ["bases"],
+    ["spectra"],
+    ["corruptions"],
+    ["_covariance", "prediction"],
+    ["solvers"],
+    ["grids"],
+    ["geometry", "sampling"],
+    ["training"],
+    ["__init__"],
 ]
-CONCRETE = {"gaussian", "blur", "shortest"}
+FILES = sorted(SOURCE.rglob("*.py"))
 
 
-def imports(path: Path) -> tuple[set[str], set[str]]:
-    """Return (modules of this package, top-level names of others) that a file imports at its top level."""
-    ours, others = set(), set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def module(path: Path) -> tuple[str, ...]:
+    """The parts of a module's name below the package; a folder's `__init__` is the folder."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts
+
+
+def imports(path: Path) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Yield (parts of the module below the package, True) and (name of another package, False) of a file."""
+    package = module(path) if path.name == "__init__.py" and path.parent != SOURCE else module(path)[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
-            ours.add(node.module or "")
+            base = package[: len(package) - node.level + 1]
+            if node.module:
+                yield (*base, *node.module.split(".")), True
+            else:
+                yield from (((*base, alias.name), True) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            others.add((node.module or "").split(".")[0])
+            yield ((node.module or "").split(".")[0],), False
         elif isinstance(node, ast.Import):
-            others |= {alias.name.split(".")[0] for alias in node.names}
-    return ours, others
+            yield from (((alias.name.split(".")[0],), False) for alias in node.names)
 
 
-def test_every_module_has_a_layer() -> None:
-    names = {path.stem for path in SOURCE.glob("*.py")} - {"__init__"}
-    assert names == {name for layer in LAYERS for name in layer}
+def named(path: Path) -> str:
+    return "/".join(path.relative_to(SOURCE).parts)
 
 
-@pytest.mark.parametrize("level", range(len(LAYERS)))
-def test_modules_import_from_lower_layers_only(level: int) -> None:
-    below = {name for layer in LAYERS[:level] for name in layer}
-    for name in LAYERS[level]:
-        ours, others = imports(SOURCE / f"{name}.py")
-        assert ours <= below, name
-        assert others <= ALLOWED, name
+def test_every_room_has_a_layer() -> None:
+    rooms = {room(path) for path in FILES}
+    assert rooms == {name for layer in LAYERS for name in layer}
 
 
-def test_sampler_trainer_and_geometry_know_no_concrete_corruption() -> None:
-    for name in ("sampler", "process", "denoiser", "trainer", "geometry", "transition", "prediction"):
-        assert not imports(SOURCE / f"{name}.py")[0] & CONCRETE
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_rooms_import_from_lower_layers_only(path: Path) -> None:
+    level = next(index for index, layer in enumerate(LAYERS) if room(path) in layer)
+    allowed = {room(path), *(name for layer in LAYERS[:level] for name in layer)}
+    for name, ours in imports(path):
+        assert name[0] in (allowed if ours else ALLOWED), f"{named(path)} imports {'.'.join(name)}"
 
 
-def test_no_import_hides_in_a_function_but_one() -> None:
-    hidden = [
-        (path.stem, node.module)
-        for path in SOURCE.glob("*.py")
-        for outer in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(outer, ast.FunctionDef)
-        for node in ast.walk(outer)
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-    ]
-    assert {module for _, module in hidden} <= {"spectrum"}  # an estimator makes the spectrum that offers it
+def test_no_circle_among_files() -> None:
+    files = {module(path): path for path in FILES}
+    arrows = {
+        name: {found for found, ours in imports(path) if ours and found in files} - {name}
+        for name, path in files.items()
+    }
+    done: set[tuple[str, ...]] = set()
+
+    def visit(name: tuple[str, ...], trail: tuple[tuple[str, ...], ...]) -> None:
+        assert name not in trail, f"circle: {' → '.join('/'.join(each) for each in (*trail, name))}"
+        if name not in done:
+            for other in arrows[name]:
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in files:
+        visit(name, ())
 
 
-def test_everything_public_is_exported_and_documented() -> None:
-    assert len(set(sp.__all__)) == len(sp.__all__)  # ruff keeps their order
-    for name in sp.__all__:
-        assert getattr(sp, name).__doc__, name
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_no_import_hides_in_a_function_and_no_file_is_long(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for outer in ast.walk(ast.parse(text)):
+        if isinstance(outer, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            assert not any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(outer))
+        assert not (isinstance(outer, ast.Name) and outer.id == "TYPE_CHECKING")
+    assert len(text.splitlines()) <= 350
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_private_files_are_imported_in_their_own_folder_only(path: Path) -> None:
+    for name, ours in imports(path):
+        if ours and len(name) > 1 and name[1].startswith("_"):
+            assert name[0] == room(path), f"{named(path)} imports {'.'.join(name)}"
+
+
+def test_others_import_no_private_file_but_a_folders_own_tests() -> None:
+    for folder in ("examples", "benchmarks", "studies", "docs", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            own = path.relative_to(ROOT / folder).parts[0] if folder == "tests" else None
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("shortest_path"):
+                    parts = (*(node.module or "").split("."), *(alias.name for alias in node.names))[1:]
+                elif isinstance(node, ast.Import):
+                    parts = tuple(
+                        part
+                        for alias in node.names
+                        for part in alias.name.split(".")[1:]
+                        if "shortest_path" in alias.name
+                    )
+                else:
+                    continue
+                private = [part for part in parts if part.startswith("_") and not part.startswith("__")]
+                if private and folder == "tests":  # of the folder that is tested, or of the package as a whole
+                    private = [] if parts[0] in (own, private[0]) else private
+                assert not private, f"{path.relative_to(ROOT)} imports {'.'.join(parts)}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"], ids=named)
+def test_every_folder_says_what_belongs_there_and_how_to_add_one(path: Path) -> None:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    assert text
+    if path.parent != SOURCE:
+        assert text.split("\n")[0].split("? ")[0].split(" ")[0] in ("How", "In", "At", "Which", "Where"), "a question"
+        assert "To add" in text
+
+
+@pytest.mark.parametrize("name", ["", *(name for layer in LAYERS[1:-1] for name in layer if name[0] != "_")])
+def test_everything_public_is_exported_and_documented(name: str) -> None:
+    space = getattr(sp, name) if name else sp
+    public = getattr(space, "__all__", [each for each in vars(space) if not each.startswith("_")])
+    assert len(set(public)) == len(public)  # ruff keeps their order
+    for each in public:
+        value = getattr(space, each)
+        if inspect.isclass(value) or inspect.isfunction(value) or inspect.ismodule(value):
+            assert value.__doc__, each
+
+
+def test_the_top_shows_the_common_names_and_the_namespaces() -> None:
+    assert dir(sp) == sorted(sp.__all__)
+    spaces = [name for name in sp.__all__ if name.islower() and hasattr(getattr(sp, name), "__path__")]
+    assert set(spaces) == {name for layer in LAYERS for name in layer if (SOURCE / name).is_dir()}
+    assert len(sp.__all__) - len(spaces) <= 22
 
 
 def test_imports_with_the_core_packages_alone_and_fast() -> None:

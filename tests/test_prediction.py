@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import shortest_path as sp
-from shortest_path.forms import Rotation
 from shortest_path.prediction import data_weights, denoise, error_weight, mixture, target
+from shortest_path.solvers import Rotation
 
 SHAPE = (3, 8, 8)
 PREDICTIONS = ["noise", "data", "velocity", "whitened-velocity"]

@@ -1,6 +1,6 @@
 """Checks of what a caller passes in, and the words of their errors.
 
-Every message says what was expected, what arrived, and how to mend it.
+Every message names what was expected, what arrived, and how to mend it.
 Checks that must read tensor values run on CPU tensors only: on an accelerator they would make the
 host wait for the device, and inside `torch.compile` they would break the graph.
 """
@@ -44,7 +44,7 @@ def check_sizes(name: str, sizes: Any, form: str = "(C, *spatial)") -> tuple[int
         raise TypeError(f"{name} must be a sequence of whole numbers {form}, got {sizes!r}") from None
 
 
-def check_share(name: str, value: float) -> None:
+def check_fraction(name: str, value: float) -> None:
     """Raise a ValueError unless `value` lies in [0, 1]."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie in [0, 1], got {value}")

@@ -1,4 +1,4 @@
-"""Conditioning of a model, and the null values that stand for none (classifier-free guidance)."""
+"""Conditioning of a model, and the null values of classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def unconditional(conditioning: Mapping[str, Any], null: Mapping[str, Any]) -> d
 
     Args:
         conditioning: Keyword arguments for a model.
-        null: What stands for none: for a tensor, a number or a tensor that broadcasts to it, say a row; for
+        null: Null values by name: for a tensor, a number or a tensor that broadcasts to it, e.g. a row; for
             anything else, a value that takes its place.
 
     Raises:
         TypeError: the null value of a tensor is neither a number nor a tensor.
-        ValueError: `null` names an entry that there is not, or a null tensor does not broadcast.
+        ValueError: `null` names an entry that `conditioning` lacks, or a null tensor does not broadcast.
 
     Source: Ho & Salimans 2022, arXiv:2207.12598.
     """
     if missing := sorted(null.keys() - conditioning.keys()):
         raise ValueError(
             f"null values are given for {missing}, but the conditioning has {sorted(conditioning) or 'no entries'}; "
-            "use the same names (a trainer passes labels on as label_name)"
+            "use the same names (a trainer passes labels under label_name)"
         )
     return {**conditioning, **{name: _null_like(name, conditioning[name], value) for name, value in null.items()}}
 
@@ -48,11 +48,11 @@ def drop(conditioning: Mapping[str, Any], null: Mapping[str, Any], dropped: Tens
     Args:
         conditioning: Keyword arguments for a model; those named in `null` are tensors (B, ...).
         null: As `unconditional` takes it.
-        dropped: The rows to replace, (B,), bool.
+        dropped: Mask of the rows to replace, (B,), bool.
 
     Raises:
         TypeError: an entry to drop is not a tensor, or as `unconditional` raises.
-        ValueError: an entry to drop has not B rows, or as `unconditional` raises.
+        ValueError: an entry to drop does not have B rows, or as `unconditional` raises.
     """
     mixed = unconditional(conditioning, null)
     for name in null:

@@ -54,8 +54,8 @@ def mixture(prediction: Prediction, signal: Tensor, noise: Tensor, power: Tensor
     Args:
         prediction: The prediction type.
         signal: a_t, broadcastable to coefficients (B, C, *spatial).
-        noise: s_t, likewise.
-        power: S, the data's power, likewise; only `"whitened-velocity"` looks at it.
+        noise: s_t, broadcastable to them.
+        power: S, the data's power, broadcastable to them; used only by `"whitened-velocity"`.
 
     Raises:
         ValueError: a whitened velocity without a power.
@@ -72,14 +72,14 @@ def mixture(prediction: Prediction, signal: Tensor, noise: Tensor, power: Tensor
 
 
 def check_power(prediction: Prediction, power: Tensor | None) -> Tensor:
-    """Return the data's power, sure that there is one.
+    """Return the data's power, after checking that it is known.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the power is not known.
     """
     if power is None:
         raise ValueError(
-            f"{prediction!r} is measured in the data's power, which neither the corruption nor a spectrum tells; "
+            f"prediction={prediction!r} requires the data's power spectrum; "
             "pass spectrum=PowerSpectrum.estimate(batches)"
         )
     return power
@@ -96,7 +96,7 @@ def target(
         eps: Coefficients of the noise, same shape.
         signal: a_t, broadcastable to them.
         noise: s_t, broadcastable to them.
-        power: S, the data's power, broadcastable to them; only `"whitened-velocity"` looks at it.
+        power: S, the data's power, broadcastable to them; used only by `"whitened-velocity"`.
     """
     if prediction == "noise":
         return eps
@@ -127,7 +127,7 @@ def denoise(
         u_t: The coefficients the model saw, same shape.
         signal: a_t, broadcastable to them.
         noise: s_t, broadcastable to them.
-        power: S, the data's power, broadcastable to them; only `"whitened-velocity"` looks at it.
+        power: S, the data's power, broadcastable to them; used only by `"whitened-velocity"`.
     """
     of_state, of_output = data_weights(prediction, signal, noise, power)
     u_0 = output if prediction == "data" else of_state * u_t + of_output * output
@@ -140,7 +140,7 @@ def denoise(
 def error_weight(
     measured_in: Prediction, prediction: Prediction, signal: Tensor, noise: Tensor, power: Tensor | None = None
 ) -> Tensor:
-    """Return by how much an error of one prediction is larger, or smaller, as an error of another.
+    """Return the factor that turns an error of one prediction type into an error of another.
 
         error of `measured_in` = (D of it / D of `prediction`) · error of `prediction`
 
@@ -150,8 +150,8 @@ def error_weight(
         measured_in: The prediction type whose error counts.
         prediction: The prediction type of the model.
         signal: a_t, broadcastable to coefficients (B, C, *spatial).
-        noise: s_t, likewise.
-        power: S, the data's power, likewise; only `"whitened-velocity"` looks at it.
+        noise: s_t, broadcastable to them.
+        power: S, the data's power, broadcastable to them; used only by `"whitened-velocity"`.
     """
     ours, theirs = (mixture(name, signal, noise, power).determinant for name in (prediction, measured_in))
     return (theirs / ours).abs()

@@ -122,7 +122,7 @@ class Basis(ExactModule):
         raise ValueError(f"{type(self).__name__} has no frequencies; use CosineBasis or FourierBasis")
 
     def shares_transform(self, other: Basis) -> bool:
-        """Whether `other` transforms the spatial axes in the same way, whatever its channel rotation."""
+        """Whether `other` transforms the spatial axes in the same way; channel rotations may differ."""
         return type(self) is type(other) and self.dims == other.dims
 
     def with_channel_rotation(self, rotation: Tensor) -> Self:

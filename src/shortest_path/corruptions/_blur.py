@@ -27,7 +27,7 @@ class BlurCorruption(DiagonalCorruption):
 
     Args:
         max_blur: σ_max, the standard deviation of the final blur in pixels; 20 is the paper's for CIFAR-10.
-        min_scale: d_min, the share of every frequency that blurring leaves.
+        min_scale: d_min, the fraction of every frequency that blurring leaves.
         spatial: Size of the spatial axes.
         log_snr_max: Largest log signal-to-noise ratio, reached at t = 0.
         channel_rotation: Orthonormal (C, C) rotation of the channels, or None.

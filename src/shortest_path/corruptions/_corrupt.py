@@ -19,7 +19,7 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor)
     A pure function: the caller draws `eps`.
 
     Args:
-        corruption: Any object that satisfies `Corruption`.
+        corruption: Any object that implements `Corruption`.
         x_0: Clean images, (B, C, *spatial), floating point, range [-1, 1].
         t: Time in [0, 1], (B,) or scalar. Values are checked on the CPU only.
         eps: White normal noise in pixels, same shape as `x_0`.
@@ -28,7 +28,7 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor)
         Corrupted images, same shape, dtype and device as `x_0`.
 
     Raises:
-        TypeError: `x_0`, `t` or `eps` is not floating point, or `corruption` is none.
+        TypeError: `x_0`, `t` or `eps` is not floating point, or `corruption` does not implement `Corruption`.
         ValueError: `t` outside [0, 1], `eps` of another shape or on another device, or a shape or device the
             corruption was not made for.
 
@@ -51,4 +51,5 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor)
     check_corruption(corruption)
     if not torch.compiler.is_compiling():
         check_device(corruption, x_0.device)
-    return Process(corruption).mix(x_0, as_times(t, x_0), eps)[0].to(x_0.dtype)
+    process = Process(corruption)
+    return process.mix(x_0, eps, process.scales(as_times(t, x_0), x_0))[0].to(x_0.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
-from typing_extensions import final
+from typing_extensions import final, override
 
 from .._exact import ExactModule
 from ..bases import Basis
@@ -48,3 +48,8 @@ class DiagonalCorruption(ExactModule):
     def corrupt(self, x_0: Tensor, t: Tensor | float, eps: Tensor) -> Tensor:
         """Return the images `x_0` corrupted to times `t`; see `shortest_path.corrupt`."""
         return corrupt(self, x_0, t, eps)
+
+    @override
+    def __repr__(self) -> str:  # one line, unlike that of other modules: it stands in those of samplers and trainers
+        own = self.extra_repr()
+        return f"{type(self).__name__}({own}{', ' if own else ''}basis={self.basis!r})"

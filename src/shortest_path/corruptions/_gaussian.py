@@ -72,7 +72,10 @@ class GaussianCorruption(DiagonalCorruption):
 
     @override
     def extra_repr(self) -> str:
-        return f"schedule={self.schedule!r}"
+        if isinstance(self.schedule, str):
+            return f"schedule={self.schedule!r}"
+        # Without the address that repr shows: a checkpoint compares this text with that of another process.
+        return f"schedule={getattr(self.schedule, '__qualname__', type(self.schedule).__qualname__)}"
 
 
 def _check_pair(pair: object, t: Tensor) -> None:

@@ -39,15 +39,21 @@ class Process:
         self.basis = corruption.basis if spectrum is None else _common_basis(corruption, spectrum)
         self.power = known_power(corruption) if spectrum is None else spectrum.power
 
-    def mix(self, x_0: Tensor, t: Tensor, eps: Tensor, *weights: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    def scales(self, t: Tensor, x_0: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (signal(t), noise(t)) for images, in the type in which they are mixed."""
+        return scales(self.corruption, t, x_0.shape, working_dtype(x_0))
+
+    def mix(
+        self, x_0: Tensor, eps: Tensor, at_t: tuple[Tensor, Tensor], *weights: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, ...]:
         """Return the corrupted images x_t by equation 1 and, for each pair of weights, another mixture.
 
             x_t = Bᵀ[ signal(t) ⊙ B x_0 + noise(t) ⊙ B eps ],    Bᵀ[ w_0 ⊙ B x_0 + w_ε ⊙ B eps ]
 
         Args:
             x_0: Clean images, (B, C, *spatial), of any floating-point type.
-            t: Times, (B,) or (1,).
             eps: White noise in pixels, same shape.
+            at_t: (signal(t), noise(t)), as `scales` returns them.
             *weights: Pairs (w_0, w_ε), each broadcastable to the coefficients.
 
         Returns:
@@ -56,11 +62,10 @@ class Process:
         dtype = working_dtype(x_0)
         x_0, eps = x_0.to(dtype), eps.to(dtype)
         mix = getattr(self.corruption, "mix", self.corruption.basis.mix)
-        pair = scales(self.corruption, t, x_0.shape, dtype)
         if self.basis is self.corruption.basis:
-            mixed: tuple[Tensor, ...] = mix(x_0, eps, pair, *weights)
+            mixed: tuple[Tensor, ...] = mix(x_0, eps, at_t, *weights)
             return mixed
-        return (*mix(x_0, eps, pair), *(self.basis.mix(x_0, eps, *weights) if weights else ()))
+        return (*mix(x_0, eps, at_t), *(self.basis.mix(x_0, eps, *weights) if weights else ()))
 
     def at(self, t: float, shape: Sequence[int], device: torch.device) -> Point:
         """Return the scales at one time for images of `shape`; never waits for the device."""

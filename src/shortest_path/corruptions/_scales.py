@@ -53,13 +53,13 @@ def as_times(t: Tensor | float, x: Tensor) -> Tensor:
 def scales(
     corruption: Corruption, t: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float64
 ) -> tuple[Tensor, Tensor]:
-    """Return (signal(t), noise(t)), sure to broadcast to images of `shape` and to nothing larger.
+    """Return (signal(t), noise(t)), after checking that they broadcast to images of `shape` and to nothing larger.
 
     Args:
-        corruption: Any object that satisfies `Corruption`.
+        corruption: Any object that implements `Corruption`.
         t: Times, (B,) or (1,).
-        shape: Of the images or coefficients, (B, C, *spatial).
-        dtype: Of the result.
+        shape: Shape of the images or coefficients, (B, C, *spatial).
+        dtype: Type of the result.
 
     Raises:
         ValueError: the scales do not fit `shape`.

@@ -28,8 +28,7 @@ class ShortestPathCorruption(DiagonalCorruption):
     for L > 0, and with t and 1 − t, a and s exchanged for L < 0, so that nothing overflows. The relative
     error of the signal-to-noise ratio is below 1e-5 in float32 for S in [1e-8, 1e8], S = 1 included.
 
-    It is the shortest path in theory; that small trained networks draw better pictures with isotropic noise is
-    measured in docs/results.md.
+    docs/theory.md tells what the length of a path decides; docs/results.md compares trained networks.
 
     Args:
         spectrum: The data's power spectrum; its basis becomes the corruption's.

@@ -34,8 +34,8 @@ def fisher_distance(p: PowerSpectrum | Tensor | float, q: PowerSpectrum | Tensor
         d(p, q) = √(½ Σ log² λ),    λ the eigenvalues of Σ_p⁻¹ Σ_q
 
     Args:
-        p: A spectrum, or a tensor of variances in a common orthonormal basis, or 1.0 for white noise.
-        q: Likewise.
+        p: One Gaussian: a spectrum, or a tensor of variances in a common orthonormal basis, or 1.0 for white noise.
+        q: The other Gaussian, in the same forms.
 
     Returns:
         The distance in nats^½, independent of the basis.
@@ -79,7 +79,7 @@ def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float 
         ∫₀¹ √(½ tr((Σ_t⁻¹ dΣ_t/dt)²)) dt
 
     Summed from geodesic chords. An interval is halved until its chord agrees with those of its halves, so a
-    schedule whose speed is unbounded at an end (a square root of t, say) costs a few more halvings there. A
+    schedule whose speed is unbounded at an end, e.g. a square root of t, costs a few more halvings there. A
     jump counts as the geodesic across it.
 
     Args:
@@ -141,10 +141,10 @@ def _sum_of_arcs(
     path: CovariancePath, times: list[float], points: list[Tensor], chords: list[float], rtol: float
 ) -> float:
     """Return the length of all arcs; each is halved until two half chords agree with the whole one."""
-    share = rtol * sum(chords) / len(chords)
+    tolerance = rtol * sum(chords) / len(chords)
     rounding = 1e-12 * math.sqrt(points[0].shape[0] * points[0].shape[-1])
     arcs = [
-        (pair, ends, chord, share)
+        (pair, ends, chord, tolerance)
         for pair, ends, chord in zip(itertools.pairwise(times), itertools.pairwise(points), chords, strict=True)
     ]
     total, halvings = 0.0, 0
@@ -157,8 +157,8 @@ def _sum_of_arcs(
         point = path.at(middle)
         left, right = geodesic_length(ends[0], point), geodesic_length(point, ends[1])
         defect = left + right - chord
-        # A share of the arc's own length will do: where an end of the path takes many halvings, the tolerance, halved
-        # with each of them, would soon be below rounding.
+        # A fraction of the arc's own length is enough: where an end of the path takes many halvings, the tolerance,
+        # halved with each of them, would soon be below rounding.
         if defect <= max(tolerance, rtol / len(chords) * (left + right), rounding):
             total += left + right + defect / 3  # Richardson: chords err by the square of the interval
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,17 +91,16 @@ def _propagated(covariance: Tensor, solver: Solver, path: CovariancePath, first:
         return first.clean() if t == 0 else path.point(t)
 
     step, here, size = solver.start(path.power, at), first, path.data.shape[-1]
-    for index, (_, s) in enumerate(itertools.pairwise(falling)):
-        there, memory = at(s), getattr(step, "memory", ())
+    for s in falling[1:]:
+        there = at(s)
         response = _respond(step, path, here, there)
-        if index == 1 and not hasattr(step, "memory"):
+        if s == 0 and not hasattr(step, "memory"):
             again = _respond(solver.start(path.power, at), path, here, there)
             if not torch.equal(again.transition, response.transition):
                 raise ValueError(
                     f"the step function of {type(solver).__name__} remembers earlier steps; keep what it remembers in "
                     "an attribute `memory`, a tuple of tensors like u_t (see shortest_path.solvers.Step)"
                 )
-        assert len(memory) * size + size == covariance.shape[-1]
         transition, noise = response.transition, response.noise
         covariance = transition @ covariance @ transition.mH + noise @ noise.mH
         here = there

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._protocol import falling_shares, strictly_falling
+from ._protocol import falling_fractions, strictly_falling
 
 
 @dataclass(frozen=True)
@@ -17,4 +17,4 @@ class Cosine:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        return strictly_falling(start * (1 - torch.cos(math.pi * falling_shares(steps, start))) / 2, self)
+        return strictly_falling(start * (1 - torch.cos(math.pi * falling_fractions(steps, start))) / 2, self)

@@ -12,7 +12,7 @@ from .._covariance import covariance_path, geodesic_length
 from ..corruptions import Corruption
 from ..spectra import PowerSpectrum
 from ._interpolation import fine_times, times_at
-from ._protocol import falling_shares, strictly_falling
+from ._protocol import falling_fractions, strictly_falling
 
 _NO_LENGTH = 1e-6  # nats^½; less is rounding
 
@@ -52,7 +52,7 @@ class Fisher:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        falling = falling_shares(steps, start)
+        falling = falling_fractions(steps, start)
         path, fine = covariance_path(self.corruption, self.spectrum), fine_times(start, 0.0)
         arcs = [geodesic_length(*pair) for pair in itertools.pairwise(map(path.at, fine.tolist()))]
         length = torch.tensor([0.0, *arcs], dtype=torch.float64).cumsum(0)

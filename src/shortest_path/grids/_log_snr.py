@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..corruptions import Corruption, check_corruption
 from ._interpolation import fine_times, scales_at, times_at
-from ._protocol import falling_shares, strictly_falling
+from ._protocol import falling_fractions, strictly_falling
 
 _FAR = 15.0  # logarithms beyond are those of nothing left
 
@@ -38,7 +38,7 @@ class LogSnr:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        falling_shares(steps, start)
+        falling_fractions(steps, start)
         if not start > self.end:
             raise ValueError(f"start must be above end={self.end}, the last time before 0, got {start}")
         fine = fine_times(min(start, 1 - self.end), self.end)

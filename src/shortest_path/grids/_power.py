@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ._protocol import falling_shares, strictly_falling
+from ._protocol import falling_fractions, strictly_falling
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,6 @@ class Power:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        return strictly_falling(start * (1 - (1 - falling_shares(steps, start) ** self.at_data) ** self.at_noise), self)
+        return strictly_falling(
+            start * (1 - (1 - falling_fractions(steps, start) ** self.at_data) ** self.at_noise), self
+        )

@@ -23,7 +23,7 @@ class TimeGrid(Protocol):
         ...
 
 
-def falling_shares(steps: int, start: float) -> Tensor:
+def falling_fractions(steps: int, start: float) -> Tensor:
     """Return equal steps from 1 to 0, for a grid that begins at `start`."""
     if not 0 < start <= 1:
         raise ValueError(f"start must lie in (0, 1], got {start}")
@@ -31,7 +31,7 @@ def falling_shares(steps: int, start: float) -> Tensor:
 
 
 def strictly_falling(times: Tensor, grid: TimeGrid) -> Tensor:
-    """Return `times`, sure that no two are the same."""
+    """Return `times`, after checking that they fall strictly."""
     if not bool((times[1:] < times[:-1]).all()):
         raise ValueError(
             f"{type(grid).__name__} of {len(times) - 1} steps from {float(times[0]):g} repeats a time; take fewer "

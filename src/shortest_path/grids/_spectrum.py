@@ -1,4 +1,4 @@
-"""The grid that follows the data: equal shares of the error of a second-order step.
+"""The grid that follows the data: equal fractions of the error of a second-order solver.
 
 In the rotation form (`solvers.Rotation`) a step turns the whitened coefficient f by the
 angle Δθ_f, and a solver of second order errs by a multiple of Δθ_f³ ∂²v̂_f/∂θ². Taking the unknown derivative as of one
@@ -7,8 +7,8 @@ length Δt errs by
 
     e(t) Δt³,    e(t) = ( Σ_f S_f θ'_f(t)⁶ )^½
 
-and the sum over a given number of steps is least if every step has the same share of it: equal steps of ∫ e^⅓ dt. That
-follows the data and the corruption alone; a change of the corruption's clock changes the times and not the images.
+and the sum over a given number of steps is least if every step has the same fraction of it: equal steps of ∫ e^⅓ dt.
+That follows the data and the corruption alone; a change of the corruption's clock changes the times, not the images.
 
 Source: the equidistribution of local errors, de Boor 1973, "Good approximation by splines with variable knots";
 Kingma et al. 2021, arXiv:2107.00630 (log signal-to-noise ratio).
@@ -25,14 +25,14 @@ from .._checks import check_floating, check_has_values
 from ..corruptions import Corruption, Point, check_corruption, known_power
 from ..solvers import Rotation
 from ._interpolation import CELLS, fine_times, scales_at, times_at
-from ._protocol import falling_shares, strictly_falling
+from ._protocol import falling_fractions, strictly_falling
 
 _MEMORY = 2**20  # coefficients looked at together
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Equal shares of the error of a second-order step, as the data's power spectrum predicts it; see above.
+    """Equal fractions of the error of a second-order solver, as the data's power spectrum predicts it; see above.
 
     Args:
         corruption: The corruption to sample.
@@ -40,7 +40,7 @@ class Spectrum:
 
     Raises:
         TypeError: `corruption` does not implement `Corruption`, or `power` not a floating-point tensor.
-        ValueError: no power is given, and the corruption knows none; or it is not positive and finite, or does not
+        ValueError: no power is given, and the corruption has none; or the power is not positive and finite, or does not
             broadcast to the coefficients.
     """
 
@@ -56,18 +56,18 @@ class Spectrum:
                 raise ValueError("power must be positive and finite, as a PowerSpectrum is; pass spectrum.power")
         if self.power is None and known_power(self.corruption) is None:
             raise ValueError(
-                f"{type(self.corruption).__name__} does not know the data's power; pass the spectrum, or grid='cosine'"
+                f"{type(self.corruption).__name__} has no power of the data; pass the spectrum, or grid='cosine'"
             )
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        falling = falling_shares(steps, start)
-        fine, share = self._shares(start)
-        times = times_at(falling * share[-1], share, fine)
+        falling = falling_fractions(steps, start)
+        fine, error = self._cumulative_error(start)
+        times = times_at(falling * error[-1], error, fine)
         times[-1] = 0  # also where nothing happens near the data
         return strictly_falling(times, self)
 
-    def _shares(self, start: float) -> tuple[Tensor, Tensor]:
+    def _cumulative_error(self, start: float) -> tuple[Tensor, Tensor]:
         """Return rising times, and ∫ e^⅓ dt up to each of them."""
         power = self.power if self.power is not None else known_power(self.corruption)
         assert power is not None  # looked at when the grid was made

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ._protocol import falling_shares, strictly_falling
+from ._protocol import falling_fractions, strictly_falling
 
 
 @dataclass(frozen=True)
@@ -15,4 +15,4 @@ class Uniform:
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        return strictly_falling(start * falling_shares(steps, start), self)
+        return strictly_falling(start * falling_fractions(steps, start), self)

@@ -21,9 +21,9 @@ class Denoiser:
 
     Args:
         model: `model(x_t, t, **conditioning)`.
-        process: The corruption's, whose basis the coefficients are in.
+        process: The corruption, bound to the basis of the coefficients.
         prediction: What the model predicts.
-        guidance: None asks the model once, with the conditioning as given.
+        guidance: Classifier-free guidance; None calls the model once, with the conditioning as given.
 
     Raises:
         ValueError: a model that predicts a whitened velocity, of data whose power is not known.
@@ -46,12 +46,12 @@ class Denoiser:
         Args:
             u_t: Coefficients at t.
             here: The time and the scales there.
-            conditioning: For the model.
+            conditioning: Keyword arguments for the model.
             edit: Applied to (x̂_0, t), x̂_0 in pixels; returns another x̂_0.
 
         Raises:
-            TypeError: the model or `edit` returns something else than a tensor.
-            ValueError: one of another shape.
+            TypeError: the model does not return a tensor.
+            ValueError: the model or `edit` returns another shape.
         """
         basis, power, dtype = self._process.basis, self._process.power, u_t.dtype
         output = self._output(basis.synthesize(u_t), here.time, conditioning)

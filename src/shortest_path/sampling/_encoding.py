@@ -88,8 +88,8 @@ def encode(
         log_volume = log_volume + (turn.to(y.dtype) * mean[1]).flatten(1).sum(1)
         extrapolated = then[0]
         if now is not None and k < steps:
-            share = extrapolation(form.length(point(k), point(k + 1)), turn, form.most)
-            extrapolated = then[0] + share.to(y.dtype) * (then[0] - now[0])
+            weight = extrapolation(form.length(point(k), point(k + 1)), turn, form.most)
+            extrapolated = then[0] + weight.to(y.dtype) * (then[0] - now[0])
         now = then
     return Encoded(y, radius_0, radius_1, log_volume)
 
@@ -108,7 +108,7 @@ def bits_per_dim(log_likelihood: Tensor, shape: Sequence[int], *, scale: float =
 
     Args:
         log_likelihood: log p(x) in nats, as `Sampler.log_likelihood` returns it.
-        shape: Of one image, (C, *spatial).
+        shape: Shape of one image, (C, *spatial).
         scale: Levels in a unit of x: 127.5 for 8-bit images in [-1, 1]. Add uniform noise of one level to such images
             before their likelihood is taken: a density of whole levels has no bound.
 
@@ -128,7 +128,7 @@ def bits_per_dim(log_likelihood: Tensor, shape: Sequence[int], *, scale: float =
     return -log_likelihood / (size * math.log(2)) + math.log2(scale)
 
 
-def spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
+def spherical(a: Tensor, b: Tensor, fraction: float) -> Tensor:
     """Return the point between a and b on the arc from one to the other, image by image: where noise keeps its length.
 
     Source: Shoemake 1985, "Animating rotation with quaternion curves".
@@ -138,7 +138,9 @@ def spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
     angle = torch.acos(cosine)
     straight = angle.sin() < 1e-6
     safe = torch.where(straight, torch.ones_like(angle), angle)
-    of_a = torch.where(straight, torch.full_like(angle, 1 - share), torch.sin((1 - share) * safe) / torch.sin(safe))
-    of_b = torch.where(straight, torch.full_like(angle, share), torch.sin(share * safe) / torch.sin(safe))
+    of_a = torch.where(
+        straight, torch.full_like(angle, 1 - fraction), torch.sin((1 - fraction) * safe) / torch.sin(safe)
+    )
+    of_b = torch.where(straight, torch.full_like(angle, fraction), torch.sin(fraction * safe) / torch.sin(safe))
     sides = (-1, *(1,) * (a.ndim - 1))
     return of_a.to(a.dtype).view(sides) * a + of_b.to(a.dtype).view(sides) * b

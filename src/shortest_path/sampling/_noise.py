@@ -15,13 +15,13 @@ Generators: TypeAlias = "torch.Generator | Sequence[torch.Generator]"
 
 
 def white(shape: Sequence[int], device: torch.device, dtype: torch.dtype, generator: Generators | None) -> Tensor:
-    """Draw white normal noise on the generator's device: white in pixels is white in every orthonormal basis.
+    """Return white normal noise, drawn on the generator's device: white in pixels is white in every orthonormal basis.
 
     Args:
         shape: (B, C, *spatial).
-        device: Of the result.
-        dtype: Of the result.
-        generator: One for all, one per image, or None for torch's own.
+        device: Device of the result.
+        dtype: Type of the result.
+        generator: Source of random numbers: one for all images, one per image, or None for torch's own.
 
     Raises:
         TypeError: `generator` is not made of generators.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import check_count, check_floating, check_has_values, check_share, check_sizes
+from .._checks import check_count, check_floating, check_fraction, check_has_values, check_sizes
 from .._devices import device_of, usable_device
 from .._exact import working_dtype
 from .._progress import Progress
@@ -70,8 +70,8 @@ class Sampler(SamplerBase):
         ...     return torch.zeros_like(x_t)
         >>> sampler = sp.Sampler(model, sp.GaussianCorruption("flow"), solver="ddim", steps=4)
         >>> sampler
-        Sampler(model, GaussianCorruption(schedule='flow'), prediction='noise', solver=DDIM(eta=0.0), 4 steps
-        from 0.999 to 0)
+        Sampler(model, GaussianCorruption(schedule='flow', basis=PixelBasis(dims=2)), prediction='noise',
+        solver=DDIM(eta=0.0), 4 steps from 0.999 to 0)
         >>> tuple(sampler.sample((2, 3, 8, 8), generator=torch.Generator().manual_seed(0)).shape)
         (2, 3, 8, 8)
     """
@@ -91,8 +91,8 @@ class Sampler(SamplerBase):
     ) -> Iterator[Tensor]:
         """Return an iterator over any number of images, a batch at a time, each image from its own random numbers.
 
-        Image i is a function of (seed, i), whatever the batch size and whichever others are sampled: to rounding,
-        as a network may add in another order for another batch size. So several processes can divide the
+        Image i depends on (seed, i) alone, not on the batch size or on the other images: to rounding, as a network
+        may add in another order for another batch size. So several processes can divide the
         work, and an interrupted one can continue. Arguments are checked at the call.
 
         Args:
@@ -177,7 +177,7 @@ class Sampler(SamplerBase):
         self._process.to(device)
         x_0 = x_0.to(device)
         noise = white(x_0.shape, device, x_0.dtype, generator)
-        x_t = self._process.mix(x_0, as_times(start, x_0), noise)[0]
+        x_t = self._process.mix(x_0, noise, self._process.scales(as_times(start, x_0), x_0))[0]
         options.setdefault("dtype", x_0.dtype)
         images = self.sample(x_0.shape, x_1=x_t, start=start, generator=generator, device=device, **options)
         return images.to(options["dtype"])
@@ -188,7 +188,7 @@ class Sampler(SamplerBase):
         """Encode images: follow the probability-flow ODE from the last of `times` to the first.
 
         `sample(x_0.shape, x_1=sampler.invert(x_0))` gives the images back, up to the error of both solvers. Of second
-        order whatever the solver, with one call of the model a step (`shortest_path.encoding`).
+        order with any solver, with one model call a step.
 
         Args:
             x_0: Images, (B, C, *spatial), floating point, range [-1, 1].
@@ -211,7 +211,7 @@ class Sampler(SamplerBase):
         self,
         x_a: Tensor,
         x_b: Tensor,
-        shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+        fractions: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
         *,
         conditioning: Mapping[str, Any] | None = None,
         progress: bool | None = None,
@@ -222,32 +222,32 @@ class Sampler(SamplerBase):
         Args:
             x_a: Images, (B, C, *spatial).
             x_b: Images, same shape.
-            shares: How far from the first to the second, each in [0, 1].
+            fractions: Positions between the first and the second image, each in [0, 1].
             conditioning: Keyword arguments for the model.
             progress: True or False; None shows progress on a terminal if the work is long.
             **options: Further arguments of `sample`.
 
         Returns:
-            Images, (len(shares), B, C, *spatial).
+            Images, (len(fractions), B, C, *spatial).
 
         Raises:
             TypeError: images that are not floating point.
-            ValueError: a stochastic solver, different shapes, or shares that are none.
+            ValueError: a stochastic solver, different shapes, or no fractions.
 
         Source: Song et al. 2021, arXiv:2010.02502, section 5.3.
         """
         check_floating(x_a, "x_a")
         check_floating(x_b, "x_b")
-        if not len(shares):
-            raise ValueError("shares must hold at least one number in [0, 1], got none")
-        for share in shares:
-            check_share("every share", share)
+        if not len(fractions):
+            raise ValueError("fractions must hold at least one number in [0, 1], got an empty sequence")
+        for fraction in fractions:
+            check_fraction("every fraction", fraction)
         if x_a.shape != x_b.shape:
             raise ValueError(f"both images must have one shape, got {tuple(x_a.shape)} and {tuple(x_b.shape)}")
         a, b = (self._encode(x, conditioning, progress) for x in (x_a, x_b))
         options = {"dtype": a.y_1.dtype, "device": a.y_1.device, **options}
         options.update(conditioning=conditioning, progress=progress)
-        between = [a.radius_1 * spherical(a.y_1, b.y_1, share) for share in shares]
+        between = [a.radius_1 * spherical(a.y_1, b.y_1, fraction) for fraction in fractions]
         return torch.stack([self.sample(u.shape, x_1=self._process.basis.synthesize(u), **options) for u in between])
 
     def log_likelihood(
@@ -268,7 +268,7 @@ class Sampler(SamplerBase):
             x_0: Images, (B, C, *spatial), floating point, range [-1, 1]. Add noise of one level to 8-bit images.
             conditioning: Keyword arguments for the model.
             probes: Random sign vectors to average over; each costs a backward pass through the model a step.
-            generator: Of the signs.
+            generator: Source of the signs.
             progress: True or False; None shows progress on a terminal if the work is long.
 
         Returns:

@@ -1,7 +1,7 @@
 """Changes to the predicted clean image, for `denoised_callback`.
 
-Each function returns a callback that `Sampler` applies to (x̂_0, t) in pixels, before every step. What it returns
-takes the place of the prediction, so the whole process follows it.
+Each function returns a callback that `Sampler` applies to (x̂_0, t) in pixels, before every step. Its result takes
+the place of the prediction, so the whole process follows it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def dynamic_threshold(quantile: float = 0.995, limit: float = 1.0) -> DenoisedCa
         x̂_0 ← clamp(x̂_0, −q, q) · limit / q,    q = max(quantile of |x̂_0|, limit)
 
     Args:
-        quantile: In (0, 1].
+        quantile: Quantile of the absolute values, in (0, 1].
         limit: Largest absolute value of clean images.
 
     Raises:
@@ -76,11 +76,11 @@ def dynamic_threshold(quantile: float = 0.995, limit: float = 1.0) -> DenoisedCa
 
 
 def inpaint(x_0: Tensor, mask: Tensor) -> DenoisedCallback:
-    """Keep what is known of an image, and let the model fill in the rest.
+    """Keep the known part of an image, and let the model fill in the rest.
 
     Args:
         x_0: The image, broadcastable to (B, C, *spatial).
-        mask: True or 1 where it is known, broadcastable to it; values between blend.
+        mask: True or 1 where the image is known, broadcastable to it; values between blend.
 
     Raises:
         TypeError: `x_0` is not a floating-point tensor, or `mask` not a real one.
@@ -96,13 +96,13 @@ def inpaint(x_0: Tensor, mask: Tensor) -> DenoisedCallback:
 
     def apply(predicted: Tensor, t: float) -> Tensor:
         try:
-            known, share = (value.to(predicted).expand_as(predicted) for value in (x_0, mask))
+            known, weight = (value.to(predicted).expand_as(predicted) for value in (x_0, mask))
         except RuntimeError as error:
             raise ValueError(
                 f"x_0 {tuple(x_0.shape)} and mask {tuple(mask.shape)} must broadcast to the images, "
                 f"{tuple(predicted.shape)}"
             ) from error
-        return torch.lerp(predicted, known, share)
+        return torch.lerp(predicted, known, weight)
 
     return apply
 

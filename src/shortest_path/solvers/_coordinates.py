@@ -1,6 +1,6 @@
 """Coordinates in which the probability-flow ODE is nearly straight, coefficient by coefficient.
 
-A form turns what the model says of the clean image at time t into a *slope*, and moves the state along one. A slope
+A form turns the clean image that the model predicts at time t into a *slope*, and moves the state along it. A slope
 that did not change over a step would make the step exact, so a solver has only to follow its change.
 
 **Rotation**, where the data's power S is known (equation 4 of docs/theory.md). In whitened coordinates
@@ -8,7 +8,7 @@ that did not change over a step would make the step exact, so a solver has only 
     y = u_t / r,    r = √(a² S + s²),    ξ = u_0 / √S,    θ = atan2(s, a √S),    y = cos θ ξ + sin θ ε
 
 the ODE of any diagonal Gaussian process is dy = v̂ dθ with the slope v̂ = E[−sin θ ξ + cos θ ε | y], which is zero for
-Gaussian data: a step is exact for them whatever its length.
+Gaussian data: a step of any length is exact for them.
 
 **Exponential**, where it is not known. In λ = log(a / s) the slope is û_0 itself, and
 
@@ -44,7 +44,7 @@ class Form(Protocol):
         """Return the length of the step from t to s, per coefficient, float64; the same sign for the same direction."""
         ...
 
-    def later_share(self, length: Tensor) -> Tensor:
+    def later_fraction(self, length: Tensor) -> Tensor:
         """Return the weight of the later slope in the mean over a step, for a slope linear in the coordinate."""
         ...
 
@@ -90,7 +90,7 @@ class Rotation:
         """Return θ_s − θ_t; see `Form`."""
         return self.whitened(there).angle - self.whitened(here).angle
 
-    def later_share(self, length: Tensor) -> Tensor:
+    def later_fraction(self, length: Tensor) -> Tensor:
         """Return one half; see `Form`."""
         return torch.full_like(length, 0.5)
 
@@ -115,10 +115,10 @@ class Exponential:
         """Return λ_s − λ_t, infinite where a signal or noise has vanished; see `Form`."""
         return (there.signal / there.noise).log() - (here.signal / here.noise).log()
 
-    def later_share(self, length: Tensor) -> Tensor:
+    def later_fraction(self, length: Tensor) -> Tensor:
         """Return the mean of τ / h with weight exp(τ) over 0 < τ < h: near one half if h is small; see `Form`."""
-        share = -1 / torch.expm1(-length) - 1 / length
-        return torch.where(length.abs() < 1e-3, 0.5 + length / 12, share)
+        fraction = -1 / torch.expm1(-length) - 1 / length
+        return torch.where(length.abs() < 1e-3, 0.5 + length / 12, fraction)
 
     def move(self, u_t: Tensor, slope: Tensor, here: Point, there: Point) -> Tensor:
         """Return u_s; see `Form`."""

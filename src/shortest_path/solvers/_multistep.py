@@ -105,11 +105,11 @@ class _Run:
             u_before, slope_before = self.memory
             behind = form.length(before, here)
             if self._solver.corrector:
-                share = form.later_share(behind).to(u_t.dtype)
-                mean = torch.lerp(slope_before, slope, share.expand_as(slope))
+                fraction = form.later_fraction(behind).to(u_t.dtype)
+                mean = torch.lerp(slope_before, slope, fraction.expand_as(slope))
                 u_t = form.move(u_before, mean, before, here)
             if self._solver.order == 2:
-                share = extrapolation(form.length(here, there), behind, form.most).to(u_t.dtype)
-                estimate = ((1 + share) * slope).addcmul_(share, slope_before, value=-1)
+                fraction = extrapolation(form.length(here, there), behind, form.most).to(u_t.dtype)
+                estimate = ((1 + fraction) * slope).addcmul_(fraction, slope_before, value=-1)
         self._before, self.memory = here, (u_t, slope)
         return form.move(u_t, estimate, here, there)

@@ -120,7 +120,7 @@ class Moments:
         """
         check_choice("channels", channels, get_args(Channels))
         if not 0 < floor < 1:
-            raise ValueError(f"floor is a share of the mean power and must lie in (0, 1), got {floor}")
+            raise ValueError(f"floor is a fraction of the mean power and must lie in (0, 1), got {floor}")
         self._require_data()
         moment = self._moment.cpu() / self.count
         mean = self._sum.cpu() / self.count

@@ -12,7 +12,7 @@ from torch import Tensor
 class PowerLaw(NamedTuple):
     """A power law S(f) = amplitude / |offset + |f||^exponent, and how well it fits.
 
-    `r_squared` is the share of the variance of log S over coefficients that the law explains.
+    `r_squared` is the fraction of the variance of log S over coefficients that the law explains.
     """
 
     amplitude: float

@@ -107,9 +107,8 @@ class PowerSpectrum:
             TypeError: an item is not a floating-point tensor or a tuple that begins with one.
             ValueError: no data, batches of unequal shape, NaN, an image range of [0, 255], or no power at all.
 
-        The defaults are those of the exact analysis (docs/theory.md): rotated channels, and the cosine basis, which
-        does not take images for periodic. Pictures of small trained networks are better by some measures and worse by
-        others than with the paper's, which has neither (docs/results.md).
+        The defaults follow from the exact analysis (docs/theory.md): rotated channels, and the cosine basis, which
+        does not assume periodic images. docs/results.md compares them with the paper's, which has neither.
 
         To estimate over several processes, give each a part of the data and use `SpectrumEstimator`.
         """
@@ -209,7 +208,7 @@ class PowerSpectrum:
         return filled.nonzero().flatten().to(torch.float64), total[:, filled] / size[filled]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the spectrum as tensors and plain values, say for a checkpoint; `from_state_dict` reads it.
+        """Return the spectrum as tensors and plain values, e.g. for a checkpoint; `from_state_dict` reads it.
 
         Raises:
             ValueError: its basis is not one of this library's.

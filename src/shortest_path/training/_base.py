@@ -120,21 +120,21 @@ class TrainerBase:
 
     @property
     def step(self) -> int:
-        """Number of steps made, skipped ones counted in."""
+        """Number of steps, including skipped ones."""
         return self._position.step
 
     @property
     def skipped(self) -> int:
-        """Number of steps skipped, as their loss or gradient was not finite."""
+        """Number of steps skipped because the loss or a gradient was not finite."""
         return self._position.skipped.total
 
     @property
     def generator(self) -> torch.Generator:
-        """Source of times and noise."""
+        """Generator of times and noise."""
         return self._position.generator
 
     def sampler(self, **options: Any) -> Sampler:
-        """Return a sampler of the averaged model, with this trainer's corruption, prediction and spectrum.
+        """Return a sampler of the averaged model with this trainer's corruption, prediction and spectrum.
 
         Args:
             **options: Further arguments of `Sampler`, e.g. `steps=20`. With `guidance_scale`, the null conditioning is
@@ -183,13 +183,13 @@ class TrainerBase:
     def train_step(self, batches: Sequence[object]) -> TrainStep:
         """Take one optimizer step on `accumulation` batches, given as `fit` takes them.
 
-        A step is skipped if the gradient, or the loss of any rank, is not finite; to know, every step waits for the
-        device before the weights change. `fit` warns, and stops if there are too many.
+        A step is skipped if the gradient, or the loss of any rank, is not finite. The check waits for the device
+        before the weights change. `fit` warns of skipped steps, and raises after too many.
 
         Raises:
             TypeError: a batch is not a floating-point tensor, or a tuple that begins with one; or conditioning
                 to drop is not a tensor.
-            ValueError: wrong number of batches, wrong shapes, or no conditioning of a name to drop.
+            ValueError: wrong number of batches, wrong shapes, or a name in `null_conditioning` that the batch lacks.
         """
         given = self.options
         if len(batches) != given.accumulation:
@@ -216,9 +216,9 @@ class TrainerBase:
         return TrainStep(self.step, total, norm, skipped)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that continuing exactly needs, as tensors and plain values; of torch's random state, this rank's.
+        """Return the state for an exact resume, as tensors and plain values.
 
-        Checkpoints that `save` and `fit` write hold that of all ranks.
+        It holds torch's random state of this rank; the checkpoints of `save` and `fit` hold the states of all ranks.
         """
         return {
             "format": FORMAT,
@@ -240,8 +240,7 @@ class TrainerBase:
                 optimizer or scheduler begins anew, and so do times and noise with another seed.
 
         Raises:
-            ValueError: of another kind, of another version, or of another configuration; the differences
-                are listed.
+            ValueError: a state of another kind, version or configuration; the differences are listed.
         """
         check_format(state)
         generator = self.generator.get_state()

@@ -13,7 +13,7 @@ from .._conditioning import conditioning_of
 
 
 class BatchStream:
-    """Where in the data training stands: the pass, the batch in it, and the random state the pass began with."""
+    """Position in the data: the pass, the batch in it, and torch's random state when the pass began."""
 
     def __init__(self) -> None:
         self._epoch, self._batch = 0, 0
@@ -24,7 +24,7 @@ class BatchStream:
         """Yield batches without end, from the present position on.
 
         Raises:
-            ValueError: there are none, fewer than an exact position says, or they end and cannot be iterated again.
+            ValueError: no batches, fewer than before an exact resume, or an iterator that ends before the last step.
         """
         one_shot = isinstance(batches, Iterator)  # calling iter() would draw from the random state of a DataLoader
         if one_shot and not self._resumed:
@@ -72,14 +72,14 @@ class BatchStream:
         """Go to a position that `state_dict` returned.
 
         Args:
-            state: Without a random state, a pass that has begun goes on with the present one.
-            exact: False if a pass need not have as many batches as before: it may be over by then.
+            state: The position. Without a random state, the current pass continues with the present one.
+            exact: False if a pass may have fewer batches than before.
         """
         self.go_back(state)
         self._resumed, self._inexact = True, not exact
 
     def go_back(self, state: Mapping[str, Any]) -> None:
-        """Give up what was read since `state_dict` returned this; of an iterator, which cannot, it is lost."""
+        """Return to a position that `state_dict` returned. Batches read from an iterator since then are lost."""
         self._epoch, self._batch, self._random = state["epoch"], state["batch"], state["random"]
 
 
@@ -95,7 +95,7 @@ def on_device(batch: object, label_name: str | None, device: torch.device) -> tu
 
 
 def check_first(images: Tensor, model: nn.Module, *, check_range: bool) -> None:
-    """Look at the values of the first images: once, as it may wait for a device."""
+    """Check the values of the first images: only once, as this may wait for the device."""
     check_images(images, check_range=check_range)
     weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
     if weight is not None and images.dtype == torch.float64 != weight.dtype:

@@ -1,8 +1,8 @@
 """Checkpoint files: written whole or not at all, checked when read, and read without running anything in them.
 
-A checkpoint is what `torch.save` writes, with the SHA-256 of its bytes in the comment of the zip archive: what reads
-the one reads the other. It is written beside its place, flushed to the disk and renamed, so that a crash, a full disk
-or a power cut leaves the checkpoints before it as they were.
+A checkpoint is a file of `torch.save` with the SHA-256 of its bytes in the comment of the zip archive, so `torch.load`
+reads it too. It is written under a temporary name, flushed to the disk and renamed, so that a crash, a full disk or a
+power cut leaves earlier checkpoints unchanged.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def save_checkpoint(directory: str | os.PathLike[str], step: int, state: Mapping
     Files of other names are never deleted.
 
     Args:
-        directory: Made if it does not exist.
-        step: Of training.
+        directory: Folder for the checkpoints; created if missing.
+        step: Training step.
         state: Tensors and plain values.
-        keep: 1 or more.
+        keep: Number of checkpoints to keep, 1 or more.
 
     Raises:
-        OSError: it could not be written; what was there before is as it was.
+        OSError: the file could not be written; existing files are unchanged.
     """
     return _write_and_clear(Path(directory), step, serialise(state), keep)
 
@@ -53,23 +53,23 @@ def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> 
     """Write `state` to a file of any name, in place of what is there.
 
     Raises:
-        OSError: it could not be written; what was there before is as it was.
+        OSError: the file could not be written; existing files are unchanged.
     """
     _replace(Path(path), serialise(state))
 
 
 def latest_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
-    """Return the checkpoint of the largest step in a folder, whatever its state, or None."""
+    """Return the path of the checkpoint with the largest step, damaged or not, or None if there is none."""
     return next(_newest_first(Path(directory)), None)
 
 
 def load_latest(directory: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]] | None:
-    """Return the newest checkpoint in a folder that is whole, with its path, or None if there are no checkpoints.
+    """Return the newest undamaged checkpoint in a folder, with its path, or None if there are no checkpoints.
 
-    Those that are damaged are skipped with a warning.
+    Damaged checkpoints are skipped with a warning.
 
     Raises:
-        ValueError: there are checkpoints, and all of them are damaged.
+        ValueError: all checkpoints are damaged.
     """
     broken = []
     for path in _newest_first(Path(directory)):
@@ -91,7 +91,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or holds anything else.
+        ValueError: a folder, a damaged file, or a file with other content.
     """
     path = Path(path)
     if path.is_dir():
@@ -125,11 +125,11 @@ def serialise(state: Mapping[str, Any]) -> memoryview:
 class CheckpointWriter:
     """Writes checkpoints while training goes on: `save` returns as soon as the state is copied to memory.
 
-    One file is written at a time. What goes wrong is raised by the next `save`, or by `wait`.
+    One file is written at a time. An error in writing is raised by the next `save` or `wait`.
 
     Args:
-        directory: For the checkpoints.
-        keep: How many of the newest to keep.
+        directory: Folder for the checkpoints.
+        keep: Number of newest checkpoints to keep.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, keep: int) -> None:
@@ -163,7 +163,7 @@ class CheckpointWriter:
         """Return when everything is written.
 
         Raises:
-            OSError: something could not be written; the checkpoints before are as they were.
+            OSError: a checkpoint could not be written; earlier ones are unchanged.
         """
         if self._thread is not None:
             self._thread.join()
@@ -185,7 +185,7 @@ def _write_and_clear(folder: Path, step: int, data: memoryview, keep: int) -> Pa
 
 
 def _replace(path: Path, data: memoryview) -> None:
-    """Put a file in its place at once, with an error that says what is left."""
+    """Write a file in one piece; the error says that earlier checkpoints are unchanged."""
     try:
         replace_file(path, lambda file: file.write(data))
     except OSError as error:
@@ -217,7 +217,7 @@ def _is_whole(file: BinaryIO) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Return why torch refused a file, without its advice to trust it."""
+    """Return why torch refused a file, without torch's advice to trust the file."""
     if asked := re.search(r"GLOBAL (\S+)", str(error)):
         return f"it asks for {asked[1]}, but only tensors and plain values are ever loaded"
     return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else 'no reason given'}"

@@ -13,11 +13,11 @@ class ExponentialMovingAverage:
 
         θ_ema ← decay · θ_ema + (1 − decay) · θ
 
-    Buffers, such as the statistics of batch normalisation, are copied as they are.
+    Buffers, such as the statistics of batch normalisation, are copied unchanged.
 
     Args:
         model: The model to follow.
-        decay: In [0, 1); 0.9999 averages over about 10,000 steps.
+        decay: Decay per step, in [0, 1); 0.9999 averages over about 10,000 steps.
 
     Raises:
         ValueError: `decay` out of range.

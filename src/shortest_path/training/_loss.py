@@ -1,4 +1,4 @@
-"""What a model is trained to return, and how its errors are weighed."""
+"""What a model is trained to return, and how its errors are weighted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._checks import check_choice, check_floating
 from .._exact import working_dtype
 from .._model import check_output, weights_dtype
 from ..bases import Basis
-from ..corruptions import Corruption, Process, as_times, check_corruption, scales
+from ..corruptions import Corruption, Process, as_times, check_corruption
 from ..prediction import Prediction, check_power, error_weight, mixture
 from ..spectra import PowerSpectrum
 from ._times import TimeDistribution, TimeSampling
@@ -32,7 +32,7 @@ class Task(NamedTuple):
     basis: Basis
 
     def loss(self, output: Tensor) -> Tensor:
-        """Return the mean squared error of a model's output, weighed; a scalar with its graph.
+        """Return the weighted mean squared error of a model's output, a scalar with its graph.
 
         Raises:
             TypeError: `output` is not a tensor.
@@ -57,9 +57,10 @@ class DiffusionLoss:
         corruption: Any object that implements `Corruption`, on the device of the images.
         prediction: What the model returns: `"noise"`, `"data"`, `"velocity"`, or `"whitened-velocity"`, which has
             about unit size at every frequency and time.
-        weighting: None (default) weighs the model's own errors equally. A prediction type weighs them as errors of that
-            type: errors of `"noise"` weigh without bound as signal(t) → 0, those of `"data"` as noise(t) → 0. A
-            function `weighting(t, signal, noise)` returns w ≥ 0, (B,) or broadcastable to (B, C, *spatial).
+        weighting: None (default) weights the model's own errors equally. A prediction type weights them as errors of
+            that type: the weights of a noise prediction then grow without bound as signal(t) → 0, those of a data
+            prediction as noise(t) → 0. A function `weighting(t, signal, noise)` returns weights w ≥ 0 of the squared
+            errors, (B,) or broadcastable to (B, C, *spatial).
         spectrum: The data's power, for the whitened velocity; None takes the corruption's own, if it has one.
         time_sampling: Distribution of times: `"uniform"` in [0, 1); `"stratified"`: one time in each of B equal
             intervals, in random order; `"discrete"`: the times of the paper's code, τ_k / T with
@@ -154,21 +155,23 @@ class DiffusionLoss:
 
         Raises:
             TypeError: `x_0` is not floating point.
-            ValueError: wrong shapes.
+            ValueError: wrong shapes, or a corruption on another device.
         """
         check_floating(x_0, "x_0")
         if eps.shape != x_0.shape:
             raise ValueError(f"eps must have the shape of x_0, {tuple(x_0.shape)}, got {tuple(eps.shape)}")
         process, prediction, dtype = self._process, self.prediction, working_dtype(x_0)
+        if not (x_0.is_meta or torch.compiler.is_compiling()):
+            process.to(x_0.device)
         t = as_times(t, x_0).expand(len(x_0))
         power = None if process.power is None else process.power.to(x_0.device, dtype)
-        signal, noise = scales(process.corruption, t, x_0.shape, dtype)
+        signal, noise = process.scales(t, x_0)
         if prediction in ("noise", "data"):
-            (x_t,) = process.mix(x_0, t, eps)
+            (x_t,) = process.mix(x_0, eps, (signal, noise))
             target = (eps if prediction == "noise" else x_0).to(dtype)
         else:
             mixed = mixture(prediction, signal, noise, power)
-            x_t, target = process.mix(x_0, t, eps, (mixed.of_data, mixed.of_noise))
+            x_t, target = process.mix(x_0, eps, (signal, noise), (mixed.of_data, mixed.of_noise))
         weight = None
         if callable(self._weighting):
             weight = _factors(self._weighting(t, signal, noise), x_0)

@@ -15,7 +15,7 @@ class NonFiniteError(RuntimeError):
 
 
 class SkippedSteps:
-    """How many steps were skipped, and the last of them."""
+    """Counts of skipped steps, and a description of the last one."""
 
     def __init__(self) -> None:
         self.total = self.in_a_row = 0
@@ -31,7 +31,7 @@ class SkippedSteps:
         self.in_a_row = 0
 
     def warn(self, stacklevel: int) -> None:
-        """Warn of the step just skipped, if it is the first, second, fourth, eighth ... of all."""
+        """Warn of the step just skipped if the total is a power of two."""
         if self.in_a_row and self.total & (self.total - 1) == 0:
             text = f"skipped {self._last}; {self.total} skipped so far"
             warnings.warn(text, RuntimeWarning, stacklevel=stacklevel + 1)
@@ -40,7 +40,7 @@ class SkippedSteps:
         """Return the error of too many skipped steps.
 
         Args:
-            saved: Where the state from before them is.
+            saved: Location of the state from before these steps, in words.
         """
         return NonFiniteError(
             f"{self.in_a_row} consecutive steps had a loss or a gradient that is not finite, the last {self._last}; "

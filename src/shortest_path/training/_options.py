@@ -17,7 +17,9 @@ _FREE = ("max_skipped", "check_range")  # may differ between runs that continue 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The options of a `DiffusionTrainer`, which documents them, with their defaults.
+    """The options of a `DiffusionTrainer`, with their defaults; documented there.
+
+    `DiffusionLoss` checks `prediction`, `weighting`, `time_sampling` and `discrete_steps`.
 
     Raises:
         TypeError: an option of another type.
@@ -68,5 +70,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     if callable(value):
-        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+        kind = value if hasattr(value, "__qualname__") else type(value)
+        return f"{kind.__module__ or 'builtins'}.{kind.__qualname__}"
     return value.tolist() if hasattr(value, "tolist") else value

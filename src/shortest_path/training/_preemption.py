@@ -27,7 +27,7 @@ class Preempted(SystemExit):
     `torch.distributed.destroy_process_group` called first.
 
     Args:
-        message: Where training stopped, and from where it continues.
+        message: Step after which training stopped, and checkpoint from which it continues.
     """
 
     def __init__(self, message: str) -> None:
@@ -39,16 +39,16 @@ class Preempted(SystemExit):
 
 
 class Stop:
-    """Turns the first SIGTERM or SIGINT into a request that is looked at between steps.
+    """Turns the first SIGTERM or SIGINT into a request that is checked between steps.
 
-    A second one, of either kind, acts at once, as it would have without this. Under torchrun, which passes signals on
-    to workers that may have got them already, those within a second of the first count as the first. Handlers are put
-    back at the end. Outside the main thread, where Python allows no handlers, and for signals that are ignored,
-    nothing is changed.
+    A second signal, of either kind, acts at once, as without this class. torchrun passes signals on to workers that may
+    have received them already: under it, signals within a second of the first count as the first. Handlers are
+    restored at the end. Nothing is changed outside the main thread, where Python allows no handlers, nor for signals
+    that are ignored.
 
     Args:
-        ranks: Those that must stop at the same step.
-        active: False changes nothing, and nothing is ever agreed on.
+        ranks: Processes that must stop at the same step.
+        active: Whether to handle signals; False changes nothing.
     """
 
     def __init__(self, ranks: Ranks, *, active: bool) -> None:
@@ -72,7 +72,7 @@ class Stop:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._restore()
-        if self._requested and not self._agreed and kind is None:  # it came too late to be looked at
+        if self._requested and not self._agreed and kind is None:  # it came too late to be checked
             signal.raise_signal(self._requested)
 
     def read(self, stream: Iterator[object], count: int) -> list[object]:
@@ -93,7 +93,7 @@ class Stop:
         return bool(self._agreed)
 
     def leave(self, step: int, saved: object) -> NoReturn:
-        """Raise what ends this process: `Preempted`, or a KeyboardInterrupt if all there was is SIGINT."""
+        """Raise `Preempted`, or KeyboardInterrupt if the only signal was SIGINT."""
         name = signal.Signals(self._agreed).name
         message = f"{name} stopped training after step {step}; run it again to continue from {saved}"
         if self._agreed == signal.SIGINT:
@@ -103,7 +103,7 @@ class Stop:
         raise Preempted(message)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a fork that loads data; its parent sees to it
+        if os.getpid() != self._process:  # a fork that loads data; its parent handles the signal
             return
         if not self._requested:
             self._requested, self._since = number, time.monotonic()

@@ -18,7 +18,7 @@ class GlobalRandom:
     """Draws for the batches of all ranks together, and keeps the rows of this rank.
 
     Args:
-        generator: The same on all ranks.
+        generator: Generator, in the same state on all ranks.
         ranks: The processes that train.
     """
 

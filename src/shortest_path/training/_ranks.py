@@ -14,11 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 class Ranks:
     """The processes of a model's `DistributedDataParallel`, or this process alone.
 
-    What is said to be collective must be called by all of them, in the same order.
+    A collective method must be called by all processes, in the same order.
 
     Args:
-        model: Wrapped or not.
-        device: Where tensors can be exchanged: the model's.
+        model: Model, wrapped or not.
+        device: Device of the model, on which tensors are exchanged.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -31,23 +31,23 @@ class Ranks:
         self.own = 0 if self._wrapped is None else dist.get_rank(self._group)
 
     def rows(self, rows: Tensor) -> Tensor:
-        """Return this process's share of rows drawn for all."""
-        share = len(rows) // self.count
-        return rows[self.own * share : (self.own + 1) * share]
+        """Return this process's rows of those drawn for all processes."""
+        count = len(rows) // self.count
+        return rows[self.own * count : (self.own + 1) * count]
 
     def exchange_gradients(self, now: bool) -> AbstractContextManager[None]:
         """Average gradients over the processes in a backward pass, or leave it to a later one."""
         return nullcontext() if self._wrapped is None or now else self._wrapped.no_sync()
 
     def largest(self, value: Tensor) -> int:
-        """Return the largest of a whole number of each process; collective, and waits for the device."""
+        """All-reduce an integer with MAX. Collective; synchronises the device."""
         if self._wrapped is not None:
             value = value.to(self._device, torch.int32)
             dist.all_reduce(value, dist.ReduceOp.MAX, self._group)
         return int(value.item())
 
     def gather(self, own: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-        """Return the named bytes of all processes by rank, of the same lengths in each; collective."""
+        """Gather named tensors of bytes, of equal lengths on all processes, by rank. Collective."""
         if self._wrapped is None:
             return {self.own: dict(own)}
         packed = torch.cat(list(own.values())).to(self._device)
@@ -58,5 +58,5 @@ class Ranks:
         return {rank: dict(zip(own, values, strict=True)) for rank, values in enumerate(parts)}
 
     def wait(self) -> None:
-        """Return when all processes have come here; collective."""
+        """Return once all processes have called this method. Collective."""
         self.largest(torch.zeros(()))

@@ -1,4 +1,4 @@
-"""When and by whom the checkpoints of a training are written."""
+"""When, and by which process, checkpoints are written."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Saver:
     """Writes checkpoints with the random states of all ranks; every method is collective, and rank 0 writes.
 
     Args:
-        folder: For the checkpoints; None writes none.
+        folder: Folder for the checkpoints; None writes none.
         ranks: The processes that train.
         every: Steps between checkpoints.
-        keep: How many of the newest to keep.
+        keep: Number of newest checkpoints to keep.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, ranks: Ranks, *, every: int, keep: int) -> None:
@@ -44,7 +44,7 @@ class Saver:
         return self._folder is not None and (step % self._every == 0 or step == last)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Begin to write the checkpoint of a step, unless it was."""
+        """Begin to write the checkpoint of a step, unless it is written already."""
         if self._newest != state["step"]:
             self._newest = state["step"]
             whole = of_all_ranks(state, self._ranks)
@@ -52,7 +52,7 @@ class Saver:
                 self._writer.save(state["step"], whole)
 
     def finish(self, state: Mapping[str, Any]) -> Path | None:
-        """Write the checkpoint of a step, unless it was; return the newest one's path once rank 0 has written it."""
+        """Write the checkpoint of a step, unless it is written; return the newest path once rank 0 has written it."""
         self.save(state)
         try:
             if self._writer is not None:
@@ -62,7 +62,7 @@ class Saver:
         return None if self._folder is None else latest_checkpoint(self._folder) or self._folder
 
     def set_aside(self, name: str, state: Mapping[str, Any]) -> str:
-        """Write a state that no later checkpoint replaces; return in words where it is."""
+        """Write a state that no later checkpoint replaces; return its location in words."""
         if self._folder is None:
             return "the state from before them is not saved, as there is no checkpoint_dir"
         whole, path = of_all_ranks(state, self._ranks), self._folder / name

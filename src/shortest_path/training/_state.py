@@ -27,7 +27,7 @@ def check_format(state: Mapping[str, Any]) -> None:
 
 
 def check_names(names: Collection[str], config: Mapping[str, Any]) -> None:
-    """Raise a ValueError unless all names are of the configuration."""
+    """Raise a ValueError unless all names are in the configuration."""
     if unknown := sorted({names} if isinstance(names, str) else set(names) - config.keys()):
         raise ValueError(
             f"allow_changes must be a tuple of option names, got {unknown}; choose from {', '.join(sorted(config))}"
@@ -61,12 +61,12 @@ def differences(state: Mapping[str, Any], ours: Mapping[str, Any], allow_changes
 
 
 class Position:
-    """Where training stands: all that changes even in a step from which nothing is learned.
+    """The part of the state that changes even in a skipped step.
 
     Args:
         ranks: The processes that train.
-        device: Of the model.
-        seed: Of the random numbers of the trainer.
+        device: Device of the model.
+        seed: Random seed for times and noise.
     """
 
     def __init__(self, ranks: Ranks, device: torch.device, seed: int) -> None:
@@ -80,7 +80,7 @@ class Position:
     def count_images(self, chunk: Iterable[Tensor], *, resumed: bool, stacklevel: int) -> None:
         """Note how many images this rank has for a step; warn once if a resume changed the number of ranks.
 
-        A caller who loaded the state has seen to that: only another number of images in all is then warned of.
+        After `load_state_dict` without `fit`'s resume, it warns only if the total number of images differs.
         """
         before, self._regrouped_from = self._regrouped_from, None
         self._images = self._ranks.count * sum(len(images) for images in chunk)
@@ -105,13 +105,13 @@ class Position:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Begin where `state_dict` said in another process; not exactly after another number of ranks."""
+        """Continue from the position of another process; not exactly if the number of ranks differs."""
         same = state["ranks"] == self._ranks.count
         self._regrouped_from = None if same else {name: state[name] for name in ("ranks", "images")}
         self.data.load_state_dict(self._restore(state), exact=same)
 
     def go_back(self, state: Mapping[str, Any]) -> None:
-        """Go back to where `state_dict` said in this process."""
+        """Return to an earlier position of this process."""
         self.data.go_back(self._restore(state))
 
     def _restore(self, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,13 +129,13 @@ class Position:
 
 
 def of_all_ranks(state: Mapping[str, Any], ranks: Ranks) -> dict[str, Any]:
-    """Return a state with the random states of all ranks in the place of this one's; collective."""
+    """Return a state with the random states of all ranks in place of this rank's. Collective."""
     random = state["random"]
     return {**state, "random": {**random, "ranks": ranks.gather(random["ranks"][ranks.own])}}
 
 
 def _other_tables(part: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:
-    """Return what to say of each tensor that one has, and the other has not or with other values."""
+    """Return a text for each tensor that only one of the two has, or that has other values."""
     return [
         f"{part}.{name}: other values"
         for name in sorted({*theirs, *ours})
@@ -144,11 +144,11 @@ def _other_tables(part: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Te
 
 
 def _regrouped(before: Mapping[str, Any], ranks: int, images: int) -> str:
-    was = "" if before["images"] is None else f" with {before['images']} images a step"
+    was = "" if before["images"] is None else f" with {before['images']} images per step"
     return (
-        f"the checkpoint is of {before['ranks']} processes{was}, now there are {ranks} with {images}: the order of the "
-        "data, and random numbers that the trainer does not draw, say of dropout, are not those of an uninterrupted "
-        "run; another number of images may ask for another learning rate"
+        f"the checkpoint was written by {before['ranks']} processes{was}, training continues on {ranks} with "
+        f"{images} images: the order of the data, and random numbers that the trainer does not draw (e.g. of dropout), "
+        "differ from an uninterrupted run; another number of images may require another learning rate"
     )
 
 

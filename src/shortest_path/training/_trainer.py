@@ -78,7 +78,8 @@ class DiffusionTrainer(TrainerBase):
         >>> trainer = sp.DiffusionTrainer(Model(), sp.GaussianCorruption(), seed=1)
         >>> trainer.fit([torch.randn(8, 3, 8, 8)], steps=2)
         >>> trainer
-        DiffusionTrainer(Model, GaussianCorruption(schedule='cosine'), prediction='noise', AdamW, 2 steps)
+        DiffusionTrainer(Model, GaussianCorruption(schedule='cosine', basis=PixelBasis(dims=2)),
+        prediction='noise', AdamW, 2 steps)
     """
 
     def fit(
@@ -95,7 +96,7 @@ class DiffusionTrainer(TrainerBase):
         callbacks: Sequence[Callback] = (),
         progress: bool | None = None,
     ) -> None:
-        """Train until `steps` steps have been made in all.
+        """Train until `steps` steps have been made in total.
 
         Under `DistributedDataParallel`, all ranks must pass the same arguments.
 
@@ -104,13 +105,13 @@ class DiffusionTrainer(TrainerBase):
                 conditioning). Iterated again and again if it can be; a `set_epoch(n)` of it or of its
                 `sampler` is called before each pass. To continue exactly after a resume, a pass must be
                 determined by n and torch's random state, as a `DataLoader`'s is.
-            steps: Total to reach, skipped steps and those before a resume counted in.
+            steps: Total number of steps to reach, including skipped steps and those before a resume.
             checkpoint_dir: Where to write `checkpoint-<step>.pt`; None writes none. Rank 0 writes, while training goes
                 on; all is written when `fit` returns.
             checkpoint_every: Steps between checkpoints; one is also written at the end.
-            keep_checkpoints: How many of the newest to keep.
-            resume: Continue from the newest checkpoint in `checkpoint_dir` that is whole, if there is one. Warns if
-                the number of processes is another.
+            keep_checkpoints: Number of newest checkpoints to keep.
+            resume: Continue from the newest undamaged checkpoint in `checkpoint_dir`, if there is one. Warns if the
+                number of processes differs.
             on_signal: `"save"` ends training on SIGTERM and SIGINT (Ctrl-C) after the present step and a checkpoint of
                 it, on all ranks alike; a second signal acts at once. It requires `checkpoint_dir`, and installs signal
                 handlers while training. SLURM sends SIGTERM 120 s before it kills if told `--signal=TERM@120`.
@@ -179,7 +180,7 @@ class DiffusionTrainer(TrainerBase):
             save_checkpoint(directory, self.step, state, keep=keep)
 
     def _too_many_skipped(self, good: Mapping[str, Any], saver: Saver) -> NonFiniteError:
-        """Save the state that was at a good position, and return the error that says where it is."""
+        """Save the state at the last good position, and return the error that says where the file is."""
         saved = saver.set_aside(f"before-nonfinite-{good['step']:08d}.pt", {**self.state_dict(), **good})
         return self._position.skipped.error(saved)
 

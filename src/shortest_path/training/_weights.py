@@ -1,4 +1,4 @@
-"""A model's weights while they are trained: what moves them, and their average."""
+"""A model's weights during training: their optimizer, and their average."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Weights:
     """The weights of a model, with their optimizer and their average.
 
     Args:
-        model: Without a wrapper.
-        optimizer: Of its parameters.
-        scheduler: Of the optimizer's learning rate, or None.
-        ema_decay: Of the average.
+        model: Model, without a wrapper.
+        optimizer: Optimizer of the model's parameters.
+        scheduler: Schedule of the optimizer's learning rate, or None.
+        ema_decay: Decay of the averaged weights, in [0, 1).
         max_grad_norm: Norm to which gradients are clipped, or None.
 
     Raises:
@@ -37,17 +37,17 @@ class Weights:
         max_grad_norm: float | None,
     ) -> None:
         if scheduler is not None and scheduler.optimizer is not optimizer:
-            raise ValueError("the scheduler is of another optimizer; pass the trainer optimizer=scheduler.optimizer")
+            raise ValueError("scheduler belongs to another optimizer; pass optimizer=scheduler.optimizer")
         self.average = ExponentialMovingAverage(model, ema_decay)
         self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
         self._max_grad_norm = max_grad_norm
 
     def gradient_norm(self) -> Tensor:
-        """Return the norm of the gradients of all that the optimizer changes."""
+        """Return the norm of the gradients of all parameters of the optimizer."""
         return gradient_norm(self._parameters())
 
     def move(self, norm: Tensor) -> None:
-        """Take a step along the gradients, of known norm."""
+        """Take an optimizer step with gradients of a known norm."""
         if self._max_grad_norm is not None:
             clip_gradient(self._parameters(), norm, self._max_grad_norm)
         self._optimizer.step()
@@ -56,12 +56,12 @@ class Weights:
         self.average.update(self._model)
 
     def stay(self) -> None:
-        """Forget the gradients, and what passes through the model since the last step did to its buffers."""
+        """Drop the gradients, and restore the buffers as they were before the forward pass."""
         self._optimizer.zero_grad(set_to_none=True)
         restore_buffers(self._model, self.average.model)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all of it."""
+        """Return the weights, their average, and the state of optimizer and scheduler."""
         return {
             "model": self._model.state_dict(),
             "ema": self.average.model.state_dict(),
@@ -70,9 +70,9 @@ class Weights:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], changed: Collection[str]) -> None:
-        """Continue from what `state_dict` returned; an optimizer or scheduler that is `changed` begins anew.
+        """Continue from what `state_dict` returned; a `changed` optimizer or scheduler begins anew.
 
-        A changed learning rate is the present one's, in all that the optimizer keeps from the checkpoint.
+        A changed learning rate replaces the checkpoint's; the rest of the optimizer's state is kept.
         """
         rates = [group["lr"] for group in self._optimizer.param_groups]
         self._model.load_state_dict(state["model"])

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import shortest_path as sp
-from conftest import CORRUPTIONS, SHAPE, correlated_images, spectrum
+from tests.worlds import CORRUPTIONS, SHAPE, correlated_images, spectrum
 
-SOLVERS = [{"solver": "ancestral"}, {"solver": "ddim", "eta": 0.5}, {"solver": "multistep"}]
+SOLVERS = [{"solver": "ancestral"}, {"solver": sp.solvers.DDIM(eta=0.5)}, {"solver": "multistep"}]
 
 
 def wave(x_t: Tensor, t: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def test_starting_in_the_middle_goes_through_the_times_below() -> None:
         sampler.sample((1, *SHAPE), start=0.0)
     with pytest.raises(ValueError, match=r"keeps part of the image at t = 0.3"):
         sampler.sample((1, *SHAPE), start=0.3)
-    with pytest.raises(ValueError, match=r"signal\(t\) = 0, here at t = 1; start at a smaller t"):
+    with pytest.raises(ValueError, match=r"signal\(t\) = 0, here t = 1; start at a smaller t"):
         sp.Sampler(model, sp.GaussianCorruption("flow"), steps=4).sample((1, *SHAPE), start=1.0)
 
 
@@ -196,7 +196,7 @@ class Waits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    "options", [*SOLVERS, {"solver": "multistep", "eta": 0.5}, {"solver": "multistep", "order": 1}]
+    "options", [*SOLVERS, {"solver": sp.solvers.Multistep(eta=0.5)}, {"solver": sp.solvers.Multistep(order=1)}]
 )
 @pytest.mark.parametrize("guided", [False, True])
 def test_the_loop_never_waits_for_the_device(options: dict, guided: bool) -> None:
@@ -211,9 +211,9 @@ def test_the_loop_never_waits_for_the_device(options: dict, guided: bool) -> Non
         options = {**options, "guidance_scale": 2.0, "null_conditioning": {"label": 0.0}}
     times, x_1 = cpu.times, torch.zeros(2, *SHAPE, device="meta")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shortest_path.process.Process.check", lambda *_: None)  # once, when a sampler is made
+        patch.setattr("shortest_path.sampling._base.check_along", lambda *_: None)  # once, when a sampler is made
         sampler = sp.Sampler(model, corruption, prediction="data", times=times, **options)
-    watch, edit = Waits(), sp.compose(sp.dynamic_threshold(), lambda x_0, t: x_0.clamp(-1, 1))
+    watch, edit = Waits(), sp.edits.compose(sp.edits.dynamic_threshold(), lambda x_0, t: x_0.clamp(-1, 1))
     label = torch.zeros(2, device="meta")
     run = sampler.trajectory(x_1.shape, x_1=x_1, conditioning={"label": label}, denoised_callback=edit, device="meta")
     next(run)
@@ -226,7 +226,7 @@ def test_the_loop_never_waits_for_the_device(options: dict, guided: bool) -> Non
 def test_the_spectrums_basis_follows_the_images_to_their_device() -> None:
     # An isotropic corruption has no tensors, so that nothing but the images tells the device.
     corruption, measured = sp.GaussianCorruption("flow"), spectrum()
-    times = sp.CosineGrid()(4)
+    times = sp.grids.Cosine()(4)
     sampler = sp.Sampler(
         lambda x_t, t: x_t, corruption, prediction="data", solver="multistep", times=times, spectrum=measured
     )

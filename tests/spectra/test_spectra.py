@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shortest_path as sp
-from conftest import SHAPE, correlated_images, spectrum
+from tests.worlds import SHAPE, correlated_images, spectrum
 
 
 @pytest.mark.parametrize("basis", ["cosine", "fourier"])
@@ -102,12 +102,12 @@ def test_any_number_of_axes(shape: tuple[int, ...]) -> None:
 
 def test_merged_parts_equal_the_whole() -> None:
     x = correlated_images(64)
-    whole, parts = sp.SpectrumEstimator("fourier"), [sp.SpectrumEstimator("fourier") for _ in range(3)]
+    whole, parts = sp.spectra.SpectrumEstimator("fourier"), [sp.spectra.SpectrumEstimator("fourier") for _ in range(3)]
     whole.update(x)
     for part, chunk in zip(parts, (x[:10], x[10:11], x[11:]), strict=True):
         part.update(chunk)
-    merged = sp.SpectrumEstimator("fourier")
-    for part in (sp.SpectrumEstimator("fourier"), *parts):
+    merged = sp.spectra.SpectrumEstimator("fourier")
+    for part in (sp.spectra.SpectrumEstimator("fourier"), *parts):
         merged.merge(part)
     torch.testing.assert_close(merged.spectrum().cross, whole.spectrum().cross)
     assert merged.count == 64
@@ -146,7 +146,7 @@ def test_power_law_has_its_formula_and_reference_values() -> None:
     exponent=st.floats(0.5, 4),
     basis=st.sampled_from([sp.FourierBasis(), sp.CosineBasis()]),
 )
-def test_fit_recovers_a_power_law(amplitude: float, offset: float, exponent: float, basis: sp.Basis) -> None:
+def test_fit_recovers_a_power_law(amplitude: float, offset: float, exponent: float, basis: sp.bases.Basis) -> None:
     law = sp.PowerSpectrum.power_law((2, 9, 12), amplitude=amplitude, offset=offset, exponent=exponent, basis=basis)
     fit = law.fit_power_law()
     assert fit.amplitude == pytest.approx(amplitude, rel=1e-3)
@@ -370,7 +370,7 @@ def test_large_values_are_allowed_on_request() -> None:
 
 
 def test_estimates_of_different_kinds_are_not_merged() -> None:
-    one, other = sp.SpectrumEstimator("cosine"), sp.SpectrumEstimator("fourier")
+    one, other = sp.spectra.SpectrumEstimator("cosine"), sp.spectra.SpectrumEstimator("fourier")
     one.update(correlated_images(2))
     with pytest.raises(ValueError, match="cannot merge an estimate in basis 'cosine' into one in 'fourier'"):
         other.merge(one)
@@ -378,7 +378,7 @@ def test_estimates_of_different_kinds_are_not_merged() -> None:
 
 def test_all_reduce_needs_a_process_group() -> None:
     with pytest.raises(RuntimeError, match="init_process_group"):
-        sp.SpectrumEstimator().all_reduce()
+        sp.spectra.SpectrumEstimator().all_reduce()
 
 
 def test_a_basis_of_ones_own_cannot_be_saved(tmp_path: Path) -> None:

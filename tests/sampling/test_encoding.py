@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
-from conftest import CORRUPTIONS, SHAPE, TO_NOISE, correlated_images, gaussian_world
-from shortest_path.encoding import log_density
-from test_multistep import Mixture, white
+from shortest_path.sampling._encoding import log_density
+from tests.worlds import CORRUPTIONS, SHAPE, TO_NOISE, Mixture, correlated_images, gaussian_world, white
 
 SIZE = math.prod(SHAPE)
 DOUBLE = {"dtype": torch.float64, "progress": False}
@@ -164,7 +163,7 @@ def test_without_a_spectrum_it_converges_too() -> None:
     torch.testing.assert_close(found, exact, rtol=0, atol=0.05)
 
 
-def mixture_images(model: Mixture, basis: sp.Basis, towards: float) -> tuple[Tensor, Tensor]:
+def mixture_images(model: Mixture, basis: sp.bases.Basis, towards: float) -> tuple[Tensor, Tensor]:
     """Return images between the clusters, 0.5 half way, and their exact log-density."""
     middle = torch.lerp(model.centres[0], model.centres[1], towards)
     u_0 = middle + 0.3 * model.power.sqrt() * white(2, seed=9)
@@ -209,12 +208,12 @@ def test_bits_per_dim_of_uniform_levels() -> None:
 # --- wrong input ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{"solver": "ancestral"}, {"solver": "ddim", "eta": 0.5}])
-def test_stochastic_solvers_do_not_encode(options: dict) -> None:
-    sampler = sp.Sampler(lambda x_t, t: x_t, CORRUPTIONS["shortest-cosine"](), **options)
+@pytest.mark.parametrize("solver", ["ancestral", sp.solvers.DDIM(eta=0.5), sp.solvers.Multistep(eta=0.5)])
+def test_stochastic_solvers_do_not_encode(solver: sp.solvers.Solver) -> None:
+    sampler = sp.Sampler(lambda x_t, t: x_t, CORRUPTIONS["shortest-cosine"](), solver=solver)
     x_0 = correlated_images(2)
     for ask in (sampler.invert, sampler.log_likelihood, lambda x: sampler.interpolate(x, x)):
-        with pytest.raises(ValueError, match=r"encoding follows a deterministic process.*use solver='multistep'"):
+        with pytest.raises(ValueError, match="encoding requires a deterministic solver, got"):
             ask(x_0)
 
 

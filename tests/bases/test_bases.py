@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import shortest_path as sp
-from shortest_path import basis as basis_module
-from shortest_path import cosine
+from shortest_path.bases import _cosine, _dct
 
 SHAPES = {
     "signal": (2, 17),
@@ -29,7 +28,7 @@ def rotation(channels: int) -> Tensor:
     return torch.linalg.qr(torch.randn(channels, channels, generator=generator, dtype=torch.float64)).Q
 
 
-def bases(shape: tuple[int, ...]) -> dict[str, sp.Basis]:
+def bases(shape: tuple[int, ...]) -> dict[str, sp.bases.Basis]:
     dims = len(shape) - 1
     return {
         "pixel": sp.PixelBasis(dims),
@@ -84,16 +83,16 @@ def test_fourier_is_hartley_and_its_own_inverse(shape: str) -> None:
 @pytest.mark.parametrize("n", [1, 2, 7, 32, 513, 1000])
 def test_fast_cosine_agrees_with_the_matrix(n: int) -> None:
     x = torch.randn(3, n, dtype=torch.float64)
-    matrix = cosine.cosine_matrix(n)
-    u = cosine.fft_cosine(x)
+    matrix = _dct.cosine_matrix(n)
+    u = _dct.fft_cosine(x)
     torch.testing.assert_close(u, x @ matrix.T, atol=1e-11, rtol=0)
-    torch.testing.assert_close(cosine.fft_inverse_cosine(u), x, atol=1e-11, rtol=0)
+    torch.testing.assert_close(_dct.fft_inverse_cosine(u), x, atol=1e-11, rtol=0)
 
 
 def test_long_axes_take_the_fft(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(2, 1, 12, 9, dtype=torch.float64)
     expected = sp.CosineBasis().analyze(x)
-    monkeypatch.setattr(basis_module, "_MATRIX_LIMIT", 8)
+    monkeypatch.setattr(_cosine, "_MATRIX_LIMIT", 8)
     u = sp.CosineBasis().analyze(x)
     torch.testing.assert_close(u, expected)
     torch.testing.assert_close(sp.CosineBasis().synthesize(u), x)

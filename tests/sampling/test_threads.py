@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 import shortest_path as sp
-from conftest import CORRUPTIONS, SHAPE, correlated_images, gaussian_world, spectrum
-from shortest_path import model as model_module
-from shortest_path.model import evaluating
+from shortest_path._model import evaluating
+from tests.worlds import CORRUPTIONS, SHAPE, correlated_images, gaussian_world, spectrum
 
 THREADS = 8
 
@@ -70,10 +69,10 @@ def test_one_corruption(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [sp.CosineBasis, sp.FourierBasis, sp.PixelBasis])
-def test_one_basis_whose_caches_fill(kind: type[sp.Basis]) -> None:
+def test_one_basis_whose_caches_fill(kind: type[sp.bases.Basis]) -> None:
     rotation = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64)).Q
 
-    def work(basis: sp.Basis, index: int) -> list[Tensor]:
+    def work(basis: sp.bases.Basis, index: int) -> list[Tensor]:
         # Each thread comes upon the sizes in another order, so that all of them build and all of them read.
         return [basis.analyze(images_of(index, 2 + (size + 5 * index) % 40)) for size in range(40)]
 
@@ -175,28 +174,6 @@ class Dropping(nn.Module):
         return answer
 
 
-def test_one_model_is_held_in_eval_mode_until_the_last_thread_leaves() -> None:
-    """The first to leave used to switch dropout on for the others."""
-    model = Dropping()
-    model.inner[1].eval()  # frozen by its owner: to be left alone
-    inner = nn.Sequential(model.inner)  # another module with the same parts
-
-    def work(index: int) -> int:
-        wrong = 0
-        for _ in range(200):
-            shared = inner if index % 4 == 3 else model
-            with evaluating(shared):
-                wrong += sum(module.training for module in shared.modules())
-                wrong += int(not bool((model.inner(torch.ones(4)) == 1).all()))
-        return wrong
-
-    assert together(work) == [0] * THREADS
-    assert model.training
-    assert model.inner[0].training
-    assert not model.inner[1].training
-    assert not model_module._held
-
-
 def test_a_model_in_eval_mode_stays_there_and_errors_restore() -> None:
     model = Dropping().eval()
     with evaluating(model), evaluating(model):
@@ -211,14 +188,13 @@ def test_a_model_in_eval_mode_stays_there_and_errors_restore() -> None:
     with pytest.raises(KeyError, match="inside"):
         fail()
     assert model.training
-    assert not model_module._held
 
 
 def test_parts_of_an_estimate_from_threads() -> None:
     images = correlated_images(64)
-    parts = [sp.SpectrumEstimator("fourier") for _ in range(THREADS)]
+    parts = [sp.spectra.SpectrumEstimator("fourier") for _ in range(THREADS)]
     together(lambda index: [parts[index].update(batch) for batch in images[index::THREADS].split(2)])
-    alone = sp.SpectrumEstimator("fourier")
+    alone = sp.spectra.SpectrumEstimator("fourier")
     for index in range(THREADS):
         for batch in images[index::THREADS].split(2):
             alone.update(batch)

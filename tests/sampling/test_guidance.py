@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
-from conftest import CORRUPTIONS, SHAPE, TO_NOISE, correlated_images
+from tests.worlds import CORRUPTIONS, SHAPE, TO_NOISE, correlated_images
 
 QUIET = {"dtype": torch.float64, "progress": False}
 ALL_SOLVERS = [
     {"solver": "ancestral"},
     {"solver": "ddim"},
     {"solver": "multistep"},
-    {"solver": "multistep", "eta": 0.7},
+    {"solver": sp.solvers.Multistep(eta=0.7)},
 ]
 
 
@@ -93,7 +93,7 @@ def test_no_guidance_costs_no_second_call() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"guidance_scale": 2.0}, r"guidance_scale=2 needs null_conditioning.*say null_conditioning="),
+        ({"guidance_scale": 2.0}, r"guidance_scale=2 requires null_conditioning.*e.g. null_conditioning="),
         (
             {"guidance_scale": 2.0, "guidance_interval": (0.8, 0.2), "null_conditioning": {"label": 0}},
             r"guidance_interval must be \(low, high\) with 0 <= low <= high <= 1, got \(0.8, 0.2\)",
@@ -127,7 +127,7 @@ def test_inpainting_keeps_what_is_known_and_changes_the_rest(name: str, options:
     sampler = sp.Sampler(model, corruption, prediction="data", steps=8, **options)
     free, kept = (
         sampler.sample((2, *SHAPE), generator=seeded(), denoised_callback=edit, **QUIET)
-        for edit in (None, sp.inpaint(image, mask))
+        for edit in (None, sp.edits.inpaint(image, mask))
     )
     torch.testing.assert_close(kept[..., :4], image[..., :4].expand(2, -1, -1, -1), rtol=0, atol=1e-9)
     assert (kept - free)[..., 4:].abs().max() > 1e-3
@@ -143,7 +143,7 @@ def test_a_linear_measurement_is_met_exactly(options: dict) -> None:
         return torch.nn.functional.interpolate(y, scale_factor=2)
 
     measurement = coarse(correlated_images(2))
-    edit = sp.project(measurement, coarse, repeat)
+    edit = sp.edits.project(measurement, coarse, repeat)
     sampler = sp.Sampler(
         lambda x_t, t: 0.5 * x_t, CORRUPTIONS["shortest-cosine"](), prediction="data", steps=6, **options
     )
@@ -180,23 +180,23 @@ def test_edits_see_pixels_and_times_and_come_before_the_clip() -> None:
 def test_dynamic_thresholding_is_the_papers() -> None:
     x_0 = 3 * torch.randn(4, *SHAPE, generator=seeded(), dtype=torch.float64)
     x_0[3] *= 0.01  # of small values, nothing is changed
-    found = sp.dynamic_threshold(0.9)(x_0, 0.5)
+    found = sp.edits.dynamic_threshold(0.9)(x_0, 0.5)
     for image, ours in zip(x_0, found, strict=True):
         bound = max(1.0, np.quantile(np.abs(image.numpy()), 0.9, method="higher"))
         np.testing.assert_allclose(ours.numpy(), np.clip(image.numpy(), -bound, bound) / bound)
     assert torch.equal(found[3], x_0[3])
-    assert sp.dynamic_threshold(1.0)(x_0, 0.5).abs().max() == pytest.approx(1)
+    assert sp.edits.dynamic_threshold(1.0)(x_0, 0.5).abs().max() == pytest.approx(1)
 
 
 def test_edits_can_be_put_together() -> None:
-    edit = sp.compose(lambda x, t: x + 1, lambda x, t: x * t)
+    edit = sp.edits.compose(lambda x, t: x + 1, lambda x, t: x * t)
     assert edit(torch.tensor([1.0]), 3.0).item() == 6.0
 
 
 @pytest.mark.parametrize("arguments", [(0.0, 1.0), (1.5, 1.0), (0.9, 0.0)])
 def test_wrong_thresholds_are_explained(arguments: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=r"quantile must lie in \(0, 1\] and limit be positive"):
-        sp.dynamic_threshold(*arguments)
+        sp.edits.dynamic_threshold(*arguments)
 
 
 @pytest.mark.parametrize("wrong", [lambda x, t: None, lambda x, t: x[:1]])

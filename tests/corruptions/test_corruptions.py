@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import shortest_path as sp
-from conftest import CORRUPTIONS, SHAPE, SHORTEST, TO_NOISE
-from shortest_path.blur import laplacian_eigenvalues
-from shortest_path.corruption import per_sample
+from shortest_path.corruptions import per_sample
+from shortest_path.corruptions._heat_kernel import laplacian_eigenvalues
+from tests.worlds import CORRUPTIONS, SHAPE, SHORTEST, TO_NOISE
 
 TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)
 
@@ -129,7 +129,7 @@ def test_the_reference_chain_from_the_closed_form(steps: int) -> None:
     power = spectrum.power.numpy()
     tau = (steps - np.linspace(1, steps - 1, steps)) / steps
     alpha_bar = (1 - power[None] ** tau[:, None, None, None]) / (1 - power[None])
-    times = sp.reference_times(steps)
+    times = sp.grids.Reference()(steps)
     assert times[-1] == 0
     signal = sp.ShortestPathCorruption(spectrum).signal(times[:-1].flip(0)).expand(-1, 3, -1, -1)
     np.testing.assert_allclose(signal.square().numpy(), alpha_bar, rtol=1e-10)
@@ -194,7 +194,7 @@ def test_blur_is_hoogebooms() -> None:
 
 
 def test_heat_dissipation_is_rissanens() -> None:
-    corruption = sp.BlurCorruption.heat_dissipation(24.0, 0.5, 0.01, spatial=(32, 32))
+    corruption = sp.HeatDissipationCorruption(24.0, 0.5, 0.01, spatial=(32, 32))
     for t in (0.0, 0.3, 1.0):
         sigma = math.exp((1 - t) * math.log(0.5) + t * math.log(24.0))
         signal = corruption.signal(torch.tensor([t], dtype=torch.float64))
@@ -206,7 +206,7 @@ def test_heat_dissipation_is_rissanens() -> None:
 
 def test_blur_without_noise_is_a_gaussian_filter() -> None:
     # A wide image, whose middle does not feel the border: the heat kernel is then a Gaussian in pixels.
-    corruption = sp.BlurCorruption.heat_dissipation(2.0, 2.0, spatial=(41, 41))
+    corruption = sp.HeatDissipationCorruption(2.0, 2.0, spatial=(41, 41))
     impulse = torch.zeros(1, 1, 41, 41, dtype=torch.float64)
     impulse[0, 0, 20, 20] = 1
     blurred = corruption.corrupt(impulse, 1.0, torch.zeros_like(impulse))[0, 0]
@@ -341,8 +341,8 @@ def test_the_shortest_path_needs_a_spectrum() -> None:
         (lambda: sp.BlurCorruption(-1.0), "max_blur must be positive, got -1.0"),
         (lambda: sp.BlurCorruption(min_scale=2.0), r"min_scale must lie in \[0, 1\], got 2.0"),
         (lambda: sp.BlurCorruption(spatial=()), "spatial must hold at least one size"),
-        (lambda: sp.BlurCorruption.heat_dissipation(1.0, 2.0), "min_blur must not exceed max_blur"),
-        (lambda: sp.BlurCorruption.heat_dissipation(noise_level=0.0), "noise_level must be positive"),
+        (lambda: sp.HeatDissipationCorruption(1.0, 2.0), "min_blur must not exceed max_blur"),
+        (lambda: sp.HeatDissipationCorruption(noise_level=0.0), "noise_level must be positive"),
     ],
 )
 def test_wrong_options_are_explained(make: object, message: str) -> None:

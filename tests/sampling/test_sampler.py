@@ -11,8 +11,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
 import shortest_path as sp
-from conftest import CORRUPTIONS, SHAPE, TO_NOISE, GaussianDenoiser, correlated_images, gaussian_world
-from shortest_path.transition import step_weights
+from tests.worlds import CORRUPTIONS, SHAPE, TO_NOISE, GaussianDenoiser, correlated_images, gaussian_world
 
 DOUBLE = {"dtype": torch.float64, "progress": False}
 
@@ -68,7 +67,7 @@ def test_prediction_types_give_the_same_images(name: str, prediction: str) -> No
 
 
 def test_a_whitened_velocity_needs_the_power_of_the_data() -> None:
-    with pytest.raises(ValueError, match=r"neither the corruption nor a spectrum tells; pass spectrum="):
+    with pytest.raises(ValueError, match="requires the data's power spectrum; pass spectrum="):
         sp.Sampler(lambda x_t, t: x_t, sp.GaussianCorruption(), prediction="whitened-velocity")
 
 
@@ -96,45 +95,6 @@ def test_ddim_with_the_true_noise_follows_the_corruption(name: str) -> None:
 
 
 # --- stochastic sampling ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", list(CORRUPTIONS))
-@pytest.mark.parametrize("arguments", [{"solver": "ancestral", "variance": "small"}, {"solver": "ddim", "eta": 1.0}])
-def test_the_posterior_keeps_the_marginals(name: str, arguments: dict) -> None:
-    # For a known u_0, a step of the posterior must take N(a_t u_0, s_t²) to N(a_s u_0, s_s²), exactly.
-    corruption = CORRUPTIONS[name]()
-    t, s = torch.tensor([0.7], dtype=torch.float64), torch.tensor([0.4], dtype=torch.float64)
-    at_t, at_s = ((corruption.signal(time), corruption.noise(time)) for time in (t, s))
-    weights = step_weights(at_t, at_s, **arguments)
-    variance = weights.w_t**2 * at_t[1] ** 2 + weights.sigma**2
-    torch.testing.assert_close(weights.w_t * at_t[0] + weights.w_0, at_s[0].expand_as(weights.w_0))
-    torch.testing.assert_close(variance, (at_s[1] ** 2).expand_as(variance))
-
-
-@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
-def test_any_eta_keeps_the_marginals(eta: float, corruption: sp.Corruption) -> None:
-    at_t, at_s = (
-        (corruption.signal(time), corruption.noise(time))
-        for time in (torch.tensor([0.7]).double(), torch.tensor([0.4]).double())
-    )
-    weights = step_weights(at_t, at_s, solver="ddim", eta=eta)
-    variance = weights.w_t**2 * at_t[1] ** 2 + weights.sigma**2
-    torch.testing.assert_close(variance, (at_s[1] ** 2).expand_as(variance))
-
-
-def test_the_posterior_is_bayes_rule() -> None:
-    # One coefficient, by conditioning the joint Gaussian of (u_s, u_t) given u_0 numerically.
-    a_t, s_t, a_s, s_s, u_0, u_t = 0.4, 0.8, 0.7, 0.5, 1.3, -0.2
-    ratio = a_t / a_s
-    cross = ratio * s_s**2
-    mean = a_s * u_0 + cross / s_t**2 * (u_t - a_t * u_0)
-    variance = s_s**2 - cross**2 / s_t**2
-    pairs = [tuple(torch.tensor(v, dtype=torch.float64) for v in pair) for pair in ((a_t, s_t), (a_s, s_s))]
-    weights = step_weights(*pairs, solver="ancestral", variance="small")
-    assert (weights.w_t * u_t + weights.w_0 * u_0).item() == pytest.approx(mean)
-    assert weights.sigma.item() ** 2 == pytest.approx(variance)
-    large = step_weights(*pairs, solver="ancestral", variance="large")
-    assert large.sigma.item() ** 2 == pytest.approx(s_t**2 - ratio**2 * s_s**2)
 
 
 def test_ancestral_samples_have_the_covariance_that_the_analysis_predicts() -> None:
@@ -173,7 +133,7 @@ def test_ddim_agrees_with_diffusers(schedule: str, beta_schedule: str, eta: floa
     scheduler.set_timesteps(50)
     x = torch.randn(2, *SHAPE, generator=seeded(1))
     times = torch.cat([(scheduler.timesteps.double() + 1) / 1000, torch.zeros(1)])
-    sampler = sp.Sampler(Wave(), sp.GaussianCorruption(schedule), solver="ddim", eta=eta, times=times)
+    sampler = sp.Sampler(Wave(), sp.GaussianCorruption(schedule), solver=sp.solvers.DDIM(eta=eta), times=times)
     ours = sampler.sample(x.shape, x_1=x, generator=seeded(2), dtype=torch.float64, progress=False)
     generator, theirs = seeded(2), x.double()
     for index in scheduler.timesteps:
@@ -197,7 +157,9 @@ def test_ancestral_agrees_with_diffusers_ddpm(variance: str, clip: tuple[float, 
     x = torch.randn(2, *SHAPE, generator=seeded(1), dtype=torch.float64)
     indices = range(400, 389, -1)
     times = [(index + 1) / 1000 for index in indices]
-    sampler = sp.Sampler(Wave(), sp.GaussianCorruption("linear"), solver="ancestral", variance=variance, times=times)
+    sampler = sp.Sampler(
+        Wave(), sp.GaussianCorruption("linear"), solver=sp.solvers.Ancestral(variance=variance), times=times
+    )
     ours = sampler.sample(x.shape, x_1=x, generator=seeded(2), clip=clip, **DOUBLE)
     generator, theirs = seeded(2), x
     for index in list(indices)[:-1]:
@@ -211,22 +173,6 @@ def test_corrupt_agrees_with_diffusers() -> None:
     x, eps, index = torch.randn(9, *SHAPE), torch.randn(9, *SHAPE), torch.arange(0, 999, 111)
     ours = sp.corrupt(sp.GaussianCorruption("linear"), x, (index + 1) / 1000, eps)
     torch.testing.assert_close(ours, scheduler.add_noise(x, eps, index), rtol=0, atol=1e-5)
-
-
-def test_a_step_is_the_references_formula() -> None:
-    # The authors' chain in float64: mean (u − β ε / √(1−ᾱ)) / √α, variance β, from their ᾱ on their grid.
-    corruption = CORRUPTIONS["shortest-reference"]()
-    power = corruption.log_power.exp().expand(SHAPE)
-    times = sp.reference_times(20)
-    alpha_bar, previous = ((1 - power ** (1 - t)) / (1 - power) for t in (times[4], times[5]))
-    alpha = alpha_bar / previous
-    u_t, eps = torch.randn(2, *SHAPE, dtype=torch.float64).unbind()
-    mean = (u_t - (1 - alpha) / (1 - alpha_bar).sqrt() * eps) / alpha.sqrt()
-    at_t, at_s = ((corruption.signal(t[None])[0], corruption.noise(t[None])[0]) for t in (times[4], times[5]))
-    weights = step_weights(at_t, at_s)
-    u_0 = (u_t - at_t[1] * eps) / at_t[0]
-    torch.testing.assert_close(weights.w_t * u_t + weights.w_0 * u_0, mean)
-    torch.testing.assert_close(weights.sigma.expand(SHAPE) ** 2, 1 - alpha)
 
 
 # --- grids, ends, handling --------------------------------------------------------------------------------
@@ -251,7 +197,7 @@ def test_grids() -> None:
 def test_the_default_solver_is_multistep_on_its_own_grid(name: str, prediction: str) -> None:
     corruption, known = CORRUPTIONS[name](), name == "shortest-cosine"
     default = sp.Sampler(Wave(), corruption, prediction=prediction, steps=4)
-    grid = sp.SpectrumGrid(corruption) if known else sp.CosineGrid()
+    grid = sp.grids.Spectrum(corruption) if known else sp.grids.Cosine()
     assert torch.equal(default.times, grid(4, start=0.999 if prediction == "noise" else 1.0))
     named = sp.Sampler(
         Wave(),
@@ -272,7 +218,7 @@ def test_times_reach_the_model_as_a_float_per_image() -> None:
         seen.append(t)
         return x_t
 
-    sp.Sampler(model, sp.GaussianCorruption("flow"), steps=3, times=[0.9, 0.5, 0.0]).sample((2, *SHAPE))
+    sp.Sampler(model, sp.GaussianCorruption("flow"), times=[0.9, 0.5, 0.0]).sample((2, *SHAPE))
     assert [t.tolist() for t in seen] == [pytest.approx([0.9] * 2), pytest.approx([0.5] * 2)]
     assert all(t.dtype == torch.float32 for t in seen)
 
@@ -298,7 +244,7 @@ def test_the_same_generator_gives_the_same_images(corruption: sp.Corruption) -> 
 
 def test_trajectory_callback_and_sample_agree() -> None:
     sampler = sp.Sampler(Wave(), CORRUPTIONS["shortest-cosine"](), solver="ancestral", steps=4)
-    seen: list[sp.SampleStep] = []
+    seen: list[sp.sampling.SampleStep] = []
     x_0 = sampler.sample((2, *SHAPE), generator=seeded(), callback=seen.append)
     steps = list(sampler.trajectory((2, *SHAPE), generator=seeded()))
     assert [step.t for step in steps] == sampler.times[1:].tolist()
@@ -368,25 +314,25 @@ FLOW = sp.GaussianCorruption("flow")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"solver": "euler"}, "unknown solver 'euler'; choose one of 'ancestral', 'ddim', 'multistep'"),
+        ({"solver": "euler"}, "unknown solver 'euler'; choose one of 'multistep', 'ddim', 'ancestral'"),
         (
             {"prediction": "score"},
             "unknown prediction 'score'; choose one of 'noise', 'data', 'velocity', 'whitened-velocity'",
         ),
-        ({"variance": "small"}, "variance='small' is of the ancestral solver, got solver='multistep'"),
-        ({"solver": "ancestral", "eta": 0.5}, "eta is not of the ancestral solver, got eta=0.5; say solver='ddim'"),
-        ({"variance": "learned"}, "unknown variance 'learned'; choose one of 'large', 'small'"),
         (
             {"grid": "karras"},
             "unknown grid 'karras'; choose one of 'uniform', 'cosine', 'power', 'log-snr', 'spectrum'",
         ),
         ({"steps": 0}, "steps must be 1 or more, got 0"),
         ({"steps": 2, "grid": "reference"}, "reference grid needs 3 steps or more"),
-        ({"eta": 2.0}, r"eta must lie in \[0, 1\]"),
+        ({"times": [0.9, 0.0], "steps": 1}, "times takes the place of steps and grid, got also steps=1; omit one side"),
+        ({"times": [0.9, 0.0], "grid": "cosine", "steps": 1}, "got also steps=1 and grid='cosine'"),
+        ({"null_conditioning": {"label": 3}}, "null_conditioning has no effect without guidance_scale"),
+        ({"guidance_interval": (0.1, 0.9)}, "guidance_interval has no effect without guidance_scale"),
         ({"times": [0.0, 0.5, 1.0]}, "falls strictly"),
         ({"times": [0.5]}, "falls strictly, of two values or more"),
         ({"times": [1.5, 0.0]}, r"times must lie in \[0, 1\], got 1.5"),
-        ({"times": [1.0, 0.5, 0.0]}, r"signal\(t\) = 0, here at t = 1; start at a smaller t"),
+        ({"times": [1.0, 0.5, 0.0]}, r"signal\(t\) = 0, here t = 1; start at a smaller t"),
     ],
 )
 def test_wrong_options_are_explained(arguments: dict, message: str) -> None:
@@ -394,10 +340,73 @@ def test_wrong_options_are_explained(arguments: dict, message: str) -> None:
         sp.Sampler(Wave(), FLOW, **arguments)
 
 
+@pytest.mark.parametrize("solver", [sp.solvers.DDIM, 3, lambda u_t: u_t])
+def test_wrong_solvers_are_explained(solver: object) -> None:
+    with pytest.raises(TypeError, match="solver must be a name or implement `Solver`, got .*; pass solvers.Multistep"):
+        sp.Sampler(Wave(), FLOW, solver=solver)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["trajectory", "batches"])
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"clip": (1.0, -1.0)}, ValueError, r"clip must be \(low, high\)"),
+        ({"start": 2.0}, ValueError, r"start must lie in \(0, 1\]"),
+        ({"device": "nowhere"}, ValueError, "device 'nowhere' cannot be used"),
+        ({"stat": 0.5}, TypeError, "unexpected keyword argument 'stat'"),
+    ],
+)
+def test_iterators_check_their_arguments_at_the_call(
+    name: str, arguments: dict, error: type[Exception], message: str
+) -> None:
+    sampler = sp.Sampler(Wave(), FLOW, steps=2)
+    shape = (2, SHAPE) if name == "batches" else ((2, *SHAPE),)
+    with pytest.raises(error, match=message):
+        getattr(sampler, name)(*shape, **arguments)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "ancestral"])
+def test_single_steps_make_a_sample(solver: str) -> None:
+    sampler = sp.Sampler(Wave(), CORRUPTIONS["shortest-cosine"](), solver=solver, steps=4)
+    expected = list(sampler.trajectory((2, *SHAPE), generator=seeded(), dtype=torch.float64))
+    generator, times = seeded(), sampler.times.tolist()
+    x_t = sampler.trajectory((2, *SHAPE), generator=generator, dtype=torch.float64)
+    first = next(x_t)
+    found = [first]
+    for t, s in itertools.pairwise(times[1:]):
+        found.append(sampler.step(found[-1].x_t, t, s, generator=generator))
+    for one, other in zip(found, expected, strict=True):
+        assert one.t == other.t
+        torch.testing.assert_close(one.x_t, other.x_t, rtol=0, atol=1e-12)
+        torch.testing.assert_close(one.x_0_hat, other.x_0_hat, rtol=0, atol=1e-12)
+
+
+def test_a_single_multistep_step_has_no_memory() -> None:
+    corruption = CORRUPTIONS["shortest-cosine"]()
+    x_t = torch.randn(2, *SHAPE, generator=seeded(), dtype=torch.float64)
+    one, other = (
+        sp.Sampler(Wave(), corruption, prediction="data", solver=sp.solvers.Multistep(order=order)).step(x_t, 0.7, 0.4)
+        for order in (1, 2)
+    )
+    assert torch.equal(one.x_t, other.x_t)
+    with pytest.raises(ValueError, match="falls strictly"):
+        sp.Sampler(Wave(), corruption).step(x_t, 0.4, 0.7)
+    with pytest.raises(TypeError, match="x_t must be a floating-point tensor"):
+        sp.Sampler(Wave(), corruption).step(x_t.long(), 0.7, 0.4)
+
+
+def test_repr_says_what_from_where_and_how_many_steps() -> None:
+    sampler = sp.Sampler(Wave(), FLOW, prediction="data", solver=sp.solvers.DDIM(eta=0.5), steps=7)
+    assert repr(sampler) == (
+        "Sampler(Wave, GaussianCorruption(schedule='flow', basis=PixelBasis(dims=2)), prediction='data', "
+        "solver=DDIM(eta=0.5), 7 steps from 1 to 0)"
+    )
+
+
 def test_wrong_corruptions_are_explained() -> None:
     with pytest.raises(TypeError, match=r"model must be callable as model\(x_t, t\), got str"):
         sp.Sampler("weights.pt", FLOW)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="must have basis, signal and noise, got Wave"):
+    with pytest.raises(TypeError, match="does not implement `Corruption`: Wave has no basis, signal, noise"):
         sp.Sampler(Wave(), Wave())  # type: ignore[arg-type]
     rising = sp.GaussianCorruption(lambda t: (1 - t * (1 - t), t * (1 - t) + 0.01))
     with pytest.raises(ValueError, match="signal-to-noise ratio of GaussianCorruption rises with t"):
