@@ -12,9 +12,8 @@ import pytest
 import torch
 
 import shortest_path as sp
-from conftest import correlated_images
-from shortest_path import checkpoint
-from shortest_path.checkpoint import (
+from shortest_path import _files
+from shortest_path.training import (
     CheckpointWriter,
     latest_checkpoint,
     load_checkpoint,
@@ -22,6 +21,8 @@ from shortest_path.checkpoint import (
     save_checkpoint,
     write_checkpoint,
 )
+from shortest_path.training import _checkpoint as checkpoint
+from tests.worlds import correlated_images
 
 STATE = {"weight": torch.arange(1000.0), "step": 3, "names": ["a", "b"]}
 
@@ -36,13 +37,13 @@ def test_a_checkpoint_is_an_ordinary_torch_file_with_a_checksum(tmp_path: Path) 
     for found in (load_checkpoint(path), torch.load(path, weights_only=True)):
         assert torch.equal(found.pop("weight"), STATE["weight"])
         assert found == {"step": 3, "names": ["a", "b"]}
-    torch.save(STATE, path)  # as older versions wrote it
+    torch.save(STATE, path)  # without a checksum
     assert load_checkpoint(path)["step"] == 3
 
 
 def test_the_newest_are_kept_and_other_names_left_alone(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "best.pt", STATE)
-    (tmp_path / "checkpoint-00000001.pt.tmp").write_bytes(b"torn by a kill")
+    (tmp_path / "checkpoint-00000001.pt.0123abcd.tmp").write_bytes(b"torn by a kill")
     for step in (5, 100_000_000, 9):
         save_checkpoint(tmp_path, step, STATE, keep=2)
     assert names(tmp_path) == ["best.pt", "checkpoint-00000009.pt", "checkpoint-100000000.pt"]
@@ -59,10 +60,10 @@ def test_any_changed_byte_is_noticed(tmp_path: Path, place: float) -> None:
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.97])
-def test_a_file_cut_short_is_noticed(tmp_path: Path, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.5, 0.97])
+def test_a_file_cut_short_is_noticed(tmp_path: Path, fraction: float) -> None:
     path = save_checkpoint(tmp_path, 1, STATE, keep=1)
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    path.write_bytes(path.read_bytes()[: int(fraction * path.stat().st_size)])
     with pytest.raises(ValueError, match=r"checkpoint-00000001.pt is damaged"):
         load_checkpoint(path)
 
@@ -122,9 +123,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(_files.os, "fsync", full)
     for save in (lambda: save_checkpoint(tmp_path, 2, STATE, keep=1), lambda: write_checkpoint(path, STATE)):
-        with pytest.raises(OSError, match=r"could not write .*No space left on device.*as they were. Make room"):
+        with pytest.raises(OSError, match=r"could not write .*No space left on device.*are unchanged. Make room"):
             save()
     assert names(tmp_path) == [path.name]
     assert path.read_bytes() == before

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shortest_path.conditioning import conditioning_of, drop, unconditional
+from shortest_path._conditioning import conditioning_of, drop, unconditional
 
 LABELS = torch.arange(6)
 TEXT = torch.arange(6 * 4 * 3, dtype=torch.float32).view(6, 4, 3)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import shortest_path as sp
-from conftest import correlated_images
-from shortest_path.checkpoint import load_checkpoint
-from shortest_path.nonfinite import NonFiniteError, clip_gradient, gradient_norm, norms_by_module
+from shortest_path.training import NonFiniteError, load_checkpoint
+from shortest_path.training._nonfinite import clip_gradient, gradient_norm
+from tests.training.networks import batches, weights
+from tests.training.processes import group, together
 
 
 class Faulty(nn.Module):
@@ -59,22 +56,14 @@ def trainer(steps: object = (), how: str = "nan", *, calls: int = 0, **options: 
     torch.manual_seed(0)
     model = Faulty(steps, how)
     model.calls = calls
-    return sp.DiffusionTrainer(model, sp.GaussianCorruption(), ema_decay=0.5, learning_rate=1e-2, **options)  # type: ignore[arg-type]
-
-
-def batches(count: int = 6) -> list[Tensor]:
-    return list(correlated_images(count * 4).float().split(4))
-
-
-def weights(module: nn.Module) -> Tensor:
-    return torch.cat([value.double().flatten() for value in module.state_dict().values()])
+    return sp.DiffusionTrainer(model, sp.GaussianCorruption(), ema_decay=0.5, learning_rate=1e-2, **options)
 
 
 @pytest.mark.parametrize("how", ["nan", "inf", "input", "detached", "gradient"])
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_a_bad_step_changes_nothing_but_the_count(how: str, clip: float | None) -> None:
     trained = trainer({3}, how, max_grad_norm=clip)
-    data = batches()
+    data = batches(6, 4)
     for batch in data[:2]:
         assert not trained.train_step([batch]).skipped
     before = [weights(trained.model), weights(trained.ema_model)]
@@ -100,12 +89,12 @@ def test_resume_is_exact_also_after_skipped_steps(tmp_path: Path, stop: int) -> 
         warnings.simplefilter("always")
         straight, first, second = trainer(bad), trainer(bad), trainer(bad, calls=stop)
         torch.manual_seed(5)
-        straight.fit(batches(), steps=11)
+        straight.fit(batches(6, 4), steps=11)
         torch.manual_seed(5)
-        first.fit(batches(), steps=stop, checkpoint_dir=tmp_path)
+        first.fit(batches(6, 4), steps=stop, checkpoint_dir=tmp_path)
         torch.manual_seed(99)
-        second.fit(batches(), steps=11, checkpoint_dir=tmp_path)
-    assert str(caught[0].message) == "skipped step 4: its loss is nan, its gradient norm nan; 1 skipped so far"
+        second.fit(batches(6, 4), steps=11, checkpoint_dir=tmp_path)
+    assert str(caught[0].message) == "skipped step 4: loss nan, gradient norm nan; 1 skipped so far"
     assert straight.skipped == second.skipped == 3
     assert torch.equal(weights(second.model), weights(straight.model))
     assert torch.equal(weights(second.ema_model), weights(straight.ema_model))
@@ -117,54 +106,43 @@ def test_so_many_in_a_row_pass_and_one_more_stops(limit: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         passed = trainer(range(2, 2 + limit), max_skipped=limit)
-        passed.fit(batches(), steps=limit + 4)
+        passed.fit(batches(6, 4), steps=limit + 4)
         assert (passed.step, passed.skipped) == (limit + 4, limit)
         twice = trainer([*range(2, 2 + limit), *range(3 + limit, 3 + 2 * limit)], max_skipped=limit)
-        twice.fit(batches(), steps=30)  # a good one between them
+        twice.fit(batches(6, 4), steps=30)  # a good one between them
         assert twice.skipped == 2 * limit
-        with pytest.raises(NonFiniteError, match=f"{limit + 1} steps in a row were skipped"):
-            trainer(range(2, 3 + limit), max_skipped=limit).fit(batches(), steps=99)
+        with pytest.raises(NonFiniteError, match=f"{limit + 1} consecutive steps had a loss"):
+            trainer(range(2, 3 + limit), max_skipped=limit).fit(batches(6, 4), steps=99)
 
 
 def test_warnings_come_at_powers_of_two() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        trainer(range(1, 100), max_skipped=99).fit(batches(), steps=20)
+        trainer(range(1, 100), max_skipped=99).fit(batches(6, 4), steps=20)
     counts = [int(str(warning.message).split(";")[1].split()[0]) for warning in caught]
     assert counts == [1, 2, 4, 8, 16]
     assert caught[0].filename == __file__
 
 
-def test_the_report_says_what_happened_and_the_state_from_before_is_kept(tmp_path: Path) -> None:
-    seen: list[sp.TrainStep] = []
+def test_the_error_says_what_happened_and_the_state_from_before_is_kept(tmp_path: Path) -> None:
+    seen: list[sp.training.TrainStep] = []
     broken = trainer(range(5, 99), "gradient", max_skipped=3, time_sampling="stratified")
     torch.manual_seed(5)
     with pytest.warns(RuntimeWarning, match="skipped step"), pytest.raises(NonFiniteError) as error:
         broken.fit(
-            batches(3),
+            batches(3, 4),
             steps=99,
             checkpoint_dir=tmp_path,
             checkpoint_every=2,
             keep_checkpoints=1,
             callbacks=[lambda who, step: seen.append(step)],
         )
-    text = str(error.value)
     path = tmp_path / "before-nonfinite-00000004.pt"
-    for words in (
-        "4 steps in a row were skipped",
-        "the weights are those after step 4",
-        "steps: 5 to 8\n",
-        "batches: after 1 of pass 1, up to 2 of pass 2\n",
-        f"its loss is {seen[-1].loss.item():.4g}, its gradient norm inf\n",
-        "its times: 0.",
-        "; of batches with a non-finite loss none\n",
-        f"the state from before them: {path}\n",
-        "try a lower learning rate",
-    ):
-        assert words in text, words
-    norms = text.split("its gradient norms: ")[1].split("\n")[0].split(", ")
-    assert {norm.split()[0] for norm in norms} == {"first", "norm", "last"}
-    assert norms[0].endswith(" inf")
+    assert str(error.value) == (
+        "4 consecutive steps had a loss or a gradient that is not finite, the last step 8: "
+        f"loss {seen[-1].loss.item():.4g}, gradient norm inf; the state from before them: {path}. "
+        "Try a lower learning rate, max_grad_norm, or precision='fp32'"
+    )
     assert [step.step for step in seen] == list(range(1, 9))  # the last one too is shown to callbacks
     assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, "checkpoint-00000006.pt"]
 
@@ -178,43 +156,35 @@ def test_from_the_state_before_training_goes_on_exactly(tmp_path: Path) -> None:
     broken = trainer(range(5, 99), max_skipped=2)
     torch.manual_seed(5)
     with pytest.warns(RuntimeWarning, match="skipped"), pytest.raises(NonFiniteError):
-        broken.fit(batches(), steps=99, checkpoint_dir=tmp_path)
+        broken.fit(batches(6, 4), steps=99, checkpoint_dir=tmp_path)
     straight, again = trainer(), trainer()
     torch.manual_seed(5)
-    straight.fit(batches(), steps=9)
+    straight.fit(batches(6, 4), steps=9)
     torch.manual_seed(99)
     again.load_state_dict(load_checkpoint(tmp_path / "before-nonfinite-00000004.pt"))
-    again.fit(batches(), steps=9)
+    again.fit(batches(6, 4), steps=9)
     assert torch.equal(weights(again.model), weights(straight.model))
 
 
 def test_a_row_goes_on_after_a_resume(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning, match="skipped"):
-        trainer(range(3, 99), max_skipped=4).fit(batches(), steps=5, checkpoint_dir=tmp_path)  # three of them
+        trainer(range(3, 99), max_skipped=4).fit(batches(6, 4), steps=5, checkpoint_dir=tmp_path)  # three of them
     resumed = trainer(range(3, 99), max_skipped=4, calls=5)
-    with pytest.warns(RuntimeWarning, match="4 skipped so far"), pytest.raises(NonFiniteError, match="steps: 3 to 7"):
-        resumed.fit(batches(), steps=99, checkpoint_dir=tmp_path)
+    with pytest.warns(RuntimeWarning, match="4 skipped so far"), pytest.raises(NonFiniteError, match="5 cons.* step 7"):
+        resumed.fit(batches(6, 4), steps=99, checkpoint_dir=tmp_path)
     assert (tmp_path / "before-nonfinite-00000005.pt").exists()
 
 
-def test_reports_without_a_folder_and_with_a_full_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_without_a_folder_and_with_a_full_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NonFiniteError, match="the state from before them is not saved, as there is no checkpoint_dir"):
-        trainer({1}, max_skipped=0).fit(batches(), steps=2)
+        trainer({1}, max_skipped=0).fit(batches(6, 4), steps=2)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shortest_path.saving.write_checkpoint", full)
+    monkeypatch.setattr("shortest_path.training._saver.write_checkpoint", full)
     with pytest.raises(NonFiniteError, match="before them could not be saved: .*No space left on device"):
-        trainer({1}, max_skipped=0).fit(batches(), steps=2, checkpoint_dir=tmp_path)
-    with pytest.raises(ValueError, match="max_skipped must be 0 or more, got -1"):
-        trainer(max_skipped=-1)
-
-
-def test_times_of_bad_batches_are_told_apart() -> None:
-    accumulated = trainer({2}, accumulation=2, max_skipped=0, time_sampling="stratified")
-    with pytest.raises(NonFiniteError, match=r"its times: (\S+) to (\S+); of batches with a non-finite loss (\S+) to"):
-        accumulated.fit(batches(), steps=1)
+        trainer({1}, max_skipped=0).fit(batches(6, 4), steps=2, checkpoint_dir=tmp_path)
 
 
 # --- norms ------------------------------------------------------------------------------------------------
@@ -245,55 +215,40 @@ def test_sparse_and_mixed_gradients_have_norms() -> None:
     assert gradient_norm([*embedding.parameters(), half]).item() == pytest.approx(expected, rel=1e-2)
 
 
-def test_norms_are_of_the_parts_that_matter() -> None:
-    inner = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
-    wrapped = nn.ModuleDict({"unet": inner})
-    inner["a"](torch.ones(1, 2)).sum().backward()
-    assert norms_by_module(wrapped) == {"unet.a": pytest.approx(6**0.5), "unet.b": 0.0}
-    inner.register_parameter("scale", nn.Parameter(torch.ones(1)))
-    assert set(norms_by_module(wrapped)) == {"unet.a", "unet.b", "unet.(own)"}
-
-
 # --- two processes ----------------------------------------------------------------------------------------
 
 
-def together(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
+def work(rank: int, ranks: int, folder: str) -> None:
     warnings.simplefilter("ignore")
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     found: dict[str, object] = {}
 
-    def train(steps: object, how: str, wrapped: Callable[[nn.Module], nn.Module]) -> sp.DiffusionTrainer:
+    def train(steps: object, how: str) -> sp.DiffusionTrainer:
         torch.manual_seed(0)
-        model = Faulty(steps if rank == 1 else (), how)
-        return sp.DiffusionTrainer(wrapped(model), sp.GaussianCorruption(), ema_decay=0.5, max_skipped=2)
+        model = DistributedDataParallel(Faulty(steps if rank == 1 else (), how))
+        return sp.DiffusionTrainer(model, sp.GaussianCorruption(), ema_decay=0.5, max_skipped=2)
 
-    for how in ("nan", "detached"):
-        trained = train({2, 5}, how, DistributedDataParallel)
-        skipped: list[bool] = []
-        trained.fit(batches(), steps=7, callbacks=[lambda who, step, skipped=skipped: skipped.append(step.skipped)])
-        found[how] = skipped
-        found[f"{how} weights"] = weights(nn.Sequential(*list(trained._ranks.model.children())[::3]))  # no statistics
-        del trained
-    trained = train(range(4, 99), "nan", DistributedDataParallel)
-    try:
-        trained.fit(batches(), steps=99, checkpoint_dir=f"{folder}/checkpoints")
-    except NonFiniteError as error:
-        found["report"] = str(error)
-    torch.save(found, f"{folder}/rank{rank}.pt")
-    del trained
-    gc.collect()
-    dist.destroy_process_group()
+    with group(rank, ranks, f"{folder}/rendezvous"):
+        for how in ("nan", "detached"):
+            trained = train({2, 5}, how)
+            skipped: list[bool] = []
+            trained.fit(batches(6, 4), steps=7, callbacks=[lambda who, step, all=skipped: all.append(step.skipped)])
+            model = trained.model.module
+            found[how], found[f"{how} weights"] = skipped, weights(nn.Sequential(model.first, model.last))
+        try:
+            train(range(4, 99), "nan").fit(batches(6, 4), steps=99, checkpoint_dir=f"{folder}/checkpoints")
+        except NonFiniteError as error:
+            found["error"] = str(error)
+        torch.save(found, f"{folder}/rank{rank}.pt")
 
 
 @pytest.mark.slow
 def test_all_ranks_skip_what_one_cannot_use(tmp_path: Path) -> None:
-    mp.spawn(together, (str(tmp_path),), nprocs=2)
+    together(work, tmp_path)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     for how in ("nan", "detached"):
         assert ranks[0][how] == ranks[1][how] == [step in (2, 5) for step in range(1, 8)]
         assert torch.equal(ranks[0][f"{how} weights"], ranks[1][f"{how} weights"])
         assert ranks[0][f"{how} weights"].isfinite().all()
-    assert all("steps: 4 to 6" in found["report"] for found in ranks)
+    assert all("3 consecutive steps" in found["error"] and "the last step 6" in found["error"] for found in ranks)
     state = load_checkpoint(tmp_path / "checkpoints" / "before-nonfinite-00000003.pt")
     assert (state["step"], state["ranks"], sorted(state["random"]["ranks"])) == (3, 2, [0, 1])

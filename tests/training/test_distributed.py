@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import shortest_path as sp
-from conftest import correlated_images
-from shortest_path.checkpoint import load_checkpoint
-
-RANKS = 2
+from shortest_path.training import load_checkpoint
+from tests.training.processes import group, together
+from tests.worlds import correlated_images
 
 
 def model() -> nn.Module:
@@ -62,30 +58,26 @@ class _Dropping(_Model):
         return nn.functional.dropout(super().forward(x_t, t, y), 0.3, self.training)
 
 
-def regroup(rank: int, folder: str, ranks: int, steps: int, size: int) -> None:
+def regroup(rank: int, ranks: int, folder: str, steps: int, size: int) -> None:
     """Train to a step, and note what was warned of."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous{steps}", rank=rank, world_size=ranks)
-    torch.manual_seed(0)
-    wrapped = DistributedDataParallel(_Dropping())
-    trainer = sp.DiffusionTrainer(wrapped, sp.GaussianCorruption(), label_name="y")
-    images = correlated_images(24).float().split(size)
-    rows = [(own, torch.zeros(size, dtype=torch.long)) for own in images[rank::ranks]]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trainer.fit(rows, steps=steps, checkpoint_dir=f"{folder}/checkpoints", keep_checkpoints=9)
-    Path(f"{folder}/warnings-{steps}-{rank}").write_text("\n".join(str(warning.message) for warning in caught))
-    trainer.save(f"{folder}/saved")
-    del wrapped, trainer
-    gc.collect()
-    dist.destroy_process_group()
+    with group(rank, ranks, f"{folder}/rendezvous{steps}"):
+        torch.manual_seed(0)
+        trainer = sp.DiffusionTrainer(DistributedDataParallel(_Dropping()), sp.GaussianCorruption(), label_name="y")
+        images = correlated_images(24).float().split(size)
+        rows = [(own, torch.zeros(size, dtype=torch.long)) for own in images[rank::ranks]]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer.fit(rows, steps=steps, checkpoint_dir=f"{folder}/checkpoints", keep_checkpoints=9)
+        said = "\n".join(str(warning.message) for warning in caught)
+        Path(f"{folder}/warnings-{steps}-{rank}").write_text(said)
+        trainer.save(f"{folder}/saved")
 
 
 @pytest.mark.slow
 def test_another_number_of_processes_goes_on_and_says_so(tmp_path: Path) -> None:
     # Passes of 3, of 6, and of 2 batches: where the last begins, the pass of the one before was further than its end.
     for ranks, steps, size in ((2, 2, 4), (1, 7, 4), (3, 10, 4)):
-        mp.spawn(regroup, (str(tmp_path), ranks, steps, size), nprocs=ranks)
+        together(regroup, tmp_path, steps, size, ranks=ranks)
         state = load_checkpoint(tmp_path / "checkpoints" / f"checkpoint-{steps:08d}.pt")
         assert (state["step"], state["ranks"], state["images"]) == (steps, ranks, ranks * size)
         assert list(state["random"]["ranks"]) == list(range(ranks))
@@ -94,38 +86,35 @@ def test_another_number_of_processes_goes_on_and_says_so(tmp_path: Path) -> None
             assert torch.equal(saved["random"]["ranks"][rank]["cpu"], own["cpu"])
     said = {path.name: path.read_text() for path in tmp_path.glob("warnings-*")}
     one = said.pop("warnings-7-0")
-    assert one.startswith("the checkpoint is of 2 processes with 8 images a step, now there are 1 with 4: the order of")
-    assert "of 1 processes with 4 images a step, now there are 3 with 12" in said.pop("warnings-10-0")
+    assert one.startswith("the checkpoint was written by 2 processes with 8 images per step, training continues on 1 w")
+    assert "by 1 processes with 4 images per step, training continues on 3 with 12 images: the order" in said.pop(
+        "warnings-10-0"
+    )
     assert not any(said.values())  # the first process speaks for all
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
-    estimator = sp.SpectrumEstimator()
-    for images, _ in data(rank):
-        estimator.update(images)
-    estimator.all_reduce()
-    wrapped = DistributedDataParallel(model())
-    trainer = train(wrapped, data(rank), Path(folder) / "checkpoints")
-    results = {
-        "weights": trainer.model.module.state_dict(),
-        "ema": trainer.ema_model.state_dict(),
-        "power": estimator.spectrum().power,
-        "count": estimator.count,
-    }
-    torch.save(results, f"{folder}/rank{rank}.pt")
-    del wrapped, trainer
-    gc.collect()  # gloo aborts at exit if a DDP model outlives its process group
-    dist.destroy_process_group()
+def work(rank: int, ranks: int, folder: str) -> None:
+    with group(rank, ranks, f"{folder}/rendezvous"):
+        estimator = sp.spectra.SpectrumEstimator()
+        for images, _ in data(rank):
+            estimator.update(images)
+        estimator.all_reduce()
+        trainer = train(DistributedDataParallel(model()), data(rank), Path(folder) / "checkpoints")
+        results = {
+            "weights": trainer.model.module.state_dict(),
+            "ema": trainer.ema_model.state_dict(),
+            "power": estimator.spectrum().power,
+            "count": estimator.count,
+        }
+        torch.save(results, f"{folder}/rank{rank}.pt")
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> None:
-    mp.spawn(work, (str(tmp_path),), nprocs=RANKS)
-    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(RANKS)]
+    together(work, tmp_path)
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     single = train(model(), data())
-    estimator = sp.SpectrumEstimator()
+    estimator = sp.spectra.SpectrumEstimator()
     for images, _ in data():
         estimator.update(images)
     for result in ranks:
@@ -138,31 +127,26 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-00000005.pt"]
 
 
-def uneven(rank: int, folder: str) -> None:
+def uneven(rank: int, ranks: int, folder: str) -> None:
     """Train with another number of batches, and smaller last ones, on every rank; then measure spectra the same way."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
     images = correlated_images(21).float()
     own = (images[:13] if rank == 0 else images[13:]).split(5)  # 5, 5, 3 against 5, 3
-    wrapped = DistributedDataParallel(model())
-    trainer = sp.DiffusionTrainer(wrapped, sp.GaussianCorruption(), label_name="y")
-    trainer.fit([(rows, torch.zeros(len(rows), dtype=torch.long)) for rows in own], steps=7)
-    estimator = sp.SpectrumEstimator()
-    for rows in own:
-        estimator.update(rows)
-    estimator.all_reduce()
-    torch.save(
-        {"weights": dict(wrapped.module.state_dict()), "power": estimator.spectrum().power}, f"{folder}/{rank}.pt"
-    )
-    del wrapped, trainer
-    gc.collect()
-    dist.destroy_process_group()
+    with group(rank, ranks, f"{folder}/rendezvous"):
+        wrapped = DistributedDataParallel(model())
+        trainer = sp.DiffusionTrainer(wrapped, sp.GaussianCorruption(), label_name="y")
+        trainer.fit([(rows, torch.zeros(len(rows), dtype=torch.long)) for rows in own], steps=7)
+        estimator = sp.spectra.SpectrumEstimator()
+        for rows in own:
+            estimator.update(rows)
+        estimator.all_reduce()
+        found = {"weights": dict(wrapped.module.state_dict()), "power": estimator.spectrum().power}
+        torch.save(found, f"{folder}/rank{rank}.pt")
 
 
 @pytest.mark.slow
 def test_uneven_batches_neither_hang_nor_part_the_processes(tmp_path: Path) -> None:
-    mp.spawn(uneven, (str(tmp_path),), nprocs=RANKS)
-    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS))
+    together(uneven, tmp_path)
+    one, other = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
     for name, weight in one["weights"].items():
         assert torch.equal(weight, other["weights"][name]), name
     images = correlated_images(21).float()

@@ -1,0 +1,105 @@
+"""Laws of dropped conditioning, as classifier-free guidance requires it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import shortest_path as sp
+from shortest_path.training import latest_checkpoint, load_checkpoint
+from tests.training.networks import LabelledNet, batches, weights
+from tests.worlds import CORRUPTIONS, SHAPE
+
+
+def dropping(rate: float = 0.3, *, null: object = 4, **arguments: object) -> sp.DiffusionTrainer:
+    torch.manual_seed(0)
+    options: dict[str, object] = {"label_name": "y", "drop_conditioning": rate, "null_conditioning": {"y": null}}
+    return sp.DiffusionTrainer(LabelledNet(), CORRUPTIONS["shortest-cosine"](), **{**options, **arguments})  # type: ignore[arg-type]
+
+
+def labelled(count: int = 6) -> list[tuple[Tensor, Tensor]]:
+    return [(images, torch.arange(len(images)) % 4) for images in batches(count)]
+
+
+@pytest.mark.parametrize("kind", ["tuple", "mapping"])
+def test_conditioning_is_dropped_at_the_stated_rate(kind: str) -> None:
+    x, y = torch.zeros(3000, *SHAPE), torch.arange(3000) % 4
+    trained = dropping(0.3)
+    for _ in range(2):
+        trained.train_step([(x, y) if kind == "tuple" else (x, {"y": y})])
+    dropped = torch.stack([seen["y"] == 4 for seen in trained.model.seen])
+    assert all(torch.equal(seen["y"][seen["y"] != 4], y[seen["y"] != 4]) for seen in trained.model.seen)
+    assert not torch.equal(dropped[0], dropped[1])
+    # four standard deviations of a binomial distribution
+    assert dropped.double().mean().item() == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / dropped.numel()))
+
+
+def test_all_named_entries_of_an_image_are_dropped_together_and_no_others() -> None:
+    y, text, size = torch.arange(64) % 4, torch.randn(64, 5, 2), torch.ones(64)
+    null = torch.full((5, 2), -1.0)
+    trained = dropping(0.5, null_conditioning={"y": 4, "text": null})
+    trained.train_step([(torch.zeros(64, *SHAPE), {"y": y, "text": text, "size": size})])
+    seen = trained.model.seen[0]
+    dropped = seen["y"] == 4
+    assert 0 < dropped.sum() < 64
+    assert torch.equal(seen["text"], torch.where(dropped.view(-1, 1, 1), null, text))
+    assert seen["size"] is size
+
+
+def test_the_seed_decides_what_is_dropped() -> None:
+    for seed in (0, 1):
+        trained = dropping(0.5, seed=seed)
+        trained.train_step(labelled(1))
+        expected = torch.rand(8, generator=torch.Generator().manual_seed(seed)) < 0.5
+        assert torch.equal(trained.model.seen[0]["y"] == 4, expected)
+
+
+def test_the_loss_takes_conditioning_as_it_is() -> None:
+    trained, (x, y) = dropping(0.99), labelled(1)[0]
+    trained.loss(x, conditioning={"y": y})
+    assert trained.model.seen[0]["y"] is y
+
+
+def test_training_without_dropping_draws_times_and_noise_alone() -> None:
+    trained, expected = dropping(0.0, null_conditioning=None), torch.Generator().manual_seed(0)
+    torch.rand(8, generator=expected)
+    torch.randn(8, *SHAPE, generator=expected)
+    trained.train_step(labelled(1))
+    assert torch.equal(trained.generator.get_state(), expected.get_state())
+    assert torch.equal(trained.model.seen[0]["y"], labelled(1)[0][1])
+
+
+def test_dropping_resumes_bit_exactly(tmp_path: Path) -> None:
+    straight, first, second = (dropping(null=torch.tensor(4)) for _ in range(3))
+    torch.manual_seed(5)
+    straight.fit(labelled(), steps=9)
+    torch.manual_seed(5)
+    first.fit(labelled(), steps=4, checkpoint_dir=tmp_path)
+    torch.manual_seed(99)
+    second.fit(labelled(), steps=9, checkpoint_dir=tmp_path)
+    assert torch.equal(weights(second.model), weights(straight.model))
+    assert torch.equal(second.model.seen[-1]["y"], straight.model.seen[-1]["y"])
+
+
+def test_a_resume_with_other_dropping_is_refused(tmp_path: Path) -> None:
+    trained = dropping(np.float64(0.3), null=np.int64(4))  # type: ignore[arg-type]  # numpy's numbers become plain
+    trained.fit(labelled(), steps=1, checkpoint_dir=tmp_path)
+    state = load_checkpoint(latest_checkpoint(tmp_path) or "")
+    dropping(0.3, null=torch.tensor(4)).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"drop_conditioning: 0.3 in the checkpoint, 0.2 here\. Use the same options"):
+        dropping(0.2).load_state_dict(state)
+    with pytest.raises(
+        ValueError, match=r"null_conditioning: {'y': 4} in the checkpoint, {'y': \[3.0, 3.0,.{250,}\.\.\. here"
+    ):
+        dropping(null=torch.full((999,), 3.0)).load_state_dict(state)
+
+
+def test_dropping_what_a_batch_has_not_is_explained() -> None:
+    for batch, has in ((labelled(1)[0], "no entries"), ((batches(1)[0], {"text": torch.zeros(8)}), r"\['text'\]")):
+        with pytest.raises(ValueError, match=rf"given for \['y'\], but the conditioning has {has}; use the same names"):
+            dropping(label_name=None).train_step([batch])

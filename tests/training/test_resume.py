@@ -1,0 +1,266 @@
+"""Laws of continuing: bit-exact, and from the same configuration only."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+import shortest_path as sp
+from shortest_path.training import latest_checkpoint, load_checkpoint
+from tests.training.networks import Net, batches, net, trainer, weights
+from tests.worlds import CORRUPTIONS, SHAPE, correlated_images, spectrum
+
+
+def loader() -> DataLoader:
+    return DataLoader(TensorDataset(correlated_images(48).float()), batch_size=8, shuffle=True)
+
+
+@pytest.mark.parametrize("kind", ["list", "shuffled-loader"])
+@pytest.mark.parametrize("stop", [4, 6, 9])
+def test_resume_is_bit_exact(tmp_path: Path, kind: str, stop: int) -> None:
+    def data() -> object:
+        return batches() if kind == "list" else loader()
+
+    torch.manual_seed(5)
+    straight = trainer(accumulation=1)
+    torch.manual_seed(5)
+    straight.fit(data(), steps=11)
+
+    first = trainer(accumulation=1)
+    torch.manual_seed(5)
+    first.fit(data(), steps=stop, checkpoint_dir=tmp_path)
+    torch.manual_seed(99)  # a new process begins with another random state
+    second = trainer(accumulation=1)
+    second.fit(data(), steps=11, checkpoint_dir=tmp_path)
+    assert second.step == 11
+    assert torch.equal(weights(second.model), weights(straight.model))
+    assert torch.equal(weights(second.ema_model), weights(straight.ema_model))
+
+
+def test_fit_can_be_called_again_in_the_same_process() -> None:
+    torch.manual_seed(5)
+    straight = trainer()
+    straight.fit(loader(), steps=11)
+    torch.manual_seed(5)
+    twice = trainer()
+    data = loader()
+    for steps in (4, 4, 11):
+        twice.fit(data, steps=steps)
+    assert torch.equal(weights(twice.model), weights(straight.model))
+
+
+def test_checkpoints_are_kept_and_cleared(tmp_path: Path) -> None:
+    trained = trainer()
+    trained.fit(batches(), steps=7, checkpoint_dir=tmp_path, checkpoint_every=2, keep_checkpoints=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000006.pt", "checkpoint-00000007.pt"]
+    again = trainer()
+    again.fit(batches(), steps=7, checkpoint_dir=tmp_path, resume=True)
+    assert again.step == 7
+    assert torch.equal(weights(again.ema_model), weights(trained.ema_model))
+
+
+def test_a_resumed_one_shot_iterable_is_skipped_ahead(tmp_path: Path) -> None:
+    straight = trainer()
+    straight.fit(batches(), steps=5)
+    first = trainer()
+    first.fit(iter(batches()), steps=2, checkpoint_dir=tmp_path)
+    second = trainer()
+    second.fit(iter(batches()), steps=5, checkpoint_dir=tmp_path)
+    assert torch.equal(weights(second.model), weights(straight.model))
+
+
+def test_fewer_batches_than_before_are_an_error(tmp_path: Path) -> None:
+    trainer().fit(batches(6), steps=5, checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match="batches ended after 3, but training stopped after 5; use the same data"):
+        trainer().fit(batches(3), steps=7, checkpoint_dir=tmp_path)
+
+
+def test_random_transforms_of_a_data_set_resume_too(tmp_path: Path) -> None:
+    class Jittered(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 6
+
+        def __getitem__(self, index: int) -> Tensor:
+            return correlated_images(6)[index].float() + 0.1 * torch.randn(())
+
+    def data() -> DataLoader:
+        return DataLoader(Jittered(), batch_size=2, shuffle=True)
+
+    torch.manual_seed(5)
+    straight = trainer()
+    torch.manual_seed(6)
+    straight.fit(data(), steps=7)
+    first, second = trainer(), trainer()
+    torch.manual_seed(6)
+    first.fit(data(), steps=5, checkpoint_dir=tmp_path)
+    torch.manual_seed(99)
+    second.fit(data(), steps=7, checkpoint_dir=tmp_path)
+    assert torch.equal(weights(second.model), weights(straight.model))
+
+
+def scheduled(kind: str) -> sp.DiffusionTrainer:
+    schedulers = torch.optim.lr_scheduler
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters(), 0.1)
+    scheduler = {
+        "cosine": lambda: schedulers.CosineAnnealingLR(optimizer, 9),
+        "cycle": lambda: schedulers.OneCycleLR(optimizer, 0.1, 12),
+        "function": lambda: schedulers.LambdaLR(optimizer, lambda step: 1 / (1 + step)),
+        "milestones": lambda: schedulers.MultiStepLR(optimizer, [2, 5]),
+        "sequence": lambda: schedulers.SequentialLR(
+            optimizer, [schedulers.ConstantLR(optimizer, 0.1, 3), schedulers.CosineAnnealingLR(optimizer, 6)], [3]
+        ),
+    }[kind]()
+    corruption = CORRUPTIONS["shortest-cosine"]()
+    return sp.DiffusionTrainer(model, corruption, ema_decay=0.9, optimizer=optimizer, scheduler=scheduler)
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")  # torch 2.4's own
+@pytest.mark.parametrize("kind", ["cosine", "cycle", "function", "milestones", "sequence"])
+def test_schedules_resume_too(tmp_path: Path, kind: str) -> None:
+    rates: list[float] = []
+    straight, first, second = (scheduled(kind) for _ in range(3))
+    torch.manual_seed(5)
+    straight.fit(batches(), steps=9, callbacks=[lambda who, step: rates.append(who.optimizer.param_groups[0]["lr"])])
+    assert len(set(rates)) > 2
+    torch.manual_seed(5)
+    first.fit(batches(), steps=4, checkpoint_dir=tmp_path)
+    second.fit(batches(), steps=9, checkpoint_dir=tmp_path)
+    assert second.optimizer.param_groups[0]["lr"] == rates[-1]
+    assert torch.equal(weights(second.model), weights(straight.model))
+
+
+def test_a_skipped_step_is_none_of_the_schedules() -> None:
+    trained = scheduled("function")
+    weight = trained.model.first.weight
+    handle = weight.register_hook(lambda grad: grad * math.nan)
+    assert trained.train_step(batches(1)).skipped
+    assert trained.optimizer.param_groups[0]["lr"] == 0.1
+    handle.remove()
+    trained.train_step(batches(1))
+    assert trained.optimizer.param_groups[0]["lr"] == 0.05
+
+
+# --- a changed configuration ------------------------------------------------------------------------------
+
+
+def test_a_changed_configuration_is_listed(tmp_path: Path) -> None:
+    trainer().fit(batches(), steps=1, checkpoint_dir=tmp_path)
+    state = load_checkpoint(latest_checkpoint(tmp_path) or "")
+    with pytest.raises(ValueError, match=r"precision: 'fp32' in the checkpoint, 'bf16' here; prediction: 'noise' in"):
+        trainer(precision="bf16", prediction="data").load_state_dict(state)
+    other = sp.ShortestPathCorruption(sp.PowerSpectrum.estimate([correlated_images(seed=3)]))
+    with pytest.raises(ValueError, match=r"corruption.log_power: other values"):
+        sp.DiffusionTrainer(net(), other, ema_decay=0.9).load_state_dict(state)
+    for changed, message in (({"format": "else"}, "format 'else', expected"), ({"version": 9}, "has version 9")):
+        with pytest.raises(ValueError, match=message):
+            trainer().load_state_dict(state | changed)
+
+
+def test_named_changes_are_accepted_and_no_others(tmp_path: Path) -> None:
+    first = trainer()
+    first.fit(batches(), steps=2, checkpoint_dir=tmp_path)
+    state = load_checkpoint(tmp_path / "checkpoint-00000002.pt")
+    changed = sp.DiffusionTrainer(net(), CORRUPTIONS["blur"](), ema_decay=0.8, prediction="data")
+    with pytest.raises(ValueError, match=r"; ema_decay: 0.9 in the checkpoint, 0.8 here; prediction: 'noise' in"):
+        changed.load_state_dict(state, allow_changes=("corruption",))
+    changed.fit(batches(), steps=3, checkpoint_dir=tmp_path, allow_changes=("corruption", "ema_decay", "prediction"))
+    assert changed.step == 3
+    with pytest.raises(ValueError, match=r"tuple of option names, got \['ema_deca'\]; choose from accumulation, corr"):
+        trainer().fit(batches(), steps=1, allow_changes=("ema_deca",))
+    with pytest.raises(ValueError, match=r"tuple of option names, got \['seed'\]"):
+        trainer().load_state_dict(state, allow_changes="seed")
+
+
+def test_what_is_changed_begins_anew(tmp_path: Path) -> None:
+    trainer().fit(batches(), steps=2, checkpoint_dir=tmp_path)
+    state = load_checkpoint(tmp_path / "checkpoint-00000002.pt")
+    seeded = trainer(seed=3)
+    fresh = seeded.generator.get_state()
+    seeded.load_state_dict(state, allow_changes=("seed",))
+    assert torch.equal(seeded.generator.get_state(), fresh)
+    model = net()
+    other = sp.DiffusionTrainer(
+        model,
+        CORRUPTIONS["shortest-cosine"](),
+        ema_decay=0.9,
+        optimizer=torch.optim.SGD(model.parameters(), 0.1, momentum=0.9),
+    )
+    other.load_state_dict(state, allow_changes=("optimizer",))
+    assert (other.optimizer.param_groups[0]["lr"], other.step) == (0.1, 2)
+    other.fit(batches(), steps=3)
+
+
+def test_schedules_are_part_of_the_configuration(tmp_path: Path) -> None:
+    scheduled("cosine").fit(batches(), steps=1, checkpoint_dir=tmp_path)
+    state = load_checkpoint(tmp_path / "checkpoint-00000001.pt")
+    with pytest.raises(ValueError, match="scheduler: 'CosineAnnealingLR' in the checkpoint, 'MultiStepLR' here"):
+        scheduled("milestones").load_state_dict(state)
+    scheduled("milestones").load_state_dict(state, allow_changes=("scheduler",))
+    other = scheduled("cosine")
+    with pytest.raises(ValueError, match="scheduler belongs to another optimizer; pass optimizer=scheduler.optimizer"):
+        sp.DiffusionTrainer(net(), CORRUPTIONS["blur"](), scheduler=other.scheduler)
+
+
+def test_a_checkpoint_of_another_spectrum_or_weighting_is_refused() -> None:
+    def make(power: float, weighting: str | None = None) -> sp.DiffusionTrainer:
+        spectrum = sp.PowerSpectrum(sp.CosineBasis(), torch.full(SHAPE, power, dtype=torch.float64))
+        return sp.DiffusionTrainer(
+            Net(),
+            sp.GaussianCorruption(),
+            prediction="whitened-velocity",
+            weighting=weighting,  # type: ignore[arg-type]
+            spectrum=spectrum,
+        )
+
+    state = make(0.5).state_dict()
+    make(0.5).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"spectrum: .*power 0.5 .* in the checkpoint.*spectrum.power: other values"):
+        make(0.25).load_state_dict(state)
+    with pytest.raises(ValueError, match="weighting: None in the checkpoint, 'velocity' here"):
+        make(0.5, "velocity").load_state_dict(state)
+    make(0.25, "velocity").load_state_dict(state, allow_changes=("spectrum", "weighting"))
+
+
+def test_another_learning_rate_is_taken_only_if_allowed() -> None:
+    first, other = (sp.DiffusionTrainer(Net(), sp.GaussianCorruption(), learning_rate=rate) for rate in (1e-3, 5e-5))
+    first.fit(batches(2), steps=2)
+    state = first.state_dict()
+    with pytest.raises(ValueError, match="learning_rate: 0.001 in the checkpoint, 5e-05 here"):
+        other.load_state_dict(state)
+    other.load_state_dict(state, allow_changes=("learning_rate",))
+    assert other.optimizer.param_groups[0]["lr"] == 5e-5
+    assert other.optimizer.state_dict()["state"][0]["step"] == 2  # what it had learned of the gradients is kept
+    del state["config"]["learning_rate"]  # as an earlier version wrote it
+    other.load_state_dict(state)
+
+
+def test_functions_are_compared_by_name() -> None:
+    def late(uniform: Tensor) -> Tensor:
+        return uniform.sqrt()
+
+    def early(uniform: Tensor) -> Tensor:
+        return uniform.square()
+
+    state = trainer(time_sampling=late).state_dict()
+    trainer(time_sampling=late).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"time_sampling: 'tests.*late' in the checkpoint, 'tests.*early' here"):
+        trainer(time_sampling=early).load_state_dict(state)
+
+
+def test_metadata_travel_with_every_checkpoint(tmp_path: Path) -> None:
+    measured = spectrum()
+    metadata = {"settings": {"width": 4, "name": "tiny"}, "spectrum": measured.state_dict()}
+    first = sp.DiffusionTrainer(Net(), sp.ShortestPathCorruption(measured), metadata=metadata)
+    first.fit(batches(1), steps=1, checkpoint_dir=tmp_path)
+    kept = load_checkpoint(tmp_path / "checkpoint-00000001.pt")["metadata"]
+    assert kept["settings"] == metadata["settings"]
+    corruption = sp.ShortestPathCorruption(sp.PowerSpectrum.from_state_dict(kept["spectrum"]))
+    again = sp.DiffusionTrainer(Net(), corruption)  # not a part of the configuration
+    again.load_state_dict(load_checkpoint(tmp_path / "checkpoint-00000001.pt"))
+    assert again.step == 1
