@@ -1,16 +1,50 @@
-"""Checks that the installed package imports with its four dependencies alone, in under 0.3 s on top of torch."""
+"""Checks an installed wheel with the core dependencies alone: files, namespaces, and the time of the import.
+
+The argument is the limit in seconds on top of `import torch`, 0.3 by default.
+"""
 
 import statistics
 import subprocess
 import sys
-from importlib.metadata import requires
+from importlib import import_module
+from importlib.metadata import files, requires
 
-LIMIT = 0.3
-needed = sorted(line for line in requires("shortest-path") or [] if "extra ==" not in line)
-if needed != ["einops", "numpy", "torch>=2.4", "typing-extensions"]:
-    sys.exit(f"core dependencies are {needed}")
+NAMESPACES = [
+    "bases",
+    "corruptions",
+    "edits",
+    "geometry",
+    "grids",
+    "prediction",
+    "sampling",
+    "solvers",
+    "spectra",
+    "training",
+]
+CORE = ["einops", "numpy", "torch", "typing-extensions"]
+
+limit = float(sys.argv[1]) if len(sys.argv) > 1 else 0.3
+
+needed = sorted(line.split(">")[0] for line in requires("shortest-path") or [] if "extra ==" not in line)
+if needed != CORE:
+    sys.exit(f"core dependencies must be {CORE}, got {needed}")
+
+installed = [path.as_posix() for path in files("shortest-path") or []]
+if strangers := [path for path in installed if not path.startswith(("shortest_path/", "shortest_path-"))]:
+    sys.exit(f"the wheel must install shortest_path alone, got {strangers}")
+if "shortest_path/py.typed" not in installed:
+    sys.exit("the wheel lacks shortest_path/py.typed")
+
 program = "import torch, time; s = time.perf_counter(); import shortest_path; print(time.perf_counter() - s)"
 seconds = [float(subprocess.check_output([sys.executable, "-c", program])) for _ in range(5)]
-print(f"import shortest_path: median {statistics.median(seconds):.3f} s on top of import torch (limit {LIMIT} s)")
-if statistics.median(seconds) > LIMIT:
+print(f"import shortest_path: median {statistics.median(seconds):.3f} s on top of import torch (limit {limit} s)")
+if statistics.median(seconds) > limit:
     sys.exit("the import is too slow")
+
+library = import_module("shortest_path")
+for name in NAMESPACES:
+    if not hasattr(library, name):
+        sys.exit(f"shortest_path.{name} is missing")
+if missing := [name for name in library.__all__ if not hasattr(library, name)]:
+    sys.exit(f"__all__ names {missing}, which do not exist")
+print(f"{len(NAMESPACES)} namespaces and {len(library.__all__)} names with {', '.join(CORE)} alone")

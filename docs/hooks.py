@@ -1,4 +1,4 @@
-"""Lets pages of the site be files of the repository, and the API reference show what docstrings say of sources."""
+"""Lets pages of the site be files of the repository, and the API reference show sources and the trainer's options."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ ROOT = Path(__file__).parents[1]
 INCLUDED = {
     "index.md": "README.md",
     "measurements.md": "benchmarks/README.md",
+    "studies.md": "studies/README.md",
     "examples.md": "examples/README.md",
+    "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
 }
 PAGES = {source: page for page, source in INCLUDED.items()}
 LINK = re.compile(r'(\]\(|\b(?:src|srcset|href)=")(?!\w+:|#|/)([^)#"\s]+)')
+
+
+def on_config(config: Any, **_: Any) -> None:
+    """Link the repository in the header, if pyproject.toml has its address."""
+    found = re.search(r'^Repository = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    config.repo_url = found and found[1]
 
 
 def on_files(files: Any, *, config: Any, **_: Any) -> None:
@@ -40,6 +48,18 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     text = LINK.sub(within_site, (ROOT / source).read_text(encoding="utf-8"))
     return text.replace("](CITATION.cff)", "](#citation)")
+
+
+class Options(griffe.Extension):
+    """Shows the options of the trainer, which it takes as `**options`, in its signature, as `help` does."""
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Put the fields of the options in place of `**options`, once the package is read."""
+        parameters = pkg["training._base.TrainerBase.__init__"].parameters
+        del parameters["options"]
+        for name, field in pkg["training._options.TrainingOptions"].attributes.items():
+            kind = griffe.ParameterKind.keyword_only
+            parameters.add(griffe.Parameter(name, annotation=field.annotation, kind=kind, default=field.value))
 
 
 class Sources(griffe.Extension):

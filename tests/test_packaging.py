@@ -1,0 +1,97 @@
+"""What is published: metadata, bounds of the dependencies, and the files of the source distribution."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import shortest_path as sp
+
+tomllib = pytest.importorskip("tomllib", reason="tomllib needs Python 3.11")
+
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+METADATA = PROJECT["project"]
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+FOLDERS = ["src", "tests", "examples", "benchmarks", "studies", "docs", ".ci"]
+SCRIPTS = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+
+
+def bounds(lines: list[str], relation: str) -> dict[str, tuple[int, ...]]:
+    """Return the version of each requirement, without zeros at its end."""
+    found = [re.fullmatch(rf"([\w-]+){relation}([\d.]+)", line) for line in lines]
+    assert all(found), lines
+    numbers = {match[1]: [int(part) for part in match[2].split(".")] for match in found if match}
+    return {name: tuple(parts[: max(i + 1 for i, part in enumerate(parts) if part)]) for name, parts in numbers.items()}
+
+
+def test_every_lower_bound_is_the_version_that_is_tested() -> None:
+    lines = (ROOT / ".ci/lowest.txt").read_text(encoding="utf-8").splitlines()
+    declared = bounds(METADATA["dependencies"], ">=")
+    oldest_torch = declared.pop("torch")
+    assert bounds([line for line in lines if not line.startswith("#")], "==") == declared
+    workflow = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
+    assert f'.ci/lowest "torch=={".".join(map(str, oldest_torch))}.*"' in workflow
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    assert METADATA["version"] == CITATION["version"]
+    assert sp.__version__ in (METADATA["version"], "0+unknown")  # the latter: a source tree that was never installed
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## (Unreleased|{re.escape(METADATA['version'])}\b)", changes, re.MULTILINE)
+
+
+def test_the_authors_and_the_licence_are_the_same_everywhere() -> None:
+    licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    for author in METADATA["authors"]:
+        assert author["name"] in licence
+        assert author["name"] in [other.get("name") for other in CITATION["authors"]]
+    assert licence.startswith(f"{METADATA['license']} License")
+    assert CITATION["license"] == METADATA["license"]
+
+
+def test_the_repositorys_address_has_one_place() -> None:
+    assert CITATION.get("repository-code") == METADATA.get("urls", {}).get("Repository")
+
+
+def test_the_classifiers_name_the_tested_versions_of_python() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))
+    tested = workflow["jobs"]["tests"]["strategy"]["matrix"]["python"]
+    named = [re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", line) for line in METADATA["classifiers"]]
+    assert [match[1] for match in named if match] == tested
+    assert METADATA["requires-python"] == f">={tested[0]}"
+
+
+def test_pre_commit_formats_with_the_same_ruff() -> None:
+    pinned = next(line for line in METADATA["optional-dependencies"]["dev"] if line.startswith("ruff=="))
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert next(hook["rev"] for hook in hooks if hook["repo"].endswith("ruff-pre-commit")) == f"v{pinned[6:]}"
+
+
+def test_what_the_distributions_include_exists() -> None:
+    targets = PROJECT["tool"]["hatch"]["build"]["targets"]
+    for name in [*targets["sdist"]["include"], *targets["wheel"]["packages"], *METADATA["license-files"]]:
+        assert (ROOT / name.lstrip("/")).exists(), name
+    assert targets["wheel"] == {"packages": ["src/shortest_path"]}
+    assert (ROOT / "src/shortest_path/py.typed").is_file()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        pytest.param(r"^\s*sys\.path\.(insert|append)\b.*", id="import path"),
+        pytest.param(r"""["'\s(=](/(home|Users|root|work)/|[A-Z]:\\Users).*""", id="folder of one machine"),
+    ],
+)
+def test_scripts_leave_alone(pattern: str) -> None:
+    assert len(SCRIPTS) > 100
+    wrong = [
+        f"{path.relative_to(ROOT)}: {found[0].strip()}"
+        for path in SCRIPTS
+        if (found := re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE))
+    ]
+    assert wrong == []
