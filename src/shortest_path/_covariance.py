@@ -147,7 +147,7 @@ def dense(spectrum: PowerSpectrum, frame: Basis | None = None) -> Tensor:
             f"the spectrum is in {spectrum.basis!r}, the other side in {name}: exact for up to {DENSE_LIMIT} values "
             f"a sample, got {size}; estimate the spectrum in the corruption's basis, or use smaller images"
         )
-    images = torch.eye(size, dtype=torch.float64).reshape(size, *spectrum.shape)
+    images = torch.eye(size, dtype=torch.float64, device="cpu").reshape(size, *spectrum.shape)
     basis = spectrum.basis
     if isinstance(basis, PrincipalBasis):
         images = basis.synthesize(basis.analyze(images) * spectrum.power)

@@ -46,6 +46,15 @@ def check_output(output: Tensor, x_t: Tensor) -> None:
         )
 
 
+def own(tensor: Tensor, *others: Tensor) -> Tensor:
+    """Return a tensor that shares no memory with the others: itself, or a copy.
+
+    In some bases a transform returns its argument; what a model, a callback or a caller is given is theirs to change.
+    """
+    shared = any(tensor.untyped_storage()._cdata == other.untyped_storage()._cdata for other in others)
+    return tensor.clone() if shared else tensor
+
+
 def weights_dtype(model: object, default: torch.dtype) -> torch.dtype:
     """Return the floating-point type of a module's weights, in which it expects its input."""
     if isinstance(model, nn.Module):

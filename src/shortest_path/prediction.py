@@ -30,6 +30,18 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+__all__ = [
+    "Denoised",
+    "Mixture",
+    "Prediction",
+    "check_power",
+    "data_weights",
+    "denoise",
+    "error_weight",
+    "mixture",
+    "target",
+]
+
 Prediction: TypeAlias = Literal["noise", "data", "velocity", "whitened-velocity"]
 
 
@@ -110,8 +122,9 @@ def data_weights(
     prediction: Prediction, signal: Tensor, noise: Tensor, power: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return (p, q) such that û_0 = p ⊙ u_t + q ⊙ output; arguments as for `mixture`."""
-    if prediction == "data":  # D cancels, also where it is 0
-        return torch.zeros_like(noise), torch.ones_like(noise)
+    if prediction == "data":  # D cancels; where there is no noise yet, the state tells the image exactly
+        started = noise > 0
+        return torch.where(started, 0.0, 1 / signal), started.to(noise.dtype)
     mixed = mixture(prediction, signal, noise, power)
     return mixed.of_noise / mixed.determinant, -noise / mixed.determinant
 

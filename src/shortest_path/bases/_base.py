@@ -118,7 +118,7 @@ class Basis(ExactModule):
         raise NotImplementedError
 
     def frequencies(self, spatial: Sequence[int]) -> Tensor:
-        """Return |f|, the frequency of every coefficient in cycles per image side, float64, shape `spatial`."""
+        """Return |f|, the frequency of every coefficient in cycles per longest side, float64, shape `spatial`."""
         raise ValueError(f"{type(self).__name__} has no frequencies; use CosineBasis or FourierBasis")
 
     def shares_transform(self, other: Basis) -> bool:
@@ -240,8 +240,12 @@ def positive_sizes(spatial: Sequence[int]) -> tuple[int, ...]:
 
 
 def radius(axes: Sequence[Tensor]) -> Tensor:
-    """Return |f| from the frequencies of every axis."""
-    total = torch.zeros((), dtype=torch.float64)
+    """Return |f| in cycles per longest side, from the frequencies of every axis in cycles per its own side.
+
+    Measured in pixels, so that an isotropic texture is isotropic in a frame of any shape.
+    """
+    longest = max((len(axis) for axis in axes), default=1)
+    total = torch.zeros((), dtype=torch.float64, device="cpu")
     for axis in axes:
-        total = rearrange(total, "... -> ... 1") + axis**2
+        total = rearrange(total, "... -> ... 1") + (axis * (longest / len(axis))) ** 2
     return total.sqrt()

@@ -53,7 +53,7 @@ class CosineBasis(Basis):
     @override
     def frequencies(self, spatial: Sequence[int]) -> Tensor:
         # Half a cycle per index: coefficient k of N has k half-waves along its axis.
-        return radius([torch.arange(n, dtype=torch.float64) / 2 for n in positive_sizes(spatial)])
+        return radius([torch.arange(n, dtype=torch.float64, device="cpu") / 2 for n in positive_sizes(spatial)])
 
     def _multiply(self, x: Tensor, axis: int, *, transpose: bool = False) -> Tensor:
         n = x.shape[axis]

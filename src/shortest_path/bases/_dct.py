@@ -10,7 +10,7 @@ from torch import Tensor
 
 def cosine_matrix(n: int) -> Tensor:
     """Return the orthonormal DCT-II matrix, (n, n), float64; rows are the cosines."""
-    k = torch.arange(n, dtype=torch.float64)
+    k = torch.arange(n, dtype=torch.float64, device="cpu")
     matrix = torch.cos(math.pi / (2 * n) * k[:, None] * (2 * k + 1)) * math.sqrt(2 / n)
     matrix[0] *= math.sqrt(0.5)
     return matrix

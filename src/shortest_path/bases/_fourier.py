@@ -53,7 +53,7 @@ class FourierBasis(Basis):
 
     @override
     def frequencies(self, spatial: Sequence[int]) -> Tensor:
-        return radius([torch.fft.fftfreq(n, 1 / n, dtype=torch.float64) for n in positive_sizes(spatial)])
+        return radius([torch.fft.fftfreq(n, 1 / n, dtype=torch.float64, device="cpu") for n in positive_sizes(spatial)])
 
     @override
     def _real_coefficients(self, x: Tensor) -> Tensor:

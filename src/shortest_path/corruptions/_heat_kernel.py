@@ -15,7 +15,7 @@ def laplacian_eigenvalues(spatial: Sequence[int]) -> Tensor:
     """Return λ_k = Σ_axes (π k / N)², the eigenvalues of −∇² in the cosine basis, (1, *spatial), float64."""
     if not spatial or min(spatial) < 1:
         raise ValueError(f"spatial must hold at least one size, each 1 or more, got {tuple(spatial)}")
-    axes = [(math.pi / n * torch.arange(n, dtype=torch.float64)) ** 2 for n in spatial]
+    axes = [(math.pi / n * torch.arange(n, dtype=torch.float64, device="cpu")) ** 2 for n in spatial]
     grid = torch.meshgrid(*axes, indexing="ij")
     return torch.stack(grid).sum(0, keepdim=True)
 

@@ -35,7 +35,7 @@ def as_times(t: Tensor | float, x: Tensor) -> Tensor:
     """
     if not isinstance(t, Tensor):
         try:
-            t = torch.tensor(float(t), dtype=working_dtype(x))
+            t = torch.tensor(float(t), dtype=working_dtype(x), device="cpu")
         except (TypeError, ValueError):
             raise TypeError(f"t must be a time in [0, 1], a number or a tensor (B,), got {type(t).__name__}") from None
     check_time(t)

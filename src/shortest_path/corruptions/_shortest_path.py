@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -54,7 +56,7 @@ class ShortestPathCorruption(DiagonalCorruption):
             raise TypeError(
                 f"spectrum must be a PowerSpectrum, got {type(spectrum).__name__}; see PowerSpectrum.estimate"
             )
-        super().__init__(spectrum.basis)
+        super().__init__(copy.deepcopy(spectrum.basis))  # to move without moving the spectrum's
         self._even = isinstance(spectrum.basis, FourierBasis)  # PowerSpectrum checks the symmetry
         self.shape = tuple(spectrum.power.shape)
         power = spectrum.power.to(torch.float64)

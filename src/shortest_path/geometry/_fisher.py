@@ -99,7 +99,7 @@ def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float 
     if not 0 < rtol < 1:
         raise ValueError(f"rtol must lie in (0, 1), got {rtol}")
     path = covariance_path(corruption, spectrum)
-    times = torch.linspace(0, 1, 17, dtype=torch.float64).tolist()
+    times = torch.linspace(0, 1, 17, dtype=torch.float64, device="cpu").tolist()
     points = [path.at(t) for t in times]
     chords = [geodesic_length(*pair) for pair in itertools.pairwise(points)]
     return _sum_of_arcs(path, times, points, chords, rtol)
@@ -117,7 +117,7 @@ def _between_spectra(p: PowerSpectrum, q: PowerSpectrum) -> float:
 
 def _variances(value: Tensor | float) -> Tensor:
     try:
-        variances = torch.as_tensor(value).detach()
+        variances = torch.as_tensor(value, device=None if isinstance(value, Tensor) else "cpu").detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"expected a PowerSpectrum, variances or a number, got {type(value).__name__}") from error
     if variances.is_complex():

@@ -113,7 +113,7 @@ def _respond(step: Step, path: CovariancePath, here: Point, there: Point) -> _Re
     memory = getattr(step, "memory", ())
     known = size * (1 + len(memory))
     # (impulses, F, coefficients): the impulses of the state, of each remembered tensor, and of the noise.
-    impulses = torch.eye(known + size, dtype=path.data.dtype)[:, None, :].expand(-1, blocks, -1)
+    impulses = torch.eye(known + size, dtype=path.data.dtype, device="cpu")[:, None, :].expand(-1, blocks, -1)
     u_t, *remembered, white = torch.split(impulses, size, -1)
     if memory:
         step.memory = tuple(remembered)  # type: ignore[attr-defined]

@@ -55,7 +55,7 @@ class Fisher:
         falling = falling_fractions(steps, start)
         path, fine = covariance_path(self.corruption, self.spectrum), fine_times(start, 0.0)
         arcs = [geodesic_length(*pair) for pair in itertools.pairwise(map(path.at, fine.tolist()))]
-        length = torch.tensor([0.0, *arcs], dtype=torch.float64).cumsum(0)
+        length = torch.tensor([0.0, *arcs], dtype=torch.float64, device="cpu").cumsum(0)
         if length[-1] < _NO_LENGTH:
             raise ValueError(
                 f"the path of {type(self.corruption).__name__} has no length, as its signal and noise do not change; "

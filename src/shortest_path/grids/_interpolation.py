@@ -15,7 +15,7 @@ CELLS = 256  # pieces of [0, 1] in which a density of times is taken as constant
 
 def fine_times(start: float, end: float) -> Tensor:
     """Return rising times from `end` to `start`, closest together at both: (257,), float64."""
-    rising = (1 - torch.cos(math.pi * torch.linspace(0, 1, CELLS + 1, dtype=torch.float64))) / 2
+    rising = (1 - torch.cos(math.pi * torch.linspace(0, 1, CELLS + 1, dtype=torch.float64, device="cpu"))) / 2
     return end + (start - end) * rising
 
 

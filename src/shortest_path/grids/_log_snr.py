@@ -44,5 +44,7 @@ class LogSnr:
         fine = fine_times(min(start, 1 - self.end), self.end)
         signal, noise = scales_at(self.corruption, fine)
         ratio = (noise / signal).log().clamp(-_FAR, _FAR).flatten(1).mean(1)
-        equal = torch.linspace(float(ratio[-1]), float(ratio[0]), steps, dtype=torch.float64)
-        return strictly_falling(torch.cat([times_at(equal, ratio, fine), torch.zeros(1, dtype=torch.float64)]), self)
+        equal = torch.linspace(float(ratio[-1]), float(ratio[0]), steps, dtype=torch.float64, device="cpu")
+        return strictly_falling(
+            torch.cat([times_at(equal, ratio, fine), torch.zeros(1, dtype=torch.float64, device="cpu")]), self
+        )

@@ -27,7 +27,7 @@ def falling_fractions(steps: int, start: float) -> Tensor:
     """Return equal steps from 1 to 0, for a grid that begins at `start`."""
     if not 0 < start <= 1:
         raise ValueError(f"start must lie in (0, 1], got {start}")
-    return torch.linspace(1, 0, check_count("steps", steps) + 1, dtype=torch.float64)
+    return torch.linspace(1, 0, check_count("steps", steps) + 1, dtype=torch.float64, device="cpu")
 
 
 def strictly_falling(times: Tensor, grid: TimeGrid) -> Tensor:

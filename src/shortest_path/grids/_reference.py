@@ -21,5 +21,5 @@ class Reference:
         """Return the times; see `TimeGrid`. `steps` is T, 3 or more; `start` is not used."""
         if check_count("steps", steps, least=0) < 3:
             raise ValueError(f"the reference grid needs 3 steps or more, got {steps}")
-        rising = torch.linspace(1, steps - 1, steps, dtype=torch.float64) / steps
-        return torch.cat([rising.flip(0), torch.zeros(1, dtype=torch.float64)])
+        rising = torch.linspace(1, steps - 1, steps, dtype=torch.float64, device="cpu") / steps
+        return torch.cat([rising.flip(0), torch.zeros(1, dtype=torch.float64, device="cpu")])

@@ -87,4 +87,4 @@ class Spectrum:
                     f"{type(self.corruption).__name__}, {tuple(scales[0].shape[1:])}"
                 ) from reason
             parts.append(error.flatten(1).sum(1) ** (1 / 6))  # e^⅓ Δt
-        return fine, torch.cat([torch.zeros(1, dtype=torch.float64), torch.cat(parts).cumsum(0)])
+        return fine, torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), torch.cat(parts).cumsum(0)])

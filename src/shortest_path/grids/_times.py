@@ -14,6 +14,8 @@ from ._names import GridName, make_grid
 from ._protocol import TimeGrid
 
 _STEPS = 50
+_ROUNDING = 1e-6  # shorter steps are looked at
+_NOTHING = 1e-3  # of a neighbouring step
 
 
 def make_times(
@@ -61,11 +63,12 @@ def falling_times(times: object) -> Tensor:
 
     Raises:
         TypeError: `times` is neither a real tensor nor a sequence of numbers.
-        ValueError: fewer than two times, times that do not fall strictly, or times outside [0, 1].
+        ValueError: fewer than two times, times that do not fall strictly or differ by rounding only, or times outside
+            [0, 1].
     """
     if not isinstance(times, Tensor):
         try:
-            times = torch.as_tensor(times, dtype=torch.float64)
+            times = torch.as_tensor(times, dtype=torch.float64, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"times must be a tensor or a sequence of falling numbers, got {times!r}") from error
     if times.is_complex():
@@ -78,4 +81,19 @@ def falling_times(times: object) -> Tensor:
         )
     if float(times[-1]) < 0 or float(times[0]) > 1:
         raise ValueError(f"times must lie in [0, 1], got {float(times[0])} … {float(times[-1])}")
-    return times.detach().to("cpu", torch.float64)
+    times = times.detach().to("cpu", torch.float64)
+    _check_steps(times)
+    return times
+
+
+def _check_steps(times: Tensor) -> None:
+    """Raise a ValueError for a step that is made of rounding: tiny, and nothing beside its neighbours."""
+    steps = -times.diff()
+    neighbours = torch.nn.functional.pad(steps, (1, 1))
+    tiny = (steps < _ROUNDING) & (steps < _NOTHING * torch.maximum(neighbours[:-2], neighbours[2:]))
+    if bool(tiny.any()):
+        at = int(tiny.nonzero()[0])
+        raise ValueError(
+            f"times {float(times[at])!r} and {float(times[at + 1])!r} differ by rounding only, which makes a step of "
+            f"{float(steps[at]):.2g} beside steps of {float(steps.max()):.2g}; leave one of them out"
+        )

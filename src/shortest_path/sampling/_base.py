@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._checks import check_choice, check_floating, check_sizes
 from .._devices import device_of, usable_device
+from .._model import own
 from .._progress import Progress
 from ..corruptions import Corruption, Process, check_corruption
 from ..grids import GridName, TimeGrid, falling_times, make_times
@@ -209,8 +210,8 @@ class SamplerBase:
         return reverse.steps(reverse.start(x_1, first), first, times)
 
     def _in_pixels(self, step: SampleStep) -> SampleStep:
-        synthesize = self._process.basis.synthesize
-        return SampleStep(step.t, synthesize(step.x_t), synthesize(step.x_0_hat))
+        x_t, x_0_hat = (own(self._process.basis.synthesize(u), u) for u in (step.x_t, step.x_0_hat))
+        return SampleStep(step.t, x_t, x_0_hat)
 
     def _times_from(self, start: float | None) -> Tensor:
         """Return the times from `start` on, after checking the scales along them."""

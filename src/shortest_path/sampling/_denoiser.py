@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._conditioning import unconditional
-from .._model import check_output, evaluating, weights_dtype
+from .._model import check_output, evaluating, own, weights_dtype
 from ..corruptions import Point, Process
 from ..prediction import Prediction, check_power, data_weights
 from ._guidance import Guidance
@@ -54,7 +54,7 @@ class Denoiser:
             ValueError: the model or `edit` returns another shape.
         """
         basis, power, dtype = self._process.basis, self._process.power, u_t.dtype
-        output = self._output(basis.synthesize(u_t), here.time, conditioning)
+        output = self._output(own(basis.synthesize(u_t), u_t), here.time, conditioning)
         of_state, of_output = (
             weight.to(dtype) for weight in data_weights(self._prediction, here.signal, here.noise, power)
         )
@@ -69,7 +69,7 @@ class Denoiser:
                 f"denoised_callback must return the clean images it was given, changed, of shape {tuple(x_0.shape)}; "
                 f"got {found}"
             )
-        return basis.analyze(edited.to(dtype))
+        return own(basis.analyze(edited.to(dtype)), edited)
 
     def _output(self, x_t: Tensor, t: float, conditioning: Mapping[str, Any]) -> Tensor:
         """Return the model's output, guided."""
@@ -77,10 +77,11 @@ class Denoiser:
         # Times stay in float32 at least: bfloat16 has no number between 0.996 and 1.
         times = torch.full((len(x_t),), t, dtype=torch.promote_types(x_t.dtype, torch.float32), device=x_t.device)
         guidance = self._guidance
+        guided = guidance is not None and guidance.interval[0] <= t <= guidance.interval[1]
         with evaluating(self._model):
-            output = self._model(x_t, times, **conditioning)
+            output = self._model(x_t.clone() if guided else x_t, times.clone(), **conditioning)
             check_output(output, x_t)
-            if guidance is None or not guidance.interval[0] <= t <= guidance.interval[1]:
+            if guidance is None or not guided:
                 return output
             null = self._model(x_t, times, **unconditional(conditioning, guidance.null))
         return torch.lerp(null, output, guidance.scale)

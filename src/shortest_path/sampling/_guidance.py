@@ -28,7 +28,9 @@ def make_guidance(
         ValueError: options without a scale, a scale that is not finite, no null conditioning, or a wrong interval.
     """
     if scale is None:
-        given = [name for name, value in (("guidance_interval", interval), ("null_conditioning", null)) if value]
+        given = [
+            name for name, value in (("guidance_interval", interval), ("null_conditioning", null)) if value is not None
+        ]
         if given:
             raise ValueError(
                 f"{' and '.join(given)} has no effect without guidance_scale; pass guidance_scale=2.0, or omit it"

@@ -283,6 +283,17 @@ class Sampler(SamplerBase):
         check_count("probes", probes)
         check_floating(x_0, "x_0")
         check_has_values(x_0, "x_0")
+        with torch.inference_mode(False):  # the trace requires gradients, whatever the caller has switched off
+            return self._log_likelihood(x_0.clone(), conditioning, probes, generator, progress)
+
+    def _log_likelihood(
+        self,
+        x_0: Tensor,
+        conditioning: Mapping[str, Any] | None,
+        probes: int,
+        generator: torch.Generator | None,
+        progress: bool | None,
+    ) -> Tensor:
         device, dtype = device_of(self.model), working_dtype(x_0)
         self._process.prior(self._process.at(float(self.times[0]), x_0.shape, device))  # raises if there is none
         signs = [white(x_0.shape, device, dtype, generator).sign() for _ in range(probes)]

@@ -11,6 +11,7 @@ from ..prediction import Prediction
 
 _VANISHED = 1e-6
 _NEAR_ONE = 0.999
+_GAP = 0.1  # of the next step: how close below `start` a time of the grid may be
 
 
 def first_time(corruption: Corruption, prediction: Prediction) -> float:
@@ -22,6 +23,9 @@ def first_time(corruption: Corruption, prediction: Prediction) -> float:
 def times_from(start: float | None, times: Tensor) -> Tensor:
     """Return the times from `start` on, or all of them for None.
 
+    A time so close below `start` that the first step would be shorter than a tenth of the next is left out: from a
+    step much shorter than its neighbour nothing can be extrapolated but rounding.
+
     Raises:
         ValueError: `start` outside (0, 1], or not above the last time.
     """
@@ -29,7 +33,10 @@ def times_from(start: float | None, times: Tensor) -> Tensor:
         return times
     if not 0 < start <= 1 or start <= float(times[-1]):
         raise ValueError(f"start must lie in (0, 1] and above the last time {float(times[-1]):g}, got {start}")
-    return torch.cat([torch.tensor([start], dtype=torch.float64), times[times < start]])
+    below = times[times < start]
+    if len(below) > 1 and start - float(below[0]) < _GAP * float(below[0] - below[1]):
+        below = below[1:]
+    return torch.cat([torch.tensor([start], dtype=torch.float64, device="cpu"), below])
 
 
 def check_along(corruption: Corruption, times: Tensor, prediction: Prediction) -> None:
@@ -40,7 +47,7 @@ def check_along(corruption: Corruption, times: Tensor, prediction: Prediction) -
             that rises.
     """
     count = min(len(times), 16)
-    probes = times[torch.linspace(0, len(times) - 1, count).long()].to(device_of(corruption))
+    probes = times[torch.linspace(0, len(times) - 1, count, device="cpu").long()].to(device_of(corruption))
     # A scale that does not change with time may come once for all of them.
     signal, noise = (
         scale.expand(count, *scale.shape[1:]) if len(scale) == 1 else scale for scale in both_scales(corruption, probes)

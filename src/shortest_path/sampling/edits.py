@@ -15,12 +15,18 @@ from torch import Tensor
 
 from .._checks import check_floating, values_are_readable
 
+__all__ = ["compose", "dynamic_threshold", "inpaint", "project"]
+
 DenoisedCallback: TypeAlias = Callable[[Tensor, float], Tensor]
 Clip: TypeAlias = tuple[float, float]
 
 
 def compose(*callbacks: DenoisedCallback) -> DenoisedCallback:
-    """Apply several callbacks, one after the other."""
+    """Apply several callbacks, one after the other.
+
+    Each changes the result of those before it: after `compose(project(...), inpaint(...))` the known pixels hold
+    exactly, and the measurement only as far as they agree with it. Put last what must hold.
+    """
 
     def apply(x_0: Tensor, t: float) -> Tensor:
         for callback in callbacks:

@@ -15,7 +15,7 @@ from ._ddim import DDIM
 from ._multistep import Multistep
 from ._names import SolverName, is_deterministic, make_solver
 from ._protocol import Solver, Step
-from ._transition import ForwardWeights, StepWeights, forward_weights, posterior_weights
+from ._transition import ForwardWeights, StepWeights, forward_weights, noise_ratio, posterior_weights
 
 __all__ = [
     "DDIM",
@@ -36,5 +36,6 @@ __all__ = [
     "forward_weights",
     "is_deterministic",
     "make_solver",
+    "noise_ratio",
     "posterior_weights",
 ]

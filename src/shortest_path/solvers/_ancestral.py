@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+import torch
 from torch import Tensor
 
 from .._checks import check_choice
@@ -54,6 +55,7 @@ class Ancestral:
             return u_0
         large = forward_weights(there, here).sigma
         w_t, w_0, small = posterior_weights(here, there, large, 1.0)
-        sigma = large if self.variance == "large" else small
+        # A coefficient whose noise ends here is clean from here on.
+        sigma = torch.where(there.noise > 0, large if self.variance == "large" else small, 0.0)
         u_s = (w_t.to(u_t.dtype) * u_t).addcmul_(w_0.to(u_t.dtype), u_0)
         return u_s.addcmul_(sigma.to(u_t.dtype), noise())

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from ..corruptions import Point
+from ._transition import noise_ratio
 
 
 class Form(Protocol):
@@ -82,8 +83,9 @@ class Rotation:
     def slope(self, u_t: Tensor, u_0: Tensor, here: Point) -> Tensor:
         """Return v̂ = (cos θ y − ξ̂) / sin θ; see `Form`."""
         angle, radius = self.whitened(here)
-        of_state = 1 / (radius * torch.tan(angle))
-        of_data = 1 / (self.deviation * torch.sin(angle))
+        started = angle > 0  # else the coefficient is still the clean one, and stays
+        of_state = torch.where(started, 1 / (radius * torch.tan(angle)), 0.0)
+        of_data = torch.where(started, 1 / (self.deviation * torch.sin(angle)), 0.0)
         return (of_state.to(u_t.dtype) * u_t).addcmul_(of_data.to(u_t.dtype), u_0, value=-1)
 
     def length(self, here: Point, there: Point) -> Tensor:
@@ -105,15 +107,17 @@ class Rotation:
 class Exponential:
     """The exponential form."""
 
-    most = math.inf  # as in DPM-Solver++
+    # No grid in use comes near it; DPM-Solver++ has no bound, and magnifies rounding after a much shorter step.
+    most = 8.0
 
     def slope(self, u_t: Tensor, u_0: Tensor, here: Point) -> Tensor:
         """Return û_0; see `Form`."""
         return u_0
 
     def length(self, here: Point, there: Point) -> Tensor:
-        """Return λ_s − λ_t, infinite where a signal or noise has vanished; see `Form`."""
-        return (there.signal / there.noise).log() - (here.signal / here.noise).log()
+        """Return λ_s − λ_t: infinite where signal or noise vanishes, 0 where they had vanished before; see `Form`."""
+        length = (there.signal / there.noise).log() - (here.signal / here.noise).log()
+        return length.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
 
     def later_fraction(self, length: Tensor) -> Tensor:
         """Return the mean of τ / h with weight exp(τ) over 0 < τ < h: near one half if h is small; see `Form`."""
@@ -122,7 +126,7 @@ class Exponential:
 
     def move(self, u_t: Tensor, slope: Tensor, here: Point, there: Point) -> Tensor:
         """Return u_s; see `Form`."""
-        kept = there.noise / here.noise
+        kept = noise_ratio(here, there)
         return (kept.to(u_t.dtype) * u_t).addcmul_((there.signal - here.signal * kept).to(u_t.dtype), slope)
 
 

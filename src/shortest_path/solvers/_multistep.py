@@ -107,7 +107,8 @@ class _Run:
             if self._solver.corrector:
                 fraction = form.later_fraction(behind).to(u_t.dtype)
                 mean = torch.lerp(slope_before, slope, fraction.expand_as(slope))
-                u_t = form.move(u_before, mean, before, here)
+                # Where a coefficient's noise has ended, its slope here tells nothing, and its state stays.
+                u_t = torch.where(here.noise > 0, form.move(u_before, mean, before, here), u_t)
             if self._solver.order == 2:
                 fraction = extrapolation(form.length(here, there), behind, form.most).to(u_t.dtype)
                 estimate = ((1 + fraction) * slope).addcmul_(fraction, slope_before, value=-1)

@@ -25,6 +25,11 @@ from torch import Tensor
 from ..corruptions import Point
 
 
+def noise_ratio(here: Point, there: Point) -> Tensor:
+    """Return s_s / s_t; where both are 0, before a coefficient's own start, a_s / a_t, which keeps it as it is."""
+    return torch.where(here.noise > 0, there.noise / here.noise, there.signal / here.signal)
+
+
 class StepWeights(NamedTuple):
     """The numbers of u_s = w_t u_t + w_0 û_0 + σ z, broadcastable to coefficients."""
 
@@ -65,6 +70,7 @@ def posterior_weights(here: Point, there: Point, large: Tensor, kept: float) -> 
         large: s_{t|s}, as `forward_weights` returns it.
         kept: Fraction of the small variance: 0 is deterministic, 1 the posterior.
     """
-    variance = large**2 * (there.noise / here.noise) ** 2 * kept
-    w_t = (there.noise**2 - variance).clamp(min=0).sqrt() / here.noise
+    ratio = noise_ratio(here, there)
+    variance = large**2 * ratio**2 * kept
+    w_t = torch.where(here.noise > 0, (there.noise**2 - variance).clamp(min=0).sqrt() / here.noise, ratio)
     return StepWeights(w_t, there.signal - here.signal * w_t, variance.sqrt())

@@ -45,8 +45,8 @@ class Moments:
         self._center = center
         self._check_range = check_range
         self._basis: Basis | None = None
-        self._moment = torch.zeros(())
-        self._sum = torch.zeros(())
+        self._moment = torch.zeros((), device="cpu")
+        self._sum = torch.zeros((), device="cpu")
         self.count = 0
 
     def update(self, batch: object) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -33,7 +34,7 @@ def fit_power_law(frequency: Tensor, log_power: Tensor) -> PowerLaw:
         solution = torch.linalg.lstsq(design, log_power[:, None]).solution[:, 0]
         return float(((design @ solution - log_power) ** 2).sum()), solution
 
-    candidates = torch.logspace(-4, 0, 41, dtype=torch.float64).tolist()
+    candidates = torch.logspace(-4, 0, 41, dtype=torch.float64, device="cpu").tolist()
     best = min(range(len(candidates)), key=lambda index: residual(candidates[index])[0])
     low, high = candidates[max(best - 1, 0)], candidates[min(best + 1, len(candidates) - 1)]
     golden = (5**0.5 - 1) / 2
@@ -45,6 +46,13 @@ def fit_power_law(frequency: Tensor, log_power: Tensor) -> PowerLaw:
         else:
             low = left
     offset = math.sqrt(low * high)
+    if best in (0, len(candidates) - 1) and min(offset / candidates[0], candidates[-1] / offset) < 1.01:
+        warnings.warn(
+            f"the offset of the power law lies at a bound of its range, {offset:.3g}: the spectrum bends more than a "
+            "power law does; look at r_squared",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     error, solution = residual(offset)
     variance = float(((log_power - log_power.mean()) ** 2).sum())
     r_squared = 1 - error / variance if variance > 0 else 1.0

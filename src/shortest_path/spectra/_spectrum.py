@@ -133,7 +133,7 @@ class PowerSpectrum:
 
             S(f) = amplitude / |offset + |f||^exponent
 
-        with |f| in cycles per image side (integer FFT frequencies in the Fourier basis).
+        with |f| in cycles per longest side (integer FFT frequencies in the Fourier basis).
 
         Args:
             shape: (C, *spatial).
@@ -173,8 +173,8 @@ class PowerSpectrum:
     def fit_power_law(self, channel: int | None = None) -> PowerLaw:
         """Fit S(f) = amplitude / (offset + |f|)^exponent by least squares on log S.
 
-        The offset is sought in [1e-4, 1] cycles. Spectra of photographs bend more than any power law, so look
-        at `r_squared` before you build on a fit.
+        The offset is sought in [1e-4, 1] cycles: it keeps S(0) finite. Spectra of photographs bend more than any power
+        law, so look at `r_squared` before using a fit. Warns if the best offset lies at a bound.
 
         Args:
             channel: Which channel of the basis to fit; None fits the mean over channels.
@@ -192,7 +192,7 @@ class PowerSpectrum:
         return fit_power_law(frequency, log_power)
 
     def radial_average(self) -> tuple[Tensor, Tensor]:
-        """Average S over rings of equal |f|, rounded to whole cycles per image side.
+        """Average S over rings of equal |f|, to the nearest whole cycle per longest side, halves upwards.
 
         Returns:
             Frequencies (n,) and mean power (C, n).
@@ -200,8 +200,8 @@ class PowerSpectrum:
         Raises:
             ValueError: the basis has no frequencies.
         """
-        ring = self.basis.frequencies(self.shape[1:]).flatten().round().long()
-        total = torch.zeros(self.shape[0], int(ring.max()) + 1, dtype=torch.float64)
+        ring = self.basis.frequencies(self.shape[1:]).flatten().add(0.5).floor().long()
+        total = torch.zeros(self.shape[0], int(ring.max()) + 1, dtype=torch.float64, device="cpu")
         total.index_add_(1, ring, self.power.flatten(1))
         size = torch.bincount(ring)
         filled = size > 0

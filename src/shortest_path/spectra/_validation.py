@@ -21,7 +21,7 @@ def checked_power(basis: Basis, power: Tensor) -> Tensor:
         raise ValueError(
             f"power of shape {tuple(power.shape)} has {power.numel()} values, {basis!r} has {len(basis.matrix)}"
         )
-    power = power.detach().to("cpu", torch.float64)
+    power = power.detach().to("cpu", torch.float64, copy=True)
     bad = ~(torch.isfinite(power) & (power > 0))
     if bool(bad.any()):
         raise ValueError(
@@ -53,7 +53,7 @@ def checked_cross(cross: Tensor, power: Tensor) -> Tensor:
         raise ValueError("cross holds NaN or infinite values")
     if not torch.allclose(cross, cross.transpose(0, 1).conj(), rtol=1e-6, atol=1e-9 * float(power.max())):
         raise ValueError("cross must be Hermitian: cross[i, j] = conj(cross[j, i])")
-    cross = cross.detach().to("cpu", torch.complex128 if cross.is_complex() else torch.float64)
+    cross = cross.detach().to("cpu", torch.complex128 if cross.is_complex() else torch.float64, copy=True)
     if bool(torch.linalg.cholesky_ex(cross.movedim((0, 1), (-2, -1))).info.any()):
         raise ValueError(
             "cross must be positive definite at every frequency, as covariances are; raise its eigenvalues to a floor, "
