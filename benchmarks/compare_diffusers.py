@@ -1,31 +1,41 @@
-"""`GaussianCorruption` and `Sampler` against diffusers' DDPM and DDIM schedulers: same numbers, how much time.
+"""`GaussianCorruption` and `Sampler` against diffusers' DDPM and DDIM schedulers: equality of numbers, and time.
 
-    python benchmarks/compare_diffusers.py
+    python -m benchmarks.compare_diffusers
 
 Both use DDPM's linear β from 1e-4 to 0.02 over 1000 steps. Index k of diffusers is t = (k + 1) / 1000 here, and
 its state before index 0 is t = 0, so a chain over the indices 980, 960, … 0 has our times 0.981, 0.961, … 0.001, 0.
 
 Numbers: `add_noise` at every index, and single steps at matched times from the same state, model output and random
 state, with `clip_sample=False`; DDPM's "fixed_small" and "fixed_large" are our `variance="small"` and "large".
-Where the two differ, a float64 evaluation of DDPM's own formulas shows which one is off.
+Where the two differ, a float64 evaluation of DDPM's formulas shows the error of each.
 
 Time: a whole chain of 50 steps from the same noise with a model that returns a fixed tensor, divided by 50; both loops
-contain all that a sampling loop needs besides the network. One thread, batch 128 of 3×32×32.
+contain all parts of a sampling loop except the network. One thread, batch 128 of 3×32×32.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
 import shortest_path as sp
-from timing import Row, Timings, interleaved, one_thread, parser, print_report, save_report, time_row, warm_heap
+from benchmarks.timing import (
+    Row,
+    Timings,
+    interleaved,
+    one_thread,
+    parser,
+    print_report,
+    save_report,
+    time_row,
+    warm_heap,
+)
 
 COUNT, CHAIN, BATCH, SHAPE = 1000, 50, 128, (3, 32, 32)
 NUMBERS_BOUND, TIME_BOUND = 1e-5, 1.0
@@ -36,13 +46,13 @@ class Case(NamedTuple):
 
     name: str
     scheduler: Any
-    solver: Literal["ancestral", "ddim"]
-    options: dict[str, Any]
+    solver: sp.solvers.Ancestral | sp.solvers.DDIM
     step_options: dict[str, Any]
 
 
-def main() -> None:
-    arguments = parser(__doc__, repeats=30).parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print the report."""
+    arguments = parser("benchmarks.compare_diffusers", __doc__, repeats=30).parse_args(argv)
     one_thread()
     warm_heap()
     generator = torch.Generator().manual_seed(0)
@@ -84,12 +94,13 @@ def main() -> None:
 def cases() -> list[Case]:
     """Return the reverse steps to compare, with fresh schedulers for a chain of `CHAIN` steps."""
     result = []
-    for variance in ("small", "large"):
+    variances: tuple[sp.solvers.Variance, ...] = ("small", "large")
+    for variance in variances:
         ddpm = DDPMScheduler(COUNT, variance_type=f"fixed_{variance}", clip_sample=False)
-        result.append(Case(f"DDPM, {variance} variance", ddpm, "ancestral", {"variance": variance}, {}))
+        result.append(Case(f"DDPM, {variance} variance", ddpm, sp.solvers.Ancestral(variance=variance), {}))
     for eta in (0.0, 1.0):
         ddim = DDIMScheduler(COUNT, clip_sample=False)
-        result.append(Case(f"DDIM, η = {eta:g}", ddim, "ddim", {"eta": eta}, {"eta": eta}))
+        result.append(Case(f"DDIM, η = {eta:g}", ddim, sp.solvers.DDIM(eta=eta), {"eta": eta}))
     for case in result:
         case.scheduler.set_timesteps(CHAIN)
     return result
@@ -146,11 +157,11 @@ def exact_step(case: Case, x_t: Tensor, predicted: Tensor, white: Tensor, a2_t: 
     x_0 = (x_t - (1 - a2_t) ** 0.5 * predicted) / a2_t**0.5
     beta = 1 - a2_t / a2_s
     small = (1 - a2_s) / (1 - a2_t) * beta
-    if case.solver == "ddim":
-        sigma2 = case.options["eta"] ** 2 * small
+    if isinstance(case.solver, sp.solvers.DDIM):
+        sigma2 = case.solver.eta**2 * small
         return a2_s**0.5 * x_0 + (1 - a2_s - sigma2) ** 0.5 * predicted + sigma2**0.5 * white
     mean = a2_s**0.5 * beta / (1 - a2_t) * x_0 + (a2_t / a2_s) ** 0.5 * (1 - a2_s) / (1 - a2_t) * x_t
-    variance = small if case.options["variance"] == "small" else beta
+    variance = small if case.solver.variance == "small" else beta
     return mean if a2_s == 1 else mean + variance**0.5 * white
 
 
@@ -161,7 +172,7 @@ def widen(worst: list[float], theirs: Tensor, ours: Tensor, exact: Tensor) -> li
 
 def sampler(case: Case, corruption: sp.GaussianCorruption, predicted: Tensor, times: Tensor) -> sp.Sampler:
     """Return our sampler for a case, with a model that returns a fixed tensor."""
-    return sp.Sampler(lambda x_t, t: predicted, corruption, solver=case.solver, times=times, **case.options)
+    return sp.Sampler(lambda x_t, t: predicted, corruption, solver=case.solver, times=times)
 
 
 def time_chain(

@@ -1,10 +1,10 @@
-"""Speed of the parts, for finding what a change makes slower.
+"""Speed of the parts, to find what a change makes slower.
 
     pytest benchmarks/test_speed.py
     pytest benchmarks/test_speed.py --benchmark-save=before        # then, after a change:
     pytest benchmarks/test_speed.py --benchmark-compare --benchmark-compare-fail=median:20%
 
-Needs the `bench` extra. One thread, float32, a warm heap. Where one call does several units of work (steps, images),
+Requires the `bench` extra. One thread, float32, a warm heap. For calls that do several units of work (steps, images),
 `extra_info` of the JSON output (--benchmark-json=FILE) has the time or rate per unit.
 """
 
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
-from gaussian_table import generated_images
-from timing import warm_heap
+from benchmarks.generated_images import generated_images
+from benchmarks.timing import warm_heap
 
 BATCH, STEPS = 128, 10
 CORRUPTIONS = ("gaussian", "blur", "shortest path, power law, Fourier", "shortest path, rotated cosine")
@@ -56,7 +56,7 @@ def build(name: str, spectrum: sp.PowerSpectrum) -> sp.DiagonalCorruption:
     return sp.ShortestPathCorruption(spectrum)
 
 
-@pytest.mark.benchmark(group="corrupt a batch of 128×3×32×32, noise drawn")
+@pytest.mark.benchmark(group="corrupt a batch of 128×3×32×32, noise included")
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_corrupt(benchmark: Any, name: str, images: Tensor, spectrum: sp.PowerSpectrum) -> None:
     corruption, x_0, t = build(name, spectrum), images[:BATCH], torch.rand(BATCH)
@@ -92,7 +92,7 @@ def test_reverse_steps(benchmark: Any, name: str, solver: Any, images: Tensor, s
 @pytest.mark.benchmark(group="estimate a spectrum, a batch of 256×3×32×32")
 @pytest.mark.parametrize("basis", ["cosine", "fourier"])
 def test_estimate(benchmark: Any, basis: Any, images: Tensor) -> None:
-    estimator, batch = sp.SpectrumEstimator(basis), images[:256]
+    estimator, batch = sp.spectra.SpectrumEstimator(basis), images[:256]
 
     benchmark(lambda: estimator.update(batch))
 
@@ -120,7 +120,7 @@ def test_transform(benchmark: Any, name: str, size: int, direction: str, spectru
 @pytest.mark.parametrize("how", ["matrix", "FFT"])
 @pytest.mark.parametrize("size", [256, 512, 1024])
 def test_matrix_limit(benchmark: Any, size: int, how: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shortest_path.basis._MATRIX_LIMIT", size if how == "matrix" else 0)
+    monkeypatch.setattr("shortest_path.bases._cosine._MATRIX_LIMIT", size if how == "matrix" else 0)
     x = torch.randn(max(1, 2**19 // size**2), 3, size, size)
     transform: Callable[[Tensor], Tensor] = getattr(sp.CosineBasis(), direction)
 
@@ -138,6 +138,6 @@ def test_build(benchmark: Any, name: str, spectrum: sp.PowerSpectrum) -> None:
 
 
 def per_unit(benchmark: Any, name: str, convert: Callable[[float], float]) -> None:
-    """Put the median in units of work into the JSON output; there is none with --benchmark-disable."""
+    """Add the median per unit of work to the JSON output; --benchmark-disable has none."""
     if benchmark.stats is not None:
         benchmark.extra_info[name] = convert(benchmark.stats.stats.median)

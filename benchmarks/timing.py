@@ -1,8 +1,8 @@
 """Fair timing of two or more contenders: one thread, a warm heap, and interleaved repeats.
 
-Load and clock frequency drift over seconds, so contenders that are timed one after the other meet
-different machines. Here every repeat times all of them, in an order that turns round each time, and what
-is compared is the median over repeats of the ratio *within* a repeat.
+Load and clock frequency drift over seconds, so contenders timed one after the other run under different conditions.
+Here every repeat times all contenders, in an order that is reversed each time. The result is the median over repeats
+of the ratio *within* a repeat.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Timings:
 
 
 class Row(NamedTuple):
-    """One line of a report: what was measured, for the reference and for us, against which bound.
+    """One row of a report: a measurement of the reference and of this library, and its bound.
 
-    The bound is on `ratio` where there is one, else on `ours`.
+    The bound is on `value` if it is given, else on `ratio`.
     """
 
     what: str
@@ -78,16 +78,16 @@ class Row(NamedTuple):
 
 
 def one_thread() -> None:
-    """Compute with one thread: two threads on shared cores stall at random."""
+    """Use one thread, as two threads on shared cores stall at random."""
     torch.set_num_threads(1)
 
 
 def warm_heap(megabytes: int = 28) -> None:
-    """Allocate and free a large tensor, as any training process has done long before it is measured.
+    """Allocate and free a large tensor, as any training process does early.
 
-    glibc starts by taking every block above 128 KiB from the kernel and giving it back, which costs a page
-    fault per 4 KiB at each use, more than the arithmetic. The threshold rises with the first large block
-    freed, to at most 32 MiB. Without this the first contender to allocate a large tensor speeds up the others.
+    At first glibc takes every block above 128 KiB from the kernel and returns it, which costs a page fault per 4 KiB at
+    each use, more than the arithmetic. The threshold rises with the first large block that is freed, to at most 32 MiB.
+    Without this function, the first contender to allocate a large tensor would speed up the others.
     """
     block = torch.ones(megabytes * 2**18)
     del block
@@ -104,12 +104,12 @@ def interleaved(
     """Time the contenders side by side.
 
     Args:
-        contenders: What to call, by name.
-        repeats: How often each is timed.
-        warmup: Untimed calls of each beforehand.
-        shortest: A contender faster than this many seconds is called several times per repeat.
-        clock: `"wall"`, or `"cpu"`: the time this process was given, which leaves out that of other processes
-            (but not what they do to caches and clock frequency). For machines that are not quiet.
+        contenders: Functions to call, by name.
+        repeats: Number of timings of each contender.
+        warmup: Number of untimed calls of each contender before.
+        shortest: Seconds; a faster contender is called several times per repeat.
+        clock: `"wall"`, or `"cpu"` for the processor time of this process, for machines with other load. Other
+            processes still affect caches and clock frequency.
     """
     now = _CLOCKS[clock]
     counts = {}
@@ -122,7 +122,7 @@ def interleaved(
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
     gc.collect()
-    gc.disable()  # a collection would fall on whichever contender happens to be running
+    gc.disable()  # a collection would be attributed to the contender that happens to run
     try:
         for _ in range(repeats):
             for name in order:
@@ -138,7 +138,7 @@ def interleaved(
 
 
 def time_row(what: str, timings: Timings, ours: str, reference: str, bound: float | None) -> Row:
-    """Return the report line of two contenders."""
+    """Return the report row of two contenders."""
     ratio = timings.ratio(ours, reference)
     return Row(
         what,
@@ -152,7 +152,7 @@ def time_row(what: str, timings: Timings, ours: str, reference: str, bound: floa
 
 
 def duration(seconds: float) -> str:
-    """Write a time in the unit that suits it."""
+    """Return a time as text, in a suitable unit."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"
@@ -176,12 +176,12 @@ def print_report(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> 
 
 
 def save_report(path: Path | None, rows: Sequence[Row], **extra: object) -> None:
-    """Write the rows and anything else as JSON, if a path was given."""
+    """Write the rows and `extra` as JSON, unless the path is None."""
     if path is None:
         return
     report: dict[str, Any] = {
         "machine": describe_machine(),
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
         "rows": [row._asdict() | {"reached": row.reached} for row in rows],
         **extra,
     }
@@ -190,7 +190,7 @@ def save_report(path: Path | None, rows: Sequence[Row], **extra: object) -> None
 
 
 def describe_machine() -> str:
-    """Return the processor, the versions, the date and the load: what a number means nothing without."""
+    """Return date, processor, versions and load, as text."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -203,16 +203,26 @@ def describe_machine() -> str:
     )
 
 
-def parser(description: str | None, *, repeats: int | None) -> argparse.ArgumentParser:
-    """Return an argument parser with the options that the benchmarks share; `repeats` None if nothing is timed."""
-    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write the results here")
+def parser(module: str, description: str | None, *, repeats: int | None) -> argparse.ArgumentParser:
+    """Return an argument parser with the options that benchmarks and studies share.
+
+    Args:
+        module: The module that `python -m` runs.
+        description: Its docstring.
+        repeats: Default number of repeats; None if nothing is timed.
+    """
+    result = argparse.ArgumentParser(
+        prog=f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write the results to this file")
     if repeats is not None:
-        result.add_argument("--repeats", type=int, default=repeats, help=f"interleaved repeats (default {repeats})")
+        result.add_argument(
+            "--repeats", type=int, default=repeats, help=f"number of interleaved repeats (default {repeats})"
+        )
         result.add_argument(
             "--clock",
             choices=tuple(_CLOCKS),
             default="wall",
-            help="cpu: leave out the time of other processes",
+            help="cpu: exclude the time of other processes",
         )
     return result

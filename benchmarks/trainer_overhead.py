@@ -1,28 +1,39 @@
-"""What does `DiffusionTrainer` cost beyond the network? A training step against the bare minimum.
+"""Overhead of `DiffusionTrainer`: its training step against the bare minimum.
 
-    python benchmarks/trainer_overhead.py            # a U-Net of 1.1 M parameters
-    python benchmarks/trainer_overhead.py --large    # DDPM's CIFAR-10 U-Net, 35.7 M parameters; minutes
+    python -m benchmarks.trainer_overhead            # a U-Net of 1.1 M parameters
+    python -m benchmarks.trainer_overhead --large    # DDPM's CIFAR-10 U-Net, 35.7 M parameters; minutes
 
-The bare step is zero_grad, the network on fixed inputs, mean squared error, backward, and the optimiser's step; the
-trainer's adds drawing times and noise, corrupting, checking, and the moving average of the weights. Both train a
-copy of the same network with the same optimiser on the same images. One thread, medians over interleaved repeats.
+The bare step is zero_grad, the network on fixed inputs, mean squared error, backward, and the optimizer step. The
+trainer's step adds random times and noise, corruption, checks, and the moving average of the weights. Both train a copy
+of the same network with the same optimizer on the same images. One thread, medians over interleaved repeats.
 
-The moving average and the corruption are also timed alone: the first grows with the parameters, the second with the
-images, and the network's own time grows with both, so a larger network hides them better.
+The moving average and the corruption are also timed alone. The first grows with the parameters, the second with the
+images, and the network's own time with both, so their fraction is smaller for a larger network.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 import shortest_path as sp
-from gaussian_table import generated_images
-from shortest_path.ema import ExponentialMovingAverage
-from timing import Row, duration, interleaved, one_thread, parser, print_report, save_report, time_row, warm_heap
+from benchmarks.generated_images import generated_images
+from benchmarks.timing import (
+    Row,
+    duration,
+    interleaved,
+    one_thread,
+    parser,
+    print_report,
+    save_report,
+    time_row,
+    warm_heap,
+)
+from shortest_path.training import ExponentialMovingAverage
 
 BOUND = 0.03
 
@@ -38,11 +49,12 @@ class Network(nn.Module):
         return self.unet(x_t, 1000 * t).sample
 
 
-def main() -> None:
-    options = parser(__doc__, repeats=15)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print the report."""
+    options = parser("benchmarks.trainer_overhead", __doc__, repeats=15)
     options.add_argument("--large", action="store_true", help="DDPM's CIFAR-10 U-Net instead of a small one")
     options.add_argument("--batch", type=int, default=None, help="images per step (default 32, with --large 16)")
-    arguments = options.parse_args()
+    arguments = options.parse_args(argv)
     one_thread()
     warm_heap()
     batch = arguments.batch or (16 if arguments.large else 32)

@@ -1,16 +1,16 @@
-"""How close drawn pictures are to real ones: FID, KID, precision and recall.
+"""How close samples are to real images: FID, KID, precision and recall.
 
     python examples/evaluate_fid.py samples.npz                          # against CIFAR-10's training set
     python examples/evaluate_fid.py samples.npz --features network.pt2   # in the features of another network
     torchrun --standalone --nproc_per_node 8 examples/evaluate_fid.py samples.npz
 
-Samples are an .npz or .npy array of uint8, a folder of PNG files or a parquet file. What must be known of the reference
-is computed once and kept in `--cache`, under a name that depends on its pixels, the network and the libraries.
+Samples are an .npz or .npy array of uint8, a folder of PNG files or a parquet file. The statistics of the reference
+are computed once and kept in `--cache`, under a name that depends on its pixels, the network and the libraries.
 
-Set-ups whose figures mislead are refused: samples or a reference that went through JPEG (encoding), too few levels
-(range), samples that repeat each other (duplicates) or the reference (copies). `--allow NAME` evaluates all the same,
-and says so beside each figure. Only 50,000 samples in the features of the original Inception network have an "FID";
-10,000 have an "FID-10k", and features of other networks a "Fréchet distance (NAME)".
+Comparisons that would mislead are refused: samples or a reference that went through JPEG (encoding), too few levels
+(range), samples that repeat each other (duplicates) or the reference (copies). `--allow NAME` evaluates nevertheless,
+with a remark beside each measure. Only 50,000 samples in the features of the original Inception network give an
+"FID"; 10,000 give an "FID-10k", and features of other networks a "Fréchet distance (NAME)".
 """
 
 from __future__ import annotations
@@ -31,16 +31,14 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-from cifar10 import Pictures, load
-from features import Network, load_network
-from metrics import Statistics, frechet_distance, kernel_distance, precision_recall
-from ranks import Ranks, ranks
+from recipe.cifar10 import Pictures, load
+from recipe.comparison import FAULTS, check, read
+from recipe.features import Network, frechet_label, load_network
+from recipe.files import replacing
+from recipe.metrics import Statistics, frechet_distance, kernel_distance, precision_recall
+from recipe.ranks import Ranks, ranks
 
-FAULTS = ("encoding", "range", "duplicates", "copies")
-FULL = 50_000  # samples of an FID without further words
-KEPT = 10_000  # features kept for the kernel distance, precision and recall
-FEWEST = 20  # pictures
-DUPLICATES = 0.01
+KEPT = 10_000  # rows of features kept for the kernel distance, precision and recall
 NEIGHBOUR = 3
 
 
@@ -73,100 +71,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(f"evaluate_fid: {error}") from error
 
 
-# Pictures -------------------------------------------------------------------------------------------------------------
-
-
-def read(path: Path) -> Pictures:
-    """Read samples; their provenance takes over what an .npz says about itself in plain values.
-
-    Raises:
-        ValueError: nothing there, or not pictures.
-    """
-    if not path.exists():
-        raise ValueError(f"{path} does not exist; pass an .npz or .npy array, a folder of PNG files or a parquet file")
-    samples, about = load(str(path)), {}
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            for name in set(archive.files) - {"images", "arr_0"}:
-                try:
-                    entry = archive[name]
-                except ValueError:  # a pickle, which could run anything
-                    continue
-                if entry.ndim == 0 and entry.dtype.kind in "biufU":
-                    about[name] = entry.item()
-    return samples._replace(provenance={**samples.provenance, **({"about": about} if about else {})})
-
-
-def check(samples: Pictures, reference: Pictures, allowed: Sequence[str] = ()) -> dict[str, str]:
-    """Return what makes figures of these pictures misleading, but was allowed: explanations by name.
-
-    Raises:
-        ValueError: pictures that cannot be compared, or a fault that was not allowed.
-    """
-    pair = {"samples are": samples, "the reference is": reference}
-    shapes = ["×".join(map(str, each.images.shape[1:])) for each in pair.values()]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"samples are {shapes[0]}, the reference is {shapes[1]}; draw samples of the reference's size")
-    counts = [len(each.images) for each in pair.values()]
-    if min(counts) < FEWEST:
-        raise ValueError(f"{FEWEST} pictures or more are needed, got {counts[0]} samples and {counts[1]} to compare")
-    found = {}
-    if signs := [f"{name} {sign}" for name, each in pair.items() if (sign := sign_of_jpeg(each))]:
-        found["encoding"] = f"{' and '.join(signs)}: the figures are not comparable with published ones"
-    levels = [torch.bincount(torch.from_numpy(each.images).flatten()).nonzero().flatten() for each in pair.values()]
-    if 2 * len(levels[0]) < len(levels[1]):
-        spans = [f"{len(used)} levels from {int(used[0])} to {int(used[-1])}" for used in levels]
-        found["range"] = f"the samples have {spans[0]}, the reference {spans[1]}: scale them to 0 … 255 and round"
-    drawn, real = (
-        [hashlib.sha256(image).digest() for image in np.ascontiguousarray(each.images)] for each in pair.values()
-    )
-    repeats = len(drawn) - len(set(drawn))
-    if repeats > DUPLICATES * len(drawn):
-        found["duplicates"] = f"{repeats:,} of {len(drawn):,} samples repeat another one"
-    real = set(real)
-    if copies := sum(digest in real for digest in drawn):
-        found["copies"] = f"{copies:,} of {len(drawn):,} samples are pictures of the reference, bit for bit"
-    if refused := {name: text for name, text in found.items() if name not in allowed}:
-        faults = "\n".join(f"  {name}: {text}" for name, text in refused.items())
-        options = " ".join(f"--allow {name}" for name in refused)
-        raise ValueError(f"the figures would mislead\n{faults}\nto have them all the same, add {options}")
-    return found
-
-
-def sign_of_jpeg(pictures: Pictures) -> str | None:
-    """Return how pictures show that they went through JPEG: by their files, or by steps between blocks of 8 × 8.
-
-    The steps of CIFAR-10 at quality 75 are 7 % larger than those beside them. Above 85, and in smoother pictures, they
-    do not show.
-    """
-    if "JPEG" in pictures.provenance["encoding"]:
-        return "JPEG-decoded"
-    steps = []  # at the borders of blocks, and beside them
-    for first in range(0, len(pictures.images), 1024):
-        part = pictures.images[first : first + 1024].astype(np.int16)
-        for axis in (1, 2):
-            border = np.arange(7, part.shape[axis] - 2, 8)
-            if len(border):
-                size = np.abs(np.diff(part, axis=axis)).mean((3 - axis, 3))
-                beside = (size[:, border - 1] + size[:, border + 1]) / 2
-                steps.append(np.stack([size[:, border].mean(1), beside.mean(1)]))
-    if not steps:
-        return None
-    at, beside = np.concatenate(steps, 1)
-    if not beside.any():
-        return None
-    ratio = at.mean() / beside.mean()
-    error = (at - ratio * beside).std() / beside.mean() / len(at) ** 0.5
-    if ratio - 1 < max(0.02, 4 * error):
-        return None
-    return f"JPEG-decoded by the look of it (steps between blocks of 8×8 are {ratio - 1:.0%} larger than beside them)"
-
-
 # Statistics -----------------------------------------------------------------------------------------------------------
 
 
 class Summary(NamedTuple):
-    """What is kept of a set: count, mean (D,), covariance (D, D), and the features (≤ KEPT, D) of random pictures."""
+    """Statistics of a set: count, mean (D,), covariance (D, D), and the features (≤ KEPT, D) of random images."""
 
     count: int
     mean: Tensor
@@ -175,15 +84,15 @@ class Summary(NamedTuple):
 
 
 def summarise(network: Network, pictures: Pictures, process: Ranks, batch_size: int, title: str) -> Summary:
-    """Return the summary of all pictures; each process takes its share, and all get the same answer."""
+    """Return the summary of all images, divided among the processes and equal in each."""
     images = pictures.images
     count, device = len(images), process.device
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    place = order.argsort().to(device)  # of each picture among the kept ones
+    place = order.argsort().to(device)  # of each image among the kept ones
     first, last = (count * part // process.world for part in (process.rank, process.rank + 1))
     statistics = kept = None
     bar = tqdm(
-        total=last - first, desc=f"features of the {title}", unit=" pictures", disable=None if process.first else True
+        total=last - first, desc=f"features of the {title}", unit=" images", disable=None if process.first else True
     )
     with bar:
         for start in range(first, last, batch_size):
@@ -197,7 +106,7 @@ def summarise(network: Network, pictures: Pictures, process: Ranks, batch_size: 
             kept[place[start:stop][chosen]] = rows[chosen]
             bar.update(stop - start)
     if statistics is None or kept is None:
-        raise ValueError(f"{process.world} processes have nothing to do with {count} pictures; start fewer")
+        raise ValueError(f"{process.world} processes have nothing to do with {count} images; start fewer")
     statistics.all_reduce()
     if process.world > 1:
         dist.all_reduce(kept)  # each row is zero on all processes but one
@@ -207,9 +116,9 @@ def summarise(network: Network, pictures: Pictures, process: Ranks, batch_size: 
 def summary_of_reference(
     network: Network, pictures: Pictures, process: Ranks, folder: Path, batch_size: int
 ) -> tuple[Summary, dict[str, Any]]:
-    """Return the summary of the reference, from the cache if it is there, and where it came from.
+    """Return the summary of the reference, from the cache if possible, and its origin.
 
-    Only a file whose whole provenance is the wanted one is used: pixels, split, network, versions of the libraries.
+    A file is used only if its whole provenance is equal: pixels, split, network, versions of the libraries.
     """
     wanted = json.dumps({**pictures.provenance, "features": network.provenance, "kept": KEPT}, sort_keys=True)
     source = re.sub(r"[^\w.-]+", "-", pictures.provenance["source"])
@@ -224,11 +133,9 @@ def summary_of_reference(
     summary = cached or summarise(network, pictures, process, batch_size, "reference")
     if process.first and cached is None:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            arrays = {name: np.asarray(value) for name, value in summary._asdict().items()}
+        arrays = {name: np.asarray(value) for name, value in summary._asdict().items()}
+        with replacing(path) as file:
             np.savez(file, provenance=np.array(wanted), **arrays)
-        temporary.replace(path)
     return summary, {"statistics": str(path), "cached": cached is not None}
 
 
@@ -241,27 +148,27 @@ def _read_summary(path: Path, wanted: str) -> Summary | None:
             if str(archive["provenance"]) == wanted:
                 tensors = (torch.from_numpy(archive[name]) for name in Summary._fields[1:])
                 return Summary(int(archive["count"]), *tensors)
-        problem = "is of other pictures"
+        problem = "is of other images"
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         problem = f"is damaged ({error})"
-    print(f"{path} {problem}; it is made anew")
+    print(f"{path} {problem}; it is computed again")
     return None
 
 
-# Figures --------------------------------------------------------------------------------------------------------------
+# Measures -------------------------------------------------------------------------------------------------------------
 
 
 def measure(network: Network, known: Summary, found: Summary, device: torch.device) -> list[dict[str, Any]]:
-    """Return the figures: a name, the label it must be quoted with, the value, and its standard error if it has one."""
-    real, drawn = known.features.to(device), found.features.to(device)
-    few = min(len(real), len(drawn))  # of each: shares within a manifold depend on it
+    """Return measures: name, label to quote it with, value, and its standard error if there is one."""
+    real, ours = known.features.to(device), found.features.to(device)
+    few = min(len(real), len(ours))  # of each: precision and recall depend on it
     frechet = frechet_distance(*(each.to(device) for each in (*known[1:3], *found[1:3])))
-    kernel, error = kernel_distance(real[:few], drawn[:few])
-    precision, recall = precision_recall(real[:few], drawn[:few], k=NEIGHBOUR)
+    kernel, error = kernel_distance(real[:few], ours[:few])
+    precision, recall = precision_recall(real[:few], ours[:few], k=NEIGHBOUR)
     label, singular = frechet_label(network, found.count), ""
     if min(found.count, known.count) <= len(found.mean):
-        singular = f", singular covariance: {min(found.count, known.count):,} pictures, {len(found.mean):,} features"
-    share = f"k = {NEIGHBOUR}, {few:,} of each"
+        singular = f", singular covariance: {min(found.count, known.count):,} images, {len(found.mean):,} features"
+    setting = f"k = {NEIGHBOUR}, {few:,} of each"
     own = "" if network.standard else f" ({network.name})"
     return [
         {"name": "frechet_distance", "label": label + singular, "value": frechet},
@@ -271,22 +178,13 @@ def measure(network: Network, known: Summary, found: Summary, device: torch.devi
             "value": kernel,
             "standard_error": error,
         },
-        {"name": "precision", "label": f"precision{own}, {share}", "value": precision},
-        {"name": "recall", "label": f"recall{own}, {share}", "value": recall},
+        {"name": "precision", "label": f"precision{own}, {setting}", "value": precision},
+        {"name": "recall", "label": f"recall{own}, {setting}", "value": recall},
     ]
 
 
-def frechet_label(network: Network, count: int) -> str:
-    """Return what a Fréchet distance may be called: "FID" is that of the original Inception and 50,000 samples."""
-    if not network.standard:
-        return f"Fréchet distance ({network.name})"
-    if count == FULL:
-        return "FID"
-    return f"FID-{count // 1000}k" if count % 1000 == 0 else f"FID-{count}"
-
-
 def describe(report: dict[str, Any]) -> str:
-    """Return a report as a Markdown table, and a line each on samples, reference and features."""
+    """Return a report as a Markdown table, and one line each about samples, reference and features."""
     features, remarks = report["features"], report["remarks"]
     column = ["remarks"] if remarks else []
     rows = [["measure", "value", "features", *column], ["---"] * (3 + len(column))]
@@ -300,7 +198,7 @@ def describe(report: dict[str, Any]) -> str:
     for name in ("samples", "reference"):
         what = report[name]
         lines.append(
-            f"{name}: {what['source']} ({what['split']}), {what['count']:,} pictures of "
+            f"{name}: {what['source']} ({what['split']}), {what['count']:,} images of "
             f"{'×'.join(map(str, what['shape']))}, {what['encoding']}, SHA-256 of the pixels {what['sha256']}"
         )
     lines[-1] += f"; statistics {'from' if what['cached'] else 'kept in'} {what['statistics']}"
@@ -314,13 +212,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("samples", type=Path, metavar="SAMPLES", help=".npz or .npy array, folder of PNG files, or parquet file")
     add("--data", default="uoft-cs/cifar10", help="reference: a data set on the hub, or a path (%(default)s)")
-    add("--split", choices=("train", "test"), default="train", help="of a data set on the hub (%(default)s)")
-    add("--features", default="inception", help="inception, or a .pt2 or .pt file; only one you trust (%(default)s)")
+    add("--split", choices=("train", "test"), default="train", help="split of a data set on the hub (%(default)s)")
+    add("--features", default="inception", help="inception, or a .pt2 or .pt file that you trust (%(default)s)")
     add("--weights", type=Path, metavar="FILE", help="local weights of inception (default: download them)")
     add("--cache", type=Path, default=Path("outputs/statistics"), help="folder of statistics (%(default)s)")
-    add("--batch-size", type=int, default=250, help="pictures at once (%(default)s)")
-    add("--json", type=Path, metavar="FILE", help="write everything there")
-    add("--allow", action="append", default=[], choices=FAULTS, help="evaluate in spite of this; may be repeated")
+    add("--batch-size", type=int, default=250, help="images in a batch (%(default)s)")
+    add("--json", type=Path, metavar="FILE", help="write all results to this file")
+    add("--allow", action="append", default=[], choices=FAULTS, help="evaluate in spite of this fault; may be repeated")
     add("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
     args = parser.parse_args(argv)
     if args.batch_size < 1:

@@ -1,11 +1,11 @@
-"""Train a diffusion model on CIFAR-10, or on pictures of your own.
+"""Train a diffusion model on CIFAR-10, or on images of your own.
 
     python examples/train_cifar10.py                                         # one GPU, or the CPU
     torchrun --standalone --nproc_per_node 4 examples/train_cifar10.py       # four GPUs, four times the batch
     python examples/train_cifar10.py --config examples/configs/small.yaml    # what a CPU can do in an hour
 
-Every setting is a `--name value` or a line of a `--config` file; `--print-config` prints them all. Interrupted, it
-continues exactly when it is run again. All that it writes goes to the folder `--out`.
+Every setting is a `--name value` or a line of a `--config` file; `--print-config` prints them all. After an
+interruption the same command continues exactly. All files go to the folder `--out`.
 """
 
 from __future__ import annotations
@@ -28,37 +28,25 @@ from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn.parallel import DistributedDataParallel
 
-import cifar10
-import runs
 import shortest_path as sp
-from monitor import MEASURE, Log, Meter, Monitor
-from ranks import Ranks, ranks
-from settings import Settings, parse, to_dict
-from shortest_path.checkpoint import latest_checkpoint, load_checkpoint, load_latest, write_checkpoint
-
-HELD = 512  # pictures that are not trained on, at most
-FREE = {  # settings that may change when a run continues; pictures, global batch and precision are compared themselves
-    *(
-        "data",
-        "images",
-        "on_error",
-        "data_on_device",
-        "steps",
-        "batch_size",
-        "bf16",
-        "channels_last",
-        "compile",
-        "fused",
-    ),
-    *("resume", "out"),
-    *("checkpoint_every", "keep_checkpoints", "evaluate_every", "evaluation_samples", "evaluation_steps", "log_every"),
-}
+from recipe import cifar10, runs
+from recipe.monitor import MEASURE, Log, Meter, Monitor
+from recipe.ranks import Ranks, ranks
+from recipe.settings import FREE, Settings, parse, to_dict
+from shortest_path.training import (
+    NonFiniteError,
+    TrainStep,
+    latest_checkpoint,
+    load_checkpoint,
+    load_latest,
+    write_checkpoint,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     settings = parse(argv)
     with ranks() as me:
-        train(settings, me)  # all of it in there, so that no network outlives the process group
+        train(settings, me)  # in a function of its own, so that no network outlives the process group
 
 
 def train(settings: Settings, me: Ranks) -> None:
@@ -68,7 +56,7 @@ def train(settings: Settings, me: Ranks) -> None:
     try:
         pictures = cifar10.load(settings.data, size=settings.size, count=settings.images, on_error=settings.on_error)
         provenance, classes = pictures.provenance, pictures.classes if settings.class_conditional else 0
-        training, held = split(pictures, settings)
+        training, held = runs.split(pictures, settings)
         del pictures
         batches = cifar10.RankBatches(
             training,
@@ -89,7 +77,7 @@ def train(settings: Settings, me: Ranks) -> None:
             corruption = corruption.to(me.device)
         torch.manual_seed(settings.seed)
         network: nn.Module = runs.make_network(settings, corruption, spectrum, classes).to(me.device)
-    except (OSError, ValueError) as error:  # a setting that does not fit: its words are enough
+    except (OSError, ValueError) as error:  # a setting that does not fit: its message is enough
         raise SystemExit(f"train_cifar10: {error}") from error
 
     if me.first:
@@ -107,6 +95,7 @@ def train(settings: Settings, me: Ranks) -> None:
         weight_decay=settings.weight_decay,
         fused=chosen(settings.fused, on_gpu),
     )
+    dropped = settings.drop_labels if classes else 0.0
     metadata = runs.metadata(settings, spectrum, classes, provenance) | kept
     trainer = sp.DiffusionTrainer(
         network,
@@ -122,8 +111,8 @@ def train(settings: Settings, me: Ranks) -> None:
         accumulation=settings.accumulation,
         max_grad_norm=settings.max_grad_norm,
         label_name=runs.LABELS if classes else None,
-        drop_conditioning=settings.drop_labels if classes else 0.0,
-        null_conditioning={runs.LABELS: classes} if classes else None,
+        drop_conditioning=dropped,
+        null_conditioning={runs.LABELS: classes} if dropped else None,
         seed=settings.seed,
         metadata=metadata,
     )
@@ -140,7 +129,7 @@ def train(settings: Settings, me: Ranks) -> None:
     meter = Meter(settings.batch_size * me.world * settings.accumulation, me.world)
     log = Log(out, trainer.step) if me.first else None
 
-    def after_step(trainer: sp.DiffusionTrainer, done: sp.TrainStep) -> None:
+    def after_step(trainer: sp.DiffusionTrainer, done: TrainStep) -> None:
         if not done.skipped:  # not finite; the trainer counts them, and stops if there are many
             meter.add(done)
         if done.step % settings.log_every == 0 and meter.counted:
@@ -169,10 +158,11 @@ def train(settings: Settings, me: Ranks) -> None:
             checkpoint_every=settings.checkpoint_every,
             keep_checkpoints=settings.keep_checkpoints,
             resume=False,  # done above
+            on_signal="save",
             callbacks=[after_step],
             progress=None if me.first else False,
         )
-    except sp.NonFiniteError as error:
+    except NonFiniteError as error:
         raise SystemExit(f"train_cifar10: {error}") from error
     except KeyboardInterrupt:
         where = latest_checkpoint(folder) or "the beginning: there is no checkpoint yet"
@@ -185,7 +175,7 @@ def train(settings: Settings, me: Ranks) -> None:
 
 
 def prepare(trainer: sp.DiffusionTrainer, settings: Settings, me: Ranks) -> None:
-    """Make the learning rate and the dropout of the next step functions of its number, and so of no interruption."""
+    """Make the learning rate and the dropout of the next step depend on its number alone, not on interruptions."""
     rate = settings.learning_rate * min(1.0, (trainer.step + 1) / max(1, settings.warmup))
     for group in trainer.optimizer.param_groups:
         group["lr"] = rate
@@ -193,29 +183,15 @@ def prepare(trainer: sp.DiffusionTrainer, settings: Settings, me: Ranks) -> None
     torch.manual_seed(int(mixed[0]))
 
 
-def split(pictures: cifar10.Pictures, settings: Settings) -> tuple[cifar10.Pictures, cifar10.Pictures]:
-    """Set every k-th picture aside, k at least 10: evenly, as files may be in the order of their classes."""
-    images, labels, provenance = pictures
-    if images.shape[1:3] != (settings.size, settings.size):
-        height, width = images.shape[1:3]
-        raise ValueError(f"the pictures are {height}×{width}, but size is {settings.size}; set --size {height}")
-    held = np.arange(len(images)) % max(10, math.ceil(len(images) / HELD)) == 0
-
-    def part(rows: np.ndarray) -> cifar10.Pictures:
-        return cifar10.Pictures(images[rows], None if labels is None else labels[rows], provenance)
-
-    return part(~held), part(held)
-
-
 def fits(settings: Settings, pictures: cifar10.Pictures, device: torch.device) -> bool:
-    """Return whether to keep the pictures on the device."""
+    """Return whether to keep the images on the device."""
     if settings.data_on_device != "auto":
         return settings.data_on_device == "yes"
     return device.type == "cuda" and 4 * pictures.images.nbytes < torch.cuda.get_device_properties(device).total_memory
 
 
 def chosen(switch: str, automatic: bool) -> bool:
-    """Return what a switch "yes", "no" or "auto" means."""
+    """Return the value of a switch: "yes", "no" or "auto"."""
     return automatic if switch == "auto" else switch == "yes"
 
 
@@ -230,7 +206,7 @@ def newest(folder: Path, settings: Settings) -> dict[str, Any] | None:
 def check_same(
     settings: Settings, provenance: Mapping[str, Any], kept: Mapping[str, Any], state: Mapping[str, Any] | None
 ) -> None:
-    """Raise a ValueError that lists what differs from the run that is to be continued."""
+    """Raise a ValueError that lists the differences from the run to continue."""
     if state is None:
         return
     before = state.get("metadata", {})
@@ -238,7 +214,7 @@ def check_same(
         raise ValueError(f"the checkpoints in {settings.out} are of another program; choose another --out")
     ours = {name: value for name, value in to_dict(settings).items() if name not in FREE}
     pairs = [(name, before["settings"].get(name), value) for name, value in ours.items()]
-    pairs += [("pictures", before["provenance"]["sha256"][:8], provenance["sha256"][:8])]
+    pairs += [("pixels", before["provenance"]["sha256"][:8], provenance["sha256"][:8])]
     pairs += [(f"the global {name}" if name == "batch" else name, before.get(name), kept[name]) for name in kept]
     if different := [f"{name} was {theirs}, is {value}" for name, theirs, value in pairs if theirs != value]:
         raise ValueError(
@@ -249,7 +225,7 @@ def check_same(
 def measure(
     settings: Settings, pictures: cifar10.Pictures, me: Ranks, state: Mapping[str, Any] | None
 ) -> sp.PowerSpectrum:
-    """Return the pictures' spectrum, to the last bit the same in all processes and after an interruption."""
+    """Return the spectrum of the images, equal to the last bit in all processes and after an interruption."""
     if state is not None:
         return sp.PowerSpectrum.from_state_dict(state["metadata"]["spectrum"])
     found = [runs.measure_spectrum(settings, pictures).state_dict() if me.first else {}]
@@ -261,10 +237,10 @@ def measure(
 def keep_best(
     path: Path, trainer: sp.DiffusionTrainer, metadata: Mapping[str, Any], values: Mapping[str, float | list[float]]
 ) -> None:
-    """Replace `path` by the averaged weights if they are better: nearer to real pictures, or of lower loss."""
+    """Write the averaged weights to `path` if they are better: nearer to real images, or of lower loss."""
     name = MEASURE if MEASURE in values else "loss"
     best = load_checkpoint(path) if path.exists() else None
-    # One of a later step is from before an interruption: its step will come again.
+    # A best of a later step is from before an interruption: its step will come again.
     comparable = best is not None and best["measure"] == name and best["step"] <= trainer.step
     if math.isnan(values[name]) or (comparable and best["value"] <= values[name]):
         return
@@ -273,23 +249,23 @@ def keep_best(
 
 
 def describe(source: Mapping[str, Any], kept: Mapping[str, Any], network: nn.Module, me: Ranks) -> str:
-    """Return in words what is trained, on what."""
+    """Return a description of the data and the network."""
     shape = "×".join(map(str, source["shape"]))
     parameters = sum(weights.numel() for weights in network.parameters())
     return (
-        f"{source['source']} ({source['split']}): {source['count']} pictures {shape}, {source['encoding']}, "
+        f"{source['source']} ({source['split']}): {source['count']} images {shape}, {source['encoding']}, "
         f"sha256 {source['sha256'][:8]}; {kept['held_out']} of them not trained on\n"
         f"{parameters:,} parameters, {me.world} × {me.device.type}"
     )
 
 
 def summary(step: int, values: Mapping[str, Any]) -> str:
-    """Return the most important of an evaluation's numbers in words."""
-    words = f"step {step}: loss {values['loss']:.4f} on pictures not trained on"
+    """Return the main numbers of an evaluation as text."""
+    words = f"step {step}: loss {values['loss']:.4f} on images not trained on"
     if MEASURE in values:
         words += (
             f"; power off by {values['log_power_error']:.2f} (at most {values['log_power_error_max']:.2f}) in log; "
-            f"distance {values[MEASURE]:.4f}, of real pictures {values[MEASURE + '_of_real']:.4f}"
+            f"distance {values[MEASURE]:.4f}, of real images {values[MEASURE + '_of_real']:.4f}"
         )
     return words
 

@@ -1,9 +1,9 @@
-"""Draws docs/figures/bases.svg: what each basis leaves out of the full covariance, and what that costs.
+"""Draw docs/figures/bases.svg: what each basis omits of the full covariance, and the cost in KL divergence.
 
-    python docs/figures/bases.py [--data PATH]
+    python -m docs.figures.bases [--data PATH]
 
 The data are Gaussian with the full covariance of all pixels and channels, 768×768, of 12,000 dead leaves of 16×16
-pixels and their mirrors, or of the pictures of `--data`. Two numbers for each basis: KL(data ‖ its diagonal in the
+pixels and their mirrors, or of the images of `--data`. Two numbers for each basis: KL(data ‖ its diagonal in the
 basis), and KL(generated ‖ data) of 50 ancestral steps along the shortest path in it, both in nats and exact.
 """
 
@@ -14,15 +14,15 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from style import BLUE, GREY, ORANGE, WIDTH, measure, parser, pictures, print_table, save
 from torch import Tensor
 
 import shortest_path as sp
+from docs.figures.style import BLUE, GREY, ORANGE, WIDTH, make_images, measure, parser, print_table, save
 
 NAMES = {"cosine": "cosine", "fourier": "Fourier"}
 
 
-def off_diagonal(data: sp.PowerSpectrum, basis: sp.Basis) -> float:
+def off_diagonal(data: sp.PowerSpectrum, basis: sp.bases.Basis) -> float:
     """Return KL(N(0, Σ) ‖ N(0, diag Σ)) = ½ (Σ log diag − log det) in a basis, for data in principal components."""
     size = data.power.numel()
     units = torch.eye(size, dtype=torch.float64).reshape(size, *data.shape)
@@ -46,7 +46,7 @@ def compute(images: Tensor, steps: int = 50) -> dict[str, tuple[float, float]]:
 
 
 def draw(found: dict[str, tuple[float, float]], steps: int, path: Path) -> None:
-    """Draw the KL of samples."""
+    """Plot the KL of samples."""
     figure, axis = plt.subplots(figsize=(WIDTH, 3.2), layout="constrained")
     names = list(found)
     values = [pair[1] for pair in found.values()]
@@ -64,10 +64,10 @@ def draw(found: dict[str, tuple[float, float]], steps: int, path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and draw."""
+    """Measure and plot."""
     options = parser(__doc__, "bases.svg", data=True).parse_args(arguments)
     count, size, steps = (512, 4, 10) if options.quick else (12_000, 16, 50)
-    found = compute(pictures(count, size, options.data), steps)
+    found = compute(make_images(count, size, options.data), steps)
     rows = {name: [f"{value:.3g}" for value in pair] for name, pair in found.items()}
     print_table("basis", ["KL(data ‖ diagonal)", f"KL(generated ‖ data), T = {steps}"], rows)
     draw(found, steps, options.out)

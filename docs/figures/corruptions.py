@@ -1,6 +1,8 @@
-"""Draws docs/figures/corruptions.png, the figure of the README: one image under three corruptions.
+"""Draw docs/figures/corruptions.png, the figure of the README: one image under three corruptions.
 
-python docs/figures/corruptions.py
+    python -m docs.figures.corruptions
+
+The image is a sample of dead leaves of 64×64 pixels; the spectrum is that of 512 samples.
 """
 
 from __future__ import annotations
@@ -10,10 +12,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from style import parser, pictures, save
 from torch import Tensor
 
 import shortest_path as sp
+from docs.figures.style import make_images, parser, save
 
 TIMES = (0.0, 0.15, 0.4, 0.7, 0.95)
 
@@ -31,7 +33,7 @@ def compute(images: Tensor, chosen: int, times: Sequence[float] = TIMES) -> dict
 
 
 def draw(found: dict[str, list[Tensor]], times: Sequence[float], path: Path) -> None:
-    """Draw a row for each corruption and a column for each time."""
+    """Plot a row for each corruption and a column for each time."""
     figure, axes = plt.subplots(len(found), len(times), figsize=(7.6, 4.75))
     for place, (name, images) in enumerate(found.items()):
         for axis, t, image in zip(axes[place], times, images, strict=True):
@@ -48,10 +50,10 @@ def draw(found: dict[str, list[Tensor]], times: Sequence[float], path: Path) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw the figure."""
+    """Plot the figure."""
     options = parser(__doc__, "corruptions.png").parse_args(arguments)
     count, size = (64, 16) if options.quick else (512, 64)
-    draw(compute(pictures(count, size, seed=4), 3), TIMES, options.out)
+    draw(compute(make_images(count, size, seed=4), 3), TIMES, options.out)
 
 
 if __name__ == "__main__":

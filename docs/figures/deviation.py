@@ -1,9 +1,9 @@
-"""Draws docs/figures/deviation.svg: what it costs a trained network to leave the shortest path.
+"""Draw docs/figures/deviation.svg: image quality of trained networks whose path deviates from the shortest one.
 
-    python docs/figures/deviation.py [--report FILE]
+    python -m docs.figures.deviation [--report FILE]
 
-Fréchet distances in the features of a small classifier, from the report that `benchmarks/evidence.py` wrote, for paths
-to spectra whose log S is multiplied by a number; 1 is the shortest path.
+Fréchet distances in the features of a small classifier, from a report of `python -m studies.trained_networks`, for
+paths whose spectrum has log S multiplied by a factor; 1 is the shortest path.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from style import BLUE, ORANGE, PURPLE, WIDTH, save
-from trained import asked, bars, points
 
-from evidence_report import scales
+from docs.figures.style import BLUE, ORANGE, PURPLE, WIDTH, save
+from docs.figures.trained import asked, bars, points
+from studies.trained_networks.report import scales
 
 WAYS = (("ancestral", 50, ORANGE, "s"), ("ddim", 50, PURPLE, "^"), ("multistep", 20, BLUE, "D"))
 
@@ -28,7 +28,7 @@ def places(report: Mapping[str, Any]) -> dict[float, str]:
 
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
-    """Draw distance against the scale of log S, a line for each way of drawing."""
+    """Plot distance against the scale of log S, a line for each solver."""
     figure, axis = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
     for solver, calls, colour, marker in WAYS:
         known = {scale: points(report, case, solver).get(calls) for scale, case in places(report).items()}
@@ -40,7 +40,7 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw the figure."""
+    """Plot the figure."""
     draw(*asked(__doc__, "deviation.svg", arguments))
 
 

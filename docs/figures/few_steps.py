@@ -1,50 +1,46 @@
-"""Draws docs/figures/few_steps.svg: how far solvers are from the converged ODE, by the number of calls.
+"""Draw docs/figures/few_steps.svg: distance of solvers from the converged ODE, by number of model calls.
 
-    python docs/figures/few_steps.py [--data PATH]
+    python -m docs.figures.few_steps [--data PATH]
 
-The model is the exact denoiser of a mixture (benchmarks/mixture.py): 100 pictures of 16×16 pixels, each with a Gaussian
-cloud around it. The error is the root mean square distance of images from those of the converged probability-flow ODE
-of the same corruption, in pixels of range [-1, 1]: its median over 32 starting noises.
+The model is the exact denoiser of a mixture (studies/few_step/mixture.py): 100 images of 16×16 pixels, each with a
+Gaussian cloud around it. The error is the root mean square distance of images from those of the converged
+probability-flow ODE of the same corruption, in pixels of range [-1, 1]: its median over 32 starting noises.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from style import BLUE, GREEN, HERE, ORANGE, WIDTH, measure, parser, pictures, print_table, save
 from torch import Tensor
 
 import shortest_path as sp
-
-sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
-
-from mixture import Mixture
+from docs.figures.style import BLUE, GREEN, ORANGE, WIDTH, make_images, measure, parser, print_table, save
+from studies.few_step.mixture import Mixture
 
 CALLS = (5, 10, 20, 50, 100)
 LOOKS = {"DDIM": (ORANGE, "^-"), "multistep, exponential": (GREEN, "s-"), "multistep, rotation": (BLUE, "o-")}
 
 
 class Blind:
-    """A corruption that does not tell the data's power, so that a solver has to do without."""
+    """A corruption without its spectrum, so that a solver does not know the data's power."""
 
     def __init__(self, corruption: sp.Corruption) -> None:
         self.basis, self.signal, self.noise = corruption.basis, corruption.signal, corruption.noise
 
 
 def solve(mixture: Mixture, corruption: sp.Corruption, white: Tensor, **options: Any) -> Tensor:
-    """Return the images that a solver makes of white noise, with the mixture's exact denoiser."""
+    """Sample from white noise with the mixture's exact denoiser."""
     sampler = sp.Sampler(mixture.model(corruption), corruption, prediction="data", **options)
     x_1 = mixture.start(corruption, sampler.times[0], white)
     return sampler.sample(x_1.shape, x_1=x_1, dtype=white.dtype, progress=False)
 
 
 def distance(x: Tensor, y: Tensor) -> float:
-    """Return the root mean square difference of images, its median over them."""
+    """Return the median over images of the root mean square difference."""
     return float((x - y).square().flatten(1).mean(1).sqrt().median())
 
 
@@ -75,7 +71,7 @@ def compute(
 
 
 def draw(found: dict[str, dict[str, list[float]]], calls: Sequence[int], path: Path) -> None:
-    """Draw a panel for each corruption."""
+    """Plot a panel for each corruption."""
     figure, axes = plt.subplots(1, len(found), figsize=(WIDTH, 3.9), sharey=True, layout="constrained")
     for axis, (name, solvers) in zip(axes, found.items(), strict=True):
         for solver, errors in solvers.items():
@@ -83,17 +79,17 @@ def draw(found: dict[str, dict[str, list[float]]], calls: Sequence[int], path: P
             axis.loglog(calls, errors, marks, color=colour, label=solver, markersize=5)
         axis.set_xticks(calls, [str(count) for count in calls])
         axis.minorticks_off()
-        axis.set(title=name, xlabel="calls of the model")
+        axis.set(title=name, xlabel="model calls")
     axes[0].set_ylabel("distance from the converged ODE")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=1)
     save(figure, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and draw."""
+    """Measure and plot."""
     options = parser(__doc__, "few_steps.svg", data=True).parse_args(arguments)
     count, size = (128, 8) if options.quick else (2048, 16)
-    images = pictures(count, size, options.data).double()
+    images = make_images(count, size, options.data).double()
     mixture = Mixture(images[:100], measure(images).spectrum("rotate"))
     sizes: dict[str, Any] = {"samples": 4, "calls": (5, 10, 20), "reference": 100} if options.quick else {}
     found = compute(mixture, **sizes)

@@ -1,10 +1,10 @@
-"""Draws docs/figures/kl.svg: how far from the data samples are, by the number of steps, for Gaussian data.
+"""Draw docs/figures/kl.svg: KL divergence of samples from Gaussian data, by number of steps.
 
-    python docs/figures/kl.py [--data PATH]
+    python -m docs.figures.kl [--data PATH]
 
 KL(generated ‖ data) in nats of ancestral sampling ("large" variance) with the optimal denoiser, computed exactly from
-covariances: nothing is trained or drawn. The data are Gaussian with the covariance between channels at every cosine
-frequency, as measured on 2,048 dead leaves of 32×32 pixels or on the pictures of `--data`.
+covariances, without training or sampling. The data are Gaussian with the covariance between channels at every cosine
+frequency, as measured on 2,048 dead leaves of 32×32 pixels or on the images of `--data`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from style import BLUE, GREEN, GREY, ORANGE, PURPLE, WIDTH, measure, parser, pictures, print_table, save
 from torch import Tensor
 
 import shortest_path as sp
+from docs.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, WIDTH, make_images, measure, parser, print_table, save
 
 STEPS = (5, 10, 20, 50, 100, 250)
 LOOKS = {
@@ -33,7 +33,7 @@ def closed_form(power: Tensor, steps: int) -> Tensor:
     return (power * power.log() / (power - 1)).square() / (4 * steps**2)
 
 
-def compute(estimator: sp.SpectrumEstimator, steps: Sequence[int] = STEPS) -> dict[str, list[float]]:
+def compute(estimator: sp.spectra.SpectrumEstimator, steps: Sequence[int] = STEPS) -> dict[str, list[float]]:
     """Return the KL for each number of steps, by corruption."""
     data = estimator.spectrum("rotate")
     cosine, flow = sp.GaussianCorruption("cosine"), sp.GaussianCorruption("flow")
@@ -44,7 +44,7 @@ def compute(estimator: sp.SpectrumEstimator, steps: Sequence[int] = STEPS) -> di
     }
     result = {name: [sp.gaussian_kl(c, data, steps=count) for count in steps] for name, c in uniform.items()}
     for corruption, name in ((cosine, "cosine"), (flow, "flow")):
-        grid = sp.FisherGrid(corruption, data)
+        grid = sp.grids.Fisher(corruption, data)
         result[f"Gaussian noise, {name}, even steps"] = [
             sp.gaussian_kl(corruption, data, times=grid(count)) for count in steps
         ]
@@ -52,7 +52,7 @@ def compute(estimator: sp.SpectrumEstimator, steps: Sequence[int] = STEPS) -> di
 
 
 def draw(found: dict[str, list[float]], steps: Sequence[int], path: Path) -> None:
-    """Draw KL against steps."""
+    """Plot KL against steps."""
     figure, axis = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
     for name, values in found.items():
         colour, marks = LOOKS[name]
@@ -65,15 +65,15 @@ def draw(found: dict[str, list[float]], steps: Sequence[int], path: Path) -> Non
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and draw."""
+    """Measure and plot."""
     options = parser(__doc__, "kl.svg", data=True).parse_args(arguments)
     count, size = (128, 8) if options.quick else (2048, 32)
     steps = STEPS[:3] if options.quick else STEPS
-    estimator = measure(pictures(count, size, options.data))
+    estimator = measure(make_images(count, size, options.data))
     power = estimator.spectrum("rotate").power
-    shares = closed_form(power, 50)
-    print(f"closed form for the geodesic at T = 50: {float(shares.sum()):.3g} nats,", end=" ")
-    print(f"{float(shares[power > 1].sum() / shares.sum()):.0%} of it where S > 1")
+    parts = closed_form(power, 50)
+    print(f"closed form for the geodesic at T = 50: {float(parts.sum()):.3g} nats,", end=" ")
+    print(f"{float(parts[power > 1].sum() / parts.sum()):.0%} of it where S > 1")
     found = compute(estimator, steps)
     rows = {name: [f"{value:.3g}" for value in values] for name, values in found.items()}
     print_table("corruption", [f"T = {count}" for count in steps], rows)

@@ -1,9 +1,9 @@
-"""Draws docs/figures/lengths.svg: how much longer than the geodesic the path of each corruption is.
+"""Draw docs/figures/lengths.svg: length of each corruption's path relative to the geodesic.
 
-    python docs/figures/lengths.py [--data PATH]
+    python -m docs.figures.lengths [--data PATH]
 
 Fisher lengths from the data to noise, computed exactly for Gaussian data with the covariance between channels at every
-cosine frequency, as measured on 2,048 dead leaves of 32×32 pixels or on the pictures of `--data`.
+cosine frequency, as measured on 2,048 dead leaves of 32×32 pixels or on the images of `--data`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from style import BLUE, GREY, WIDTH, measure, parser, pictures, print_table, save
 
 import shortest_path as sp
+from docs.figures.style import BLUE, GREY, WIDTH, make_images, measure, parser, print_table, save
 
 
-def corruptions(estimator: sp.SpectrumEstimator) -> dict[str, sp.Corruption]:
+def corruptions(estimator: sp.spectra.SpectrumEstimator) -> dict[str, sp.Corruption]:
     """Return the corruptions whose paths are measured."""
     rotated = estimator.spectrum("rotate")
     law = sp.PowerSpectrum.power_law(rotated.shape, amplitude=1.59, offset=0.0086, exponent=2.0, basis=sp.CosineBasis())
@@ -31,7 +31,7 @@ def corruptions(estimator: sp.SpectrumEstimator) -> dict[str, sp.Corruption]:
     }
 
 
-def compute(estimator: sp.SpectrumEstimator, *, rtol: float = 1e-5) -> tuple[float, dict[str, float]]:
+def compute(estimator: sp.spectra.SpectrumEstimator, *, rtol: float = 1e-5) -> tuple[float, dict[str, float]]:
     """Return the geodesic's length, and the paths' lengths relative to it by corruption."""
     data = estimator.spectrum("rotate")
     geodesic = sp.fisher_distance(data, 1.0)
@@ -42,7 +42,7 @@ def compute(estimator: sp.SpectrumEstimator, *, rtol: float = 1e-5) -> tuple[flo
 
 
 def draw(lengths: dict[str, float], path: Path) -> None:
-    """Draw the excess in per cent."""
+    """Plot the excess in per cent."""
     figure, axis = plt.subplots(figsize=(WIDTH, 3.3), layout="constrained")
     names = list(lengths)
     excess = [100 * (length - 1) for length in lengths.values()]
@@ -58,10 +58,10 @@ def draw(lengths: dict[str, float], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and draw."""
+    """Measure and plot."""
     options = parser(__doc__, "lengths.svg", data=True).parse_args(arguments)
     count, size = (128, 8) if options.quick else (2048, 32)
-    estimator = measure(pictures(count, size, options.data))
+    estimator = measure(make_images(count, size, options.data))
     geodesic, lengths = compute(estimator, rtol=1e-3 if options.quick else 1e-5)
     print(f"geodesic {geodesic:.2f} nats^½")
     rows = {name.replace("\n", " "): [f"{length:.5f}"] for name, length in lengths.items()}

@@ -1,6 +1,6 @@
-"""Draws docs/figures/lost.svg: when each frequency is lost in noise, under three corruptions.
+"""Draw docs/figures/lost.svg: times at which each frequency is lost in noise, under three corruptions.
 
-    python docs/figures/lost.py [--data PATH]
+    python -m docs.figures.lost [--data PATH]
 
 A bar runs from the time at which the signal-to-noise ratio a_t² S / s_t² of a coefficient falls below 10 to the time at
 which it falls below 1/10, with a mark where it is 1. S is measured as for `scales.py`.
@@ -15,11 +15,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from scales import corruptions
-from style import BLUE, GREEN, ORANGE, WIDTH, measure, parser, pictures, print_table, save
-from variances import FREQUENCIES
 
 import shortest_path as sp
+from docs.figures.scales import corruptions
+from docs.figures.style import BLUE, GREEN, ORANGE, WIDTH, make_images, measure, parser, print_table, save
+from docs.figures.variances import FREQUENCIES
 
 RATIOS = (10.0, 1.0, 0.1)
 
@@ -45,7 +45,7 @@ def compute(spectrum: sp.PowerSpectrum) -> dict[str, dict[int, list[float]]]:
 
 
 def draw(found: dict[str, dict[int, list[float]]], path: Path) -> None:
-    """Draw the bars, a group for each frequency."""
+    """Plot the bars, a group for each frequency."""
     figure, axis = plt.subplots(figsize=(WIDTH, 3.9), layout="constrained")
     rows = list(next(iter(found.values())))
     for offset, (colour, (name, times)) in enumerate(zip((ORANGE, GREEN, BLUE), found.items(), strict=True)):
@@ -61,7 +61,7 @@ def draw(found: dict[str, dict[int, list[float]]], path: Path) -> None:
                 label=name if not place else None,
             )
             axis.plot(middle, height, "o", color="white", markersize=4.5, markeredgecolor="black", markeredgewidth=0.9)
-    axis.set(xlim=(0, 1), xlabel="t", ylabel="frequency, half waves per picture")
+    axis.set(xlim=(0, 1), xlabel="t", ylabel="frequency, half waves per image")
     axis.set_yticks(range(len(rows)), [str(k) for k in rows])
     axis.grid(axis="y", visible=False)
     figure.legend(
@@ -75,10 +75,10 @@ def draw(found: dict[str, dict[int, list[float]]], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and draw."""
+    """Measure and plot."""
     options = parser(__doc__, "lost.svg", data=True).parse_args(arguments)
     count, size = (128, 8) if options.quick else (2048, 32)
-    spectrum = measure(pictures(count, size, options.data)).spectrum("rotate")
+    spectrum = measure(make_images(count, size, options.data)).spectrum("rotate")
     found = compute(spectrum)
     for name, times in found.items():
         rows = {f"{k}": [f"{t:.3f}" for t in three] + [f"{three[2] - three[0]:.3f}"] for k, three in times.items()}

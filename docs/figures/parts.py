@@ -1,9 +1,9 @@
-"""Draws docs/figures/parts.png: what the shortest path does to the picture, to the noise, and to both.
+"""Draw docs/figures/parts.png: the shortest path's effect on the image, on the noise, and on their sum.
 
-    python docs/figures/parts.py
+    python -m docs.figures.parts
 
-The picture's share Bᵀ(a_t ⊙ B x_0), the noise's share Bᵀ(s_t ⊙ B ε), and their sum. The shares are stretched to equal
-contrast, so that one sees which frequencies they hold. The spectrum is that of 512 dead leaves of 64×64 pixels.
+The image part Bᵀ(a_t ⊙ B x_0), the noise part Bᵀ(s_t ⊙ B ε), and their sum. Both parts are scaled to equal contrast, so
+that their frequencies are visible. The spectrum is that of 512 dead leaves of 64×64 pixels.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from style import WIDTH, measure, parser, pictures, print_table, save
 from torch import Tensor
 
 import shortest_path as sp
+from docs.figures.style import WIDTH, make_images, measure, parser, print_table, save
 
 TIMES = (0.02, 0.3, 0.6, 0.9)
 
 
 def compute(x_0: Tensor, corruption: sp.Corruption, eps: Tensor, times: Sequence[float]) -> dict[str, Tensor]:
-    """Return the shares of one picture, (C, H, W), and of its noise, and their sum, each (time, C, H, W)."""
+    """Return the image part, the noise part and their sum of one image (C, H, W), each (time, C, H, W)."""
     t, basis = torch.tensor(times, dtype=x_0.dtype), corruption.basis
-    picture = basis.synthesize(corruption.signal(t) * basis.analyze(x_0[None]))
+    image = basis.synthesize(corruption.signal(t) * basis.analyze(x_0[None]))
     noise = basis.synthesize(corruption.noise(t) * basis.analyze(eps[None]))
-    return {"picture": picture, "noise": noise, "both": picture + noise}
+    return {"image": image, "noise": noise, "both": image + noise}
 
 
 def slope(images: Tensor, spectrum: sp.PowerSpectrum) -> float:
-    """Return the exponent p of the power law f^−p that best fits one picture's power, over all coefficients."""
+    """Return the exponent p of the power law f^−p that best fits the power of one image, over all coefficients."""
     frequency = spectrum.basis.frequencies(spectrum.shape[1:]).flatten()
     power = spectrum.basis.analyze(images[None])[0].square().mean(0).flatten()
     x, y = frequency[1:].log(), power[1:].log()
@@ -38,7 +38,7 @@ def slope(images: Tensor, spectrum: sp.PowerSpectrum) -> float:
 
 
 def draw(found: dict[str, Tensor], times: Sequence[float], path: Path) -> None:
-    """Draw a row for each share and a column for each time."""
+    """Plot a row for each part and a column for each time."""
     figure, axes = plt.subplots(len(found), len(times), figsize=(WIDTH, 4.2))
     for place, (name, images) in enumerate(found.items()):
         for axis, t, image in zip(axes[place], times, images, strict=True):
@@ -56,15 +56,15 @@ def draw(found: dict[str, Tensor], times: Sequence[float], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and draw."""
+    """Measure and plot."""
     options = parser(__doc__, "parts.png").parse_args(arguments)
     count, size = (32, 16) if options.quick else (512, 64)
-    images = pictures(count, size).double()
+    images = make_images(count, size).double()
     spectrum = measure(images).spectrum("rotate")
     corruption = sp.ShortestPathCorruption(spectrum)
     eps = torch.randn((3, size, size), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found = compute(images[3], corruption, eps, TIMES)
-    rows = {name: [f"{slope(image, spectrum):.2f}" for image in share] for name, share in found.items()}
+    rows = {name: [f"{slope(image, spectrum):.2f}" for image in part] for name, part in found.items()}
     print_table("power falls as f to the minus", [f"t = {t:g}" for t in TIMES], rows)
     draw(found, TIMES, options.out)
 

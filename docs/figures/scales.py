@@ -1,9 +1,9 @@
-"""Draws docs/figures/scales.svg: signal and noise of coefficients through time, under three corruptions.
+"""Draw docs/figures/scales.svg: signal and noise of coefficients over time, under three corruptions.
 
-    python docs/figures/scales.py [--data PATH]
+    python -m docs.figures.scales [--data PATH]
 
-Signal a_t and noise s_t of coefficients of brightness, of vertical frequency k half waves per picture; S is measured on
-2,048 dead leaves of 32×32 pixels, or on the pictures of `--data`.
+Signal a_t and noise s_t of coefficients of brightness, of vertical frequency k half waves per image; S is measured on
+2,048 dead leaves of 32×32 pixels, or on the images of `--data`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from style import WIDTH, frequency_legend, measure, parser, pictures, save, shades
 from torch import Tensor
-from variances import FREQUENCIES
 
 import shortest_path as sp
+from docs.figures.style import WIDTH, frequency_legend, make_images, measure, parser, save, shades
+from docs.figures.variances import FREQUENCIES
 
 
 def corruptions(spectrum: sp.PowerSpectrum) -> dict[str, sp.Corruption]:
@@ -40,7 +40,7 @@ def compute(spectrum: sp.PowerSpectrum, times: Tensor) -> dict[str, tuple[Tensor
 
 
 def draw(times: Tensor, found: dict[str, tuple[Tensor, Tensor]], path: Path) -> None:
-    """Draw signal and noise side by side, a row for each corruption."""
+    """Plot signal and noise side by side, a row for each corruption."""
     rows = [k for k in FREQUENCIES if k < next(iter(found.values()))[0].shape[2]]
     figure, axes = plt.subplots(len(found), 2, figsize=(WIDTH, 5.6), sharex=True, sharey=True, layout="constrained")
     for pair, (name, both) in zip(axes, found.items(), strict=True):
@@ -64,10 +64,10 @@ def draw(times: Tensor, found: dict[str, tuple[Tensor, Tensor]], path: Path) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and draw."""
+    """Measure and plot."""
     options = parser(__doc__, "scales.svg", data=True).parse_args(arguments)
     count, size = (128, 8) if options.quick else (2048, 32)
-    spectrum = measure(pictures(count, size, options.data)).spectrum("rotate")
+    spectrum = measure(make_images(count, size, options.data)).spectrum("rotate")
     times = torch.linspace(0, 1, 201, dtype=torch.float64)
     found = compute(spectrum, times)
     draw(times, found, options.out)

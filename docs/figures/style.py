@@ -1,16 +1,13 @@
-"""What the figures share: type and colours, the pictures they measure, and how a figure is written."""
+"""What the figures share: fonts and colours, the images they measure, and the writing of a figure."""
 
 from __future__ import annotations
 
 import argparse
 import io
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -20,19 +17,20 @@ from PIL import Image
 from torch import Tensor
 
 import shortest_path as sp
+from examples.recipe.dead_leaves import dead_leaves
+from examples.recipe.images import load_images, to_unit
+
+matplotlib.use("Agg")
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1] / "examples"))
-
-from dead_leaves import dead_leaves
-from images import load_images, to_unit
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#777777"
-"""Colours that colour-blind eyes tell apart, dark enough on white."""
+"""Colours that colour-blind readers can distinguish, dark enough on white."""
 
 WIDTH = 5.2  # inches: with type of 10 points, still 9 CSS pixels high on a telephone
 
-# An opaque white card, as a transparent figure can suit one of the two themes only. The salt keeps SVG files the same.
+# White and opaque, as a transparent figure suits only one of the site's two themes. The salt makes SVG files
+# reproducible.
 plt.rcParams.update(
     {
         "font.size": 10,
@@ -61,38 +59,44 @@ plt.rcParams.update(
 
 
 def parser(description: str | None, default: str, *, data: bool = False) -> argparse.ArgumentParser:
-    """Return the options of a figure: `--out`, `--quick`, and `--data` where it measures pictures.
+    """Return the options of a figure: `--out`, `--quick`, and `--data` where it measures images.
 
     Args:
-        description: The script's docstring.
-        default: Name of the file it writes.
-        data: Whether other pictures than dead leaves may be measured.
+        description: The program's docstring.
+        default: Name of the file that it writes.
+        data: Whether to add `--data`, for images other than dead leaves.
     """
-    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--out", type=Path, default=HERE / default, help="the file to write; .svg or .png")
-    result.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    result = argparse.ArgumentParser(
+        prog=f"python -m docs.figures.{Path(default).stem}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("--out", type=Path, default=HERE / default, help="file to write, .svg or .png (%(default)s)")
+    result.add_argument("--quick", action="store_true", help="small sizes, to check that the program runs")
     if data:
         result.add_argument(
-            "--data", type=Path, help="pictures to measure (see examples/images.py); dead leaves if none"
+            "--data",
+            type=Path,
+            help="images to measure, as examples/recipe/images.py reads them (default: dead leaves)",
         )
     return result
 
 
-def pictures(count: int, size: int, data: Path | None = None, *, seed: int = 0) -> Tensor:
-    """Return pictures (count, 3, size, size), or all of `data`, in [-1, 1]."""
+def make_images(count: int, size: int, data: Path | None = None, *, seed: int = 0) -> Tensor:
+    """Return dead leaves (count, 3, size, size), or all images of `data`, in [-1, 1]."""
     return to_unit(dead_leaves(count, size, seed) if data is None else load_images(data, size))
 
 
-def measure(images: Tensor, basis: str = "cosine") -> sp.SpectrumEstimator:
-    """Return what a spectrum needs of the pictures and their mirrors, in float64."""
-    estimator = sp.SpectrumEstimator(basis)
+def measure(images: Tensor, basis: str = "cosine") -> sp.spectra.SpectrumEstimator:
+    """Estimate the spectrum of images and their mirror images, in float64."""
+    estimator = sp.spectra.SpectrumEstimator(basis)
     for batch in images.split(512):
         estimator.update(torch.cat([batch, batch.flip(-1)]).double())
     return estimator
 
 
 def shades(count: int) -> np.ndarray:
-    """Return `count` colours from dark to light, none too light for white paper."""
+    """Return `count` colours from dark to light, all visible on white."""
     return matplotlib.colormaps["viridis"](np.linspace(0, 0.85, count))
 
 
@@ -105,10 +109,10 @@ def print_table(first: str, columns: list[str], rows: Mapping[str, list[str]]) -
 
 
 def frequency_legend(figure: Figure, axis: Axes, columns: int) -> None:
-    """Name the lines of an axis below the figure: one for each frequency."""
+    """Add a legend of frequencies below the figure."""
     figure.legend(
         *axis.get_legend_handles_labels(),
-        title="frequency, half waves per picture",
+        title="frequency, half waves per image",
         loc="outside lower center",
         ncols=columns,
         columnspacing=1.0,
@@ -117,13 +121,20 @@ def frequency_legend(figure: Figure, axis: Axes, columns: int) -> None:
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 200, colours: int | None = None) -> None:
-    """Write a figure, and close it; `colours` is a number that a PNG is reduced to, as noise does not compress."""
+    """Write a figure and close it.
+
+    Args:
+        figure: The figure.
+        path: File to write, .svg or .png.
+        dpi: Resolution of a PNG.
+        colours: Number of colours to which a PNG is reduced, as noise does not compress.
+    """
     if path.suffix == ".svg":
         figure.savefig(path, metadata={"Date": None})
     else:
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=dpi)
-        picture = Image.open(buffer).convert("RGB")
-        (picture if colours is None else picture.quantize(colours)).save(path, optimize=True)
+        image = Image.open(buffer).convert("RGB")
+        (image if colours is None else image.quantize(colours)).save(path, optimize=True)
     plt.close(figure)
     print(path)

@@ -1,9 +1,9 @@
-"""Draws docs/figures/variances.svg: variance through time, on the geodesic and under Gaussian noise.
+"""Draw docs/figures/variances.svg: variance over time, on the geodesic and under Gaussian noise.
 
-    python docs/figures/variances.py [--data PATH]
+    python -m docs.figures.variances [--data PATH]
 
-Each line is Σ_t = a_t² S + s_t² of one coefficient of brightness, of vertical frequency k half waves per picture; S
-is measured on 2,048 dead leaves of 32×32 pixels, or on the pictures of `--data`.
+Each line is Σ_t = a_t² S + s_t² of one coefficient of brightness, of vertical frequency k half waves per image; S
+is measured on 2,048 dead leaves of 32×32 pixels, or on the images of `--data`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from style import WIDTH, frequency_legend, measure, parser, pictures, save, shades
 from torch import Tensor
 
 import shortest_path as sp
+from docs.figures.style import WIDTH, frequency_legend, make_images, measure, parser, save, shades
 
 FREQUENCIES = (0, 1, 4, 8, 16, 31)
 
@@ -37,7 +37,7 @@ def compute(spectrum: sp.PowerSpectrum, points: int = 201) -> tuple[Tensor, dict
 
 
 def draw(times: Tensor, found: dict[str, Tensor], path: Path) -> None:
-    """Draw a panel for each corruption."""
+    """Plot a panel for each corruption."""
     rows = [k for k in FREQUENCIES if k < next(iter(found.values())).shape[2]]
     figure, axes = plt.subplots(1, len(found), figsize=(WIDTH, 3.4), sharey=True, layout="constrained")
     for axis, (name, values) in zip(axes, found.items(), strict=True):
@@ -50,10 +50,10 @@ def draw(times: Tensor, found: dict[str, Tensor], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and draw."""
+    """Measure and plot."""
     options = parser(__doc__, "variances.svg", data=True).parse_args(arguments)
     count, size = (128, 8) if options.quick else (2048, 32)
-    spectrum = measure(pictures(count, size, options.data)).spectrum("rotate")
+    spectrum = measure(make_images(count, size, options.data)).spectrum("rotate")
     print("S of brightness:", {k: f"{float(spectrum.power[0, k, 0]):.3g}" for k in FREQUENCIES if k < size})
     print(f"coefficients with S > 1: {int((spectrum.power > 1).sum())} of {spectrum.power.numel()}")
     draw(*compute(spectrum), options.out)

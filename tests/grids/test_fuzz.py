@@ -63,7 +63,7 @@ def test_grids_explain_wrong_arguments(odd: Any) -> None:
         sp.grids.Cosine(),
         sp.grids.Power(),
         sp.grids.LogSnr(Steady(1)),
-        sp.reference_times,
+        sp.grids.Reference(),
     ):
         if not isinstance(odd, Tensor):
             attempt(lambda grid=grid: grid(odd))

@@ -1,4 +1,4 @@
-"""Tensors that models, callbacks and callers are given are theirs, in every basis; what they pass in is not written to."""
+"""What models, callbacks and callers are given is theirs, in every basis; what they pass in is not written to."""
 
 from __future__ import annotations
 

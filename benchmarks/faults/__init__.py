@@ -1,1 +1,0 @@
-"""Faults to inject: deaths of a training process, full disks, damaged files."""

@@ -1,0 +1,1 @@
+"""Programs that plot the figures of the documentation: `python -m docs.figures.lengths` writes lengths.svg here."""

@@ -1,0 +1,212 @@
+"""The settings of a CIFAR-10 run: one flat set, from a YAML file and the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonargparse
+
+FREE = {  # settings that may change when a run continues; images, global batch and precision are compared themselves
+    *("data", "images", "on_error", "data_on_device", "steps", "batch_size", "resume", "out"),
+    *("bf16", "channels_last", "compile", "fused"),
+    *("checkpoint_every", "keep_checkpoints", "evaluate_every", "evaluation_samples", "evaluation_steps", "log_every"),
+}
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a run.
+
+    Args:
+        data: Name of a data set on the Hugging Face hub, or a parquet file, folder of images, .npy or .npz array.
+        images: Maximum number of images; the first ones are used.
+        on_error: What to do about images that cannot be read: stop, or skip them and give their number.
+        size: Height and width; images from a path are fitted to it.
+        flip: Mirror each image with probability 1/2.
+        data_on_device: Keep all images on the device; "auto": on a GPU if they take less than a quarter of it.
+        corruption: The corruption process.
+        schedule: For gaussian: the noise schedule.
+        max_blur: For blur: the standard deviation of the final blur, in pixels.
+        basis: For shortest-path: the basis of the spectrum.
+        channels: For shortest-path: rotate the channels, leave them, or one spectrum for all.
+        spectrum: For shortest-path: measured on the training images, or the constants of the paper's code.
+        log_power_scale: For shortest-path: factor of log S; other than 1, it departs from the shortest path.
+        prediction: What the network predicts. The default was the best after short training (docs/results.md).
+        weighting: The prediction whose squared error is the loss; null for `prediction`.
+        whitened_input: Show the network the whitened corrupted image as well (`WhitenedInput` in recipe/unet.py);
+            see docs/results.md.
+        widths: Channels at each resolution, from the full one down.
+        blocks: Residual blocks at each resolution.
+        attention: Sizes of the feature maps at which attention works.
+        head_channels: Channels of an attention head.
+        groups: Groups of the normalisation.
+        dropout: Fraction of features dropped in training.
+        class_conditional: Train with the labels, for classifier-free guidance.
+        drop_labels: Probability of dropping a label in class-conditional training.
+        steps: Total number of optimizer steps.
+        batch_size: Images in a step on one device; N devices take N times as many.
+        accumulation: Number of batches whose gradients are summed in one step.
+        learning_rate: Learning rate of AdamW after the warm-up.
+        warmup: Steps over which the learning rate rises.
+        weight_decay: Weight decay of AdamW.
+        max_grad_norm: Clip the gradient to this norm; null does not clip.
+        ema_decay: Decay of the averaged weights.
+        time_sampling: How training times are drawn; "discrete": the times of the paper's code.
+        discrete_steps: T, for discrete times; null is 4000.
+        bf16: Run the network in bfloat16; "auto": on a GPU that has it.
+        channels_last: Memory layout in which convolutions are fastest.
+        compile: Compile the network; "auto": on a GPU.
+        fused: Fused AdamW; "auto": on a GPU.
+        checkpoint_every: Steps between checkpoints.
+        keep_checkpoints: Number of the newest to keep, besides the best.
+        evaluate_every: Steps between evaluations; 0 evaluates only at the end.
+        evaluation_samples: Number of samples for an evaluation; may be 0.
+        evaluation_steps: Model calls for each sample.
+        log_every: Steps between lines of the log.
+        seed: Random seed for everything.
+        resume: Continue from the newest checkpoint in `out`, if there is one.
+        out: Folder for everything that is written.
+    """
+
+    data: str = "uoft-cs/cifar10"
+    images: int | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    size: int = 32
+    flip: bool = True
+    data_on_device: Literal["auto", "yes", "no"] = "auto"
+
+    corruption: Literal["gaussian", "blur", "shortest-path"] = "shortest-path"
+    schedule: Literal["cosine", "linear", "flow"] = "cosine"
+    max_blur: float = 20.0
+    basis: Literal["cosine", "fourier", "principal"] = "cosine"
+    channels: Literal["rotate", "independent", "shared"] = "rotate"
+    spectrum: Literal["measured", "reference"] = "measured"
+    log_power_scale: float = 1.0
+    prediction: Literal["noise", "data", "velocity", "whitened-velocity"] = "whitened-velocity"
+    weighting: Literal["noise", "data", "velocity", "whitened-velocity"] | None = None
+    whitened_input: bool = True
+
+    widths: tuple[int, ...] = (128, 256, 256, 256)
+    blocks: int = 2
+    attention: tuple[int, ...] = (16,)
+    head_channels: int = 64
+    groups: int = 32
+    dropout: float = 0.1
+    class_conditional: bool = False
+    drop_labels: float = 0.1
+
+    steps: int = 200_000
+    batch_size: int = 128
+    accumulation: int = 1
+    learning_rate: float = 2e-4
+    warmup: int = 5000
+    weight_decay: float = 0.0
+    max_grad_norm: float | None = 1.0
+    ema_decay: float = 0.9999
+    time_sampling: Literal["uniform", "stratified", "discrete"] = "stratified"
+    discrete_steps: int | None = None
+
+    bf16: Literal["auto", "yes", "no"] = "auto"
+    channels_last: bool = True
+    compile: Literal["auto", "yes", "no"] = "auto"
+    fused: Literal["auto", "yes", "no"] = "auto"
+
+    checkpoint_every: int = 10_000
+    keep_checkpoints: int = 3
+    evaluate_every: int = 10_000
+    evaluation_samples: int = 1024
+    evaluation_steps: int = 20
+    log_every: int = 100
+    seed: int = 0
+    resume: bool = True
+    out: str = "outputs/cifar10"
+
+    def __post_init__(self) -> None:
+        for name in ("size", "blocks", "steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("warmup", "evaluate_every", "evaluation_samples", "weight_decay"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("evaluation_steps", "log_every"):
+            _at_least(name, getattr(self, name), 1)
+        if not 0 <= self.dropout < 1 or not 0 <= self.drop_labels < 1:
+            raise ValueError(f"dropout and drop_labels must lie in [0, 1), got {self.dropout} and {self.drop_labels}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.discrete_steps is not None:
+            _at_least("discrete_steps", self.discrete_steps, 3)
+            if self.time_sampling != "discrete":
+                raise ValueError(f"discrete_steps requires time_sampling=discrete, got {self.time_sampling}; omit it")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        if self.spectrum == "reference" and (self.basis, self.channels) == ("principal", "rotate"):
+            raise ValueError("the reference's constants are for basis=fourier or cosine")
+
+
+def parse(argv: Sequence[str] | None = None) -> Settings:
+    """Return the settings of a command line: `--name value` overrides `--config FILE`, which overrides the defaults.
+
+    `--print-config` prints them as YAML and exits. A name may be written with dashes, and a switch without its value.
+    An unknown name, in the file too, ends the program with a message.
+    """
+    parser = jsonargparse.ArgumentParser(
+        prog="train_cifar10.py",
+        allow_abbrev=False,
+        print_config="--print_config",
+        description="Train a diffusion model on CIFAR-10. torchrun runs it on several GPUs; see examples/README.md.",
+    )
+    parser.add_argument("--config", action="config", help="YAML file of settings; configs/ holds some")
+    parser.add_class_arguments(Settings, None)
+    words = _with_underscores(sys.argv[1:] if argv is None else argv)
+    chosen = parser.parse_args(words).as_dict()
+    chosen.pop("config")
+    try:
+        return from_dict(chosen)
+    except ValueError as error:
+        raise SystemExit(f"train_cifar10: {error}") from error
+
+
+def to_dict(settings: Settings) -> dict[str, Any]:
+    """Return settings as plain values, for YAML or a checkpoint."""
+    plain = dataclasses.asdict(settings)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+
+def from_dict(values: dict[str, Any]) -> Settings:
+    """Return the settings that `to_dict` described.
+
+    Raises:
+        ValueError: a name that is not a setting, or a value out of range.
+    """
+    known = {field.name for field in dataclasses.fields(Settings)}
+    if unknown := sorted(values.keys() - known):
+        raise ValueError(f"unknown settings {', '.join(unknown)}; the settings are {', '.join(sorted(known))}")
+    return Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _with_underscores(words: Sequence[str]) -> list[str]:
+    """Turn `--batch-size 8` into `--batch_size 8`, and a switch without its value into `--switch=true`."""
+    switches = {field.name for field in dataclasses.fields(Settings) if field.type == "bool"}
+    result: list[str] = []
+    for index, word in enumerate(words):
+        if not re.match(r"--[a-z]", word):
+            result.append(word)
+            continue
+        name, *value = word.split("=", 1)
+        name = name.replace("-", "_").replace("__", "--", 1)
+        alone = not value and (index + 1 == len(words) or words[index + 1].startswith("--"))
+        if name[2:] in switches and alone:
+            value = ["true"]
+        result.append("=".join([name, *value]))
+    return result
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be {least} or more, got {value}")

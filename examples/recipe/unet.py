@@ -1,0 +1,96 @@
+"""U-Nets from `diffusers`, called the way `shortest_path` calls a model, and wrappers of networks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+
+import shortest_path as sp
+
+
+class TimedUNet(nn.Module):
+    """Calls a `UNet2DModel` with t in [0, 1] and returns a tensor.
+
+    Args:
+        unet: The network; it embeds times of about 0 to 1000.
+    """
+
+    def __init__(self, unet: UNet2DModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
+        # As a float tensor of shape (B,): a Python float would be cut down to an integer.
+        return self.unet(x_t, 1000 * t, **conditioning).sample
+
+
+class WhitenedInput(nn.Module):
+    """Shows a network the corrupted image whitened as well: it learns from numbers of about unit size.
+
+        network(x_t, Bᵀ[u_t / √V], t),    V = a² S + s²
+
+    Args:
+        network: Takes images with twice the channels, and t; returns images.
+        corruption: A corruption that is diagonal in the spectrum's basis; isotropic ones are in any.
+        spectrum: The power S of the data.
+    """
+
+    def __init__(self, network: nn.Module, corruption: sp.Corruption, spectrum: sp.PowerSpectrum) -> None:
+        super().__init__()
+        self.network, self.corruption, self.basis = network, corruption, copy.deepcopy(spectrum.basis)
+        self.register_buffer("power", spectrum.power.float())
+
+    def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
+        a, s = self.corruption.signal(t), self.corruption.noise(t)
+        whitened = self.basis.synthesize(self.basis.analyze(x_t) / (a**2 * self.power + s**2).sqrt())
+        return self.network(torch.cat([x_t, whitened], 1), t, **conditioning)
+
+
+class Bf16(nn.Module):
+    """Runs a network in bfloat16 where that is safe, as in training; its output is float32."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
+        with torch.autocast(x_t.device.type, torch.bfloat16):
+            return self.network(x_t, t, **conditioning).float()
+
+
+def small_unet(
+    channels: int = 3, size: int = 32, widths: Sequence[int] = (16, 32, 64), *, inputs: int = 0
+) -> TimedUNet:
+    """Return a U-Net that learns simple images on a CPU in minutes.
+
+    Args:
+        channels: Number of channels of the output.
+        size: Height and width of the images; divisible by 2 for every width after the first.
+        widths: Channels at each resolution, from the full one down; multiples of 8. Attention works at the last.
+        inputs: Number of channels of the input; 0 for as many as the output has.
+
+    Raises:
+        ValueError: `widths` or `size` do not fit these rules.
+    """
+    if not widths or any(width < 8 or width % 8 for width in widths):
+        raise ValueError(f"widths must be multiples of 8 (eight groups to normalise), got {tuple(widths)}")
+    levels = len(widths) - 1
+    if size < 2**levels or size % 2**levels:
+        raise ValueError(f"size must be a multiple of {2**levels} for {len(widths)} widths, got {size}")
+    unet = UNet2DModel(
+        sample_size=size,
+        in_channels=inputs or channels,
+        out_channels=channels,
+        block_out_channels=tuple(widths),
+        down_block_types=("DownBlock2D",) * levels + ("AttnDownBlock2D",),
+        up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * levels,
+        layers_per_block=1,
+        norm_num_groups=8,
+        attention_head_dim=8,
+    )
+    # Channels last is the layout in which the CPU's convolutions are fastest.
+    return TimedUNet(unet.to(memory_format=torch.channels_last))

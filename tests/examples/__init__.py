@@ -1,0 +1,1 @@
+"""Tests of the examples, through their command lines; what they read and measure, by import as well."""

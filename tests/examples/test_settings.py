@@ -1,0 +1,55 @@
+"""Settings of a CIFAR-10 run: from files and command lines, to checkpoints and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from examples.recipe.settings import CONFIGS, FREE, Settings, from_dict, parse, to_dict
+
+
+def test_the_command_line_goes_over_the_file_and_the_file_over_the_defaults(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("steps: 7\nbatch_size: 5\nwidths: [32, 64]\n")
+    words = ["--config", str(file), "--batch-size", "9", "--class-conditional", "--seed=3"]
+    found = parse(words)
+    assert found == Settings(steps=7, batch_size=9, widths=(32, 64), class_conditional=True, seed=3)
+    with pytest.raises(SystemExit, match="0"):
+        parse([*words, "--print-config"])
+    file.write_text(capsys.readouterr().out)
+    assert parse(["--config", str(file)]) == found
+
+
+def test_settings_survive_a_checkpoint() -> None:
+    chosen = Settings(widths=(8, 16), max_grad_norm=None)
+    assert from_dict(to_dict(chosen)) == chosen
+    assert all(type(value) in (str, int, float, bool, list, type(None)) for value in to_dict(chosen).values())
+    assert to_dict(chosen).keys() >= FREE
+    with pytest.raises(ValueError, match="unknown settings stepz; the settings are accumulation"):
+        from_dict({"stepz": 1})
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_config_file_is_read(file: Path) -> None:
+    found, written = to_dict(parse(["--config", str(file)])), yaml.safe_load(file.read_text())
+    assert written == {name: found[name] for name in written}
+
+
+def test_unknown_names_and_values_are_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.yaml").write_text("stepz: 7\n")
+    for words in (["--stepz", "3"], ["--corruption", "rain"], ["--config", str(tmp_path / "c.yaml")]):
+        with pytest.raises(SystemExit, match="2"):
+            parse(words)
+        assert ("rain" if "rain" in words else "stepz") in capsys.readouterr().err
+    for more, message in {
+        "--steps 0": "train_cifar10: steps must be 1 or more, got 0",
+        "--dropout 1": "dropout and drop_labels must lie in",
+        "--learning-rate 0": "learning_rate must be positive, got 0",
+        "--spectrum reference --basis principal": "constants are for basis=fourier or cosine",
+        "--seed -1": "seed must be 0 or more, got -1",
+        "--discrete-steps 100": "discrete_steps requires time_sampling=discrete, got stratified",
+    }.items():
+        with pytest.raises(SystemExit, match=message):
+            parse(more.split())
