@@ -8,11 +8,14 @@ host wait for the device, and inside `torch.compile` they would break the graph.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+_MANY_CHANNELS = 4
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -64,8 +67,16 @@ def check_batches(batches: object) -> None:
         )
 
 
-def images_of(batch: object) -> Tensor:
-    """Return the images of a batch: the batch itself, or the first element of a tuple or list."""
+def images_of(batch: object, image_key: str | None = None) -> Tensor:
+    """Return the images of a batch: the batch itself, the first element of a tuple or list, or a mapping's entry."""
+    if isinstance(batch, Mapping):
+        if image_key not in batch:
+            found = "none is named" if image_key is None else f"image_key={image_key!r} is not among them"
+            raise TypeError(
+                f"batches are mappings with the keys {', '.join(map(repr, batch))}, and {found}; "
+                "pass image_key, the key of the images"
+            )
+        batch = batch[image_key]
     images = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
     if not isinstance(images, Tensor):
         raise TypeError(
@@ -123,6 +134,13 @@ def check_images(x: Tensor, *, check_range: bool = True) -> None:
     """
     check_floating(x, "images")
     check_has_values(x, "images")
+    if x.ndim == 3 and x.shape[1] == x.shape[2] > _MANY_CHANNELS:
+        warnings.warn(
+            f"a batch of shape {tuple(x.shape)} is read as signals of {x.shape[1]} channels; "
+            "if these are images of one channel, add its axis with images[:, None]",
+            RuntimeWarning,
+            stacklevel=4,
+        )
     if x.numel() == 0:
         raise ValueError(f"got an empty batch of shape {tuple(x.shape)}; expected (B, C, *spatial) with every size > 0")
     low, high = (value.item() for value in torch.aminmax(x.detach()))

@@ -10,8 +10,21 @@ import torch
 from torch import Tensor
 
 
-def conditioning_of(batch: object, label_name: str | None = None) -> dict[str, Any]:
-    """Return the conditioning of a batch: its second element, a mapping, or labels under `label_name`."""
+def conditioning_of(batch: object, label_name: str | None = None, label_key: str | None = None) -> dict[str, Any]:
+    """Return the conditioning of a batch: its second element, a mapping, or labels under `label_name`.
+
+    Of a batch that is a mapping itself, the entry `label_key` is passed under `label_name`.
+
+    Raises:
+        TypeError: a mapping without that entry.
+    """
+    if isinstance(batch, Mapping):
+        if label_name is None:
+            return {}
+        if label_key not in batch:
+            keys = ", ".join(map(repr, batch))
+            raise TypeError(f"label_name={label_name!r} requires label_key, one of the batches' keys {keys}")
+        return {label_name: batch[label_key]}
     extra = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
     if isinstance(extra, Mapping):
         return dict(extra)

@@ -76,7 +76,7 @@ def test_options_are_frozen_and_seen_in_the_signature() -> None:
         ({"accumulation": 0}, "accumulation must be 1 or more, got 0"),
         ({"max_skipped": -1}, "max_skipped must be 0 or more, got -1"),
         ({"max_grad_norm": -1.0}, "max_grad_norm must be positive, got -1.0; None does not clip"),
-        ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), got 1.0"),
+        ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), or be None for no average, got 1.0"),
         ({"drop_conditioning": 1.0}, r"drop_conditioning must be a probability in \[0, 1\), got 1.0"),
         ({"drop_conditioning": -0.1}, r"drop_conditioning must be a probability in \[0, 1\), got -0.1"),
         ({"drop_conditioning": 0.1}, "=0.1 requires null_conditioning, e.g. {'class_labels': 10}"),
@@ -182,7 +182,7 @@ def test_ema_follows_the_weights_and_copies_buffers() -> None:
     for mine, old, new in zip(
         average.ema_model.parameters(), before.parameters(), average.model.parameters(), strict=True
     ):
-        torch.testing.assert_close(mine, 0.9 * old + 0.1 * new)
+        torch.testing.assert_close(mine, 0.1 * old + 0.9 * new)  # the warm-up: (1 + 0) / (10 + 0)
     for mine, new in zip(average.ema_model.buffers(), average.model.buffers(), strict=True):
         assert torch.equal(mine, new)
     assert not average.ema_model.training

@@ -17,6 +17,7 @@ class SpectrumEstimator(Moments):
         basis: `"cosine"` (the default), `"fourier"`, `"principal"`, or a basis without channel rotation.
         center: Subtract the mean image at the end.
         check_range: Refuse data that look like images in [0, 255].
+        image_key: Key of the images in batches that are mappings.
 
     Raises:
         TypeError: `basis` is neither a basis nor a name.

@@ -33,7 +33,12 @@ class Moments:
     """Second moments of the coefficients of all images seen, in float64; see `SpectrumEstimator`."""
 
     def __init__(
-        self, basis: Basis | NamedBasis | None = None, *, center: bool = False, check_range: bool = True
+        self,
+        basis: Basis | NamedBasis | None = None,
+        *,
+        center: bool = False,
+        check_range: bool = True,
+        image_key: str | None = None,
     ) -> None:
         if isinstance(basis, str):
             check_choice("basis", basis, get_args(NamedBasis))
@@ -43,7 +48,7 @@ class Moments:
             raise ValueError("pass a basis without channel_rotation; channels='rotate' finds one from the data")
         self._requested: Basis | NamedBasis = "cosine" if basis is None else basis
         self._center = center
-        self._check_range = check_range
+        self._check_range, self._image_key = check_range, image_key
         self._basis: Basis | None = None
         self._moment = torch.zeros((), device="cpu")
         self._sum = torch.zeros((), device="cpu")
@@ -56,7 +61,7 @@ class Moments:
             TypeError: the batch is not a floating-point tensor.
             ValueError: NaN, a range of [0, 255], or another shape than before.
         """
-        images = images_of(batch)
+        images = images_of(batch, self._image_key)
         check_images(images, check_range=self._check_range)
         if images.ndim < 2:
             raise ValueError(f"images must have shape (B, C, *spatial), got {tuple(images.shape)}")

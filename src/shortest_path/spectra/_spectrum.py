@@ -83,6 +83,7 @@ class PowerSpectrum:
         center: bool = False,
         floor: float = 1e-6,
         check_range: bool = True,
+        image_key: str | None = None,
         progress: bool | None = None,
     ) -> PowerSpectrum:
         """Measure the spectrum of a data set in one pass, in memory that does not grow with its size.
@@ -98,6 +99,7 @@ class PowerSpectrum:
             floor: Values below `floor` times the mean power are raised to it. 1e-6 is well below the rounding
                 error of 8-bit images; it acts on constant channels, zero padding, or fewer images than channels.
             check_range: Refuse data that look like images in [0, 255]; False for latents or audio of any scale.
+            image_key: Key of the images in batches that are mappings.
             progress: True or False; None shows progress on a terminal if the work is long.
 
         Returns:
@@ -113,7 +115,7 @@ class PowerSpectrum:
         To estimate over several processes, give each a part of the data and use `SpectrumEstimator`.
         """
         check_batches(batches)
-        moments = Moments(basis, center=center, check_range=check_range)
+        moments = Moments(basis, center=center, check_range=check_range, image_key=image_key)
         with Progress("spectrum", unit="images", show=progress) as bar:
             for batch in batches:
                 bar.advance(moments.update(batch))

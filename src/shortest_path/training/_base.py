@@ -19,6 +19,7 @@ from ..spectra import PowerSpectrum
 from ._batches import on_device
 from ._loss import DiffusionLoss
 from ._options import TrainingOptions
+from ._plain import plain
 from ._random import GlobalRandom
 from ._ranks import Ranks
 from ._state import FORMAT, VERSION, Position, check_format, differences
@@ -72,8 +73,8 @@ class TrainerBase:
         self.spectrum = spectrum
         self.device = device_of(model)
         check_device(corruption, self.device)
-        rate = _LEARNING_RATE if given.learning_rate is None else given.learning_rate
-        self.optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=rate)
+        rate = float(_LEARNING_RATE if given.learning_rate is None else given.learning_rate)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=rate) if optimizer is None else optimizer
         self.scheduler = scheduler
         self._objective = DiffusionLoss(
             corruption,
@@ -91,7 +92,9 @@ class TrainerBase:
             self.optimizer,
             scheduler,
             ema_decay=given.ema_decay,
+            ema_warmup=given.ema_warmup is not False,
             max_grad_norm=given.max_grad_norm,
+            also=corruption.parameters() if isinstance(corruption, nn.Module) else (),
         )
         self._null = {
             name: null.detach().to(self.device, copy=True) if isinstance(null, Tensor) else null
@@ -99,7 +102,7 @@ class TrainerBase:
         }
         self._metadata = dict(metadata or {})
         self._config = given.recorded() | {
-            "learning_rate": None if optimizer else float(rate),
+            "learning_rate": rate if optimizer is None else None,
             "optimizer": type(self.optimizer).__name__,
             "scheduler": None if scheduler is None else type(scheduler).__name__,
             "corruption": repr(corruption),
@@ -115,8 +118,9 @@ class TrainerBase:
 
     @property
     def ema_model(self) -> nn.Module:
-        """The model with averaged weights, in eval mode: the one to sample from."""
-        return self._weights.average.model
+        """The model with averaged weights, in eval mode, to sample from; without an average, the model itself."""
+        average = self._weights.average
+        return self._ranks.model if average is None else average.model
 
     @property
     def step(self) -> int:
@@ -198,7 +202,9 @@ class TrainerBase:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for index, batch in enumerate(batches):
-            x_0, conditioning = on_device(batch, given.label_name, self.device)
+            x_0, conditioning = on_device(
+                batch, self.device, image_key=given.image_key, label_name=given.label_name, label_key=given.label_key
+            )
             conditioning = self._random.drop(conditioning, self._null, given.drop_conditioning, len(x_0))
             with self._ranks.exchange_gradients(now=index == len(batches) - 1):
                 loss = self.loss(x_0, conditioning=conditioning) / len(batches)
@@ -220,7 +226,7 @@ class TrainerBase:
 
         It holds torch's random state of this rank; the checkpoints of `save` and `fit` hold the states of all ranks.
         """
-        return {
+        state = {
             "format": FORMAT,
             "version": VERSION,
             "config": self._config,
@@ -230,6 +236,7 @@ class TrainerBase:
             **self._weights.state_dict(),
             **self._position.state_dict(),
         }
+        return {name: plain(value, name) for name, value in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], *, allow_changes: Collection[str] = ()) -> None:
         """Continue from what `state_dict` returned, random state of the process included.
@@ -240,12 +247,29 @@ class TrainerBase:
                 optimizer or scheduler begins anew, and so do times and noise with another seed.
 
         Raises:
-            ValueError: a state of another kind, version or configuration; the differences are listed.
+            ValueError: a state of another kind, version or configuration, or one that does not fit; nothing is changed
+                then.
         """
         check_format(state)
+        ours = self.state_dict()
+        if missing := sorted(ours.keys() - state.keys()):
+            raise ValueError(f"the state has no {', '.join(missing)}; pass what state_dict returned, unchanged")
+        learned = self._learned()
+        changed = differences(state, ours, allow_changes, learned)
+        self._weights.check(state, changed)
+        self._position.check(state)
+        # Everything fits: from here on nothing is refused.
         generator = self.generator.get_state()
-        changed = differences(state, self.state_dict(), allow_changes)
         self._weights.load_state_dict(state, changed)
         self._position.load_state_dict(state)
+        with torch.no_grad():
+            for name, parameter in learned.items():
+                parameter.copy_(state["corruption"][name])
         if "seed" in changed:
             self.generator.set_state(generator)
+
+    def _learned(self) -> dict[str, nn.Parameter]:
+        """Return the corruption's parameters that the optimizer trains, by name."""
+        trained = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
+        named = self.corruption.named_parameters() if isinstance(self.corruption, nn.Module) else ()
+        return {name: parameter for name, parameter in named if id(parameter) in trained}

@@ -83,13 +83,15 @@ class BatchStream:
         self._epoch, self._batch, self._random = state["epoch"], state["batch"], state["random"]
 
 
-def on_device(batch: object, label_name: str | None, device: torch.device) -> tuple[Tensor, Mapping[str, Any]]:
+def on_device(
+    batch: object, device: torch.device, *, image_key: str | None, label_name: str | None, label_key: str | None
+) -> tuple[Tensor, Mapping[str, Any]]:
     """Return the images and the conditioning of a batch, on a device."""
-    images = images_of(batch)
+    images = images_of(batch, image_key)
     check_floating(images, "images")
     conditioning = {
         name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        for name, value in conditioning_of(batch, label_name).items()
+        for name, value in conditioning_of(batch, label_name, label_key).items()
     }
     return images.to(device, non_blocking=True), conditioning
 

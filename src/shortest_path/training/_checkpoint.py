@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import re
 import struct
 import threading
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -30,12 +32,13 @@ _LENGTH = struct.Struct("<H")  # how zip writes the length of its comment, just 
 _PLAIN_END = b"PK\x05\x06"  # and 18 bytes, of which the last two are 0: the end of an archive without a comment
 _DIGEST = 64  # hexadecimal digits
 _CHUNK = 2**20
+_BEGIN = b"PK\x03\x04"
 
 
 def save_checkpoint(directory: str | os.PathLike[str], step: int, state: Mapping[str, Any], *, keep: int) -> Path:
-    """Write `state` as the checkpoint of `step`, then delete all but the newest `keep` checkpoints.
+    """Write `state` as the checkpoint of `step`, then delete the undamaged ones before it but the newest `keep`.
 
-    Files of other names are never deleted.
+    Checkpoints of later steps, damaged ones, links, folders and files of other names are never deleted.
 
     Args:
         directory: Folder for the checkpoints; created if missing.
@@ -46,7 +49,9 @@ def save_checkpoint(directory: str | os.PathLike[str], step: int, state: Mapping
     Raises:
         OSError: the file could not be written; existing files are unchanged.
     """
-    return _write_and_clear(Path(directory), step, serialise(state), keep)
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    return _write_and_clear(folder, step, serialise(state), keep, whole_checkpoints(folder, up_to=step))
 
 
 def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
@@ -71,19 +76,37 @@ def load_latest(directory: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]
     Raises:
         ValueError: all checkpoints are damaged.
     """
-    broken = []
+    refused = []
     for path in _newest_first(Path(directory)):
         try:
             return path, load_checkpoint(path)
         except ValueError as error:  # noqa: PERF203
-            broken.append(str(error))
+            refused.append(str(error))
             warnings.warn(f"{error}; trying the one before", RuntimeWarning, stacklevel=2)
-    if broken:
+    if refused:
         raise ValueError(
-            f"every checkpoint in {os.fspath(directory)} is damaged: {'; '.join(broken)}. "
+            f"no checkpoint in {os.fspath(directory)} can be read: {'; '.join(refused)}. "
             "Move them away to begin anew, or restore one from a copy"
         )
     return None
+
+
+def whole_checkpoints(directory: str | os.PathLike[str], *, after: int = -1, up_to: float = math.inf) -> list[Path]:
+    """Return the undamaged checkpoints in a folder, oldest first; links and folders are not among them.
+
+    Args:
+        directory: The folder.
+        after: Only those of larger steps.
+        up_to: Only those of steps up to this one.
+    """
+    folder, found = Path(directory), []
+    for path in _newest_first(folder):
+        if path.is_symlink() or not after < _step(path) <= up_to:
+            continue
+        with path.open("rb") as file:
+            if _is_whole(file):
+                found.append(path)
+    return found[::-1]
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -100,10 +123,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         if not _is_whole(file):
             raise ValueError(f"{path} is damaged: its bytes do not have the checksum that was written with them")
         file.seek(0)
+        _check_archive(path, file)
+        file.seek(0)
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises many kinds for a damaged file; each means the same here
-            raise ValueError(f"{path} is not a readable checkpoint ({_reason(error)})") from error
+            raise ValueError(_refusal(path, error)) from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} is not a checkpoint: it holds {type(state).__name__}, expected a dict")
     return state
@@ -134,6 +159,8 @@ class CheckpointWriter:
 
     def __init__(self, directory: str | os.PathLike[str], *, keep: int) -> None:
         self._directory, self._keep = Path(directory), keep
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._mine = whole_checkpoints(self._directory)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -145,19 +172,20 @@ class CheckpointWriter:
     ) -> None:
         self.wait()
 
-    def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Begin to write the checkpoint of a step."""
+    def save(self, step: int, state: Mapping[str, Any], *, delete: bool = True) -> Path:
+        """Begin to write the checkpoint of a step, and return its path; without `delete`, earlier ones stay."""
         self.wait()
-        data = serialise(state)
+        data, keep = serialise(state), self._keep if delete else 2**62
 
         def write() -> None:
             try:
-                _write_and_clear(self._directory, step, data, self._keep)
+                _write_and_clear(self._directory, step, data, keep, self._mine)
             except BaseException as error:
                 self._error = error
 
         self._thread = threading.Thread(target=write, name=f"checkpoint-{step}")  # not a daemon: an exit waits for it
         self._thread.start()
+        return self._directory / f"checkpoint-{step:08d}.pt"
 
     def wait(self) -> None:
         """Return when everything is written.
@@ -173,14 +201,14 @@ class CheckpointWriter:
             raise error
 
 
-def _write_and_clear(folder: Path, step: int, data: memoryview, keep: int) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+def _write_and_clear(folder: Path, step: int, data: memoryview, keep: int, mine: list[Path]) -> Path:
+    """Write a checkpoint, then delete the oldest of `mine`, which the new one joins, beyond `keep`."""
     path = folder / f"checkpoint-{step:08d}.pt"
     _replace(path, data)
-    for old in list(_newest_first(folder))[keep:]:
-        old.unlink(missing_ok=True)
-    for torn in folder.glob("checkpoint-*.pt.*.tmp"):  # of a process that was killed while it wrote
-        torn.unlink(missing_ok=True)
+    if path not in mine:
+        mine.append(path)
+    while len(mine) > keep:
+        mine.pop(0).unlink(missing_ok=True)
     return path
 
 
@@ -216,14 +244,36 @@ def _is_whole(file: BinaryIO) -> bool:
     return digest.hexdigest().encode() == comment[len(_COMMENT) :]
 
 
-def _reason(error: Exception) -> str:
+def _check_archive(path: Path, file: BinaryIO) -> None:
+    """Raise a ValueError for what is not an archive of `torch.save`, or would grow when it is unpacked."""
+    if file.read(len(_BEGIN)) != _BEGIN:  # older formats of torch.load reach code that zip archives do not
+        raise ValueError(f"{path} is not a checkpoint: it does not begin as the zip archives of torch.save do")
+    file.seek(0)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            packed = [member.filename for member in archive.infolist() if member.compress_type != zipfile.ZIP_STORED]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+        raise ValueError(f"{path} is damaged: its archive cannot be read ({error})") from error
+    if packed:
+        raise ValueError(f"{path} holds compressed members, which torch.save does not write; it is not read")
+
+
+def _refusal(path: Path, error: Exception) -> str:
     """Return why torch refused a file, without torch's advice to trust the file."""
     if asked := re.search(r"GLOBAL (\S+)", str(error)):
-        return f"it asks for {asked[1]}, but only tensors and plain values are ever loaded"
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else 'no reason given'}"
+        return (
+            f"{path} holds {asked[1]}, but only tensors and plain values are ever loaded; if you trust its origin, "
+            "save its weights again from a process that can read it, as {'model': model.state_dict()}"
+        )
+    reason = str(error).splitlines()[0][:200] if str(error) else "no reason given"
+    return f"{path} is damaged: torch cannot read it ({type(error).__name__}: {reason})"
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
-    found = {path: _PATTERN.fullmatch(path.name) for path in folder.glob("checkpoint-*.pt")}
-    steps = {path: int(match[1]) for path, match in found.items() if match}
-    yield from sorted(steps, key=lambda path: steps[path], reverse=True)
+    found = (path for path in folder.glob("checkpoint-*.pt") if _PATTERN.fullmatch(path.name) and path.is_file())
+    yield from sorted(found, key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    match = _PATTERN.fullmatch(path.name)
+    return int(match[1]) if match else -1

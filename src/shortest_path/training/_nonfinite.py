@@ -76,7 +76,18 @@ def clip_gradient(parameters: Iterable[Tensor], norm: Tensor, largest: float) ->
 
 
 @torch.no_grad()
-def restore_buffers(model: nn.Module, average: nn.Module) -> None:
-    """Undo what a forward pass did to buffers, e.g. batch statistics: the average holds the values from before."""
-    for mine, before in zip(model.buffers(), average.buffers(), strict=True):
-        mine.copy_(before)
+def remember_buffers(model: nn.Module, before: dict[str, Tensor]) -> None:
+    """Copy a model's buffers by name, into those of the step before where they fit."""
+    for name, buffer in model.named_buffers():
+        if name in before and before[name].shape == buffer.shape:
+            before[name].copy_(buffer)
+        else:
+            before[name] = buffer.detach().clone()
+
+
+@torch.no_grad()
+def restore_buffers(model: nn.Module, before: Mapping[str, Tensor]) -> None:
+    """Undo what a forward pass did to buffers, e.g. batch statistics; buffers that it made stay."""
+    for name, buffer in model.named_buffers():
+        if name in before and before[name].shape == buffer.shape:
+            buffer.copy_(before[name])

@@ -12,7 +12,7 @@ from ._loss import Weighting
 from ._times import TimeSampling
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
-_FREE = ("max_skipped", "check_range")  # may differ between runs that continue one another
+_FREE = ("max_skipped", "check_range", "image_key", "label_key")  # may differ between runs that continue one another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +29,17 @@ class TrainingOptions:
     prediction: Prediction = "noise"
     weighting: Weighting | None = None
     learning_rate: float | None = None
-    ema_decay: float = 0.9999
+    ema_decay: float | None = 0.9999
+    ema_warmup: bool | None = None
     precision: Precision = "fp32"
     time_sampling: TimeSampling = "uniform"
     discrete_steps: int | None = None
     accumulation: int = 1
     max_grad_norm: float | None = None
     max_skipped: int = 10
+    image_key: str | None = None
     label_name: str | None = None
+    label_key: str | None = None
     drop_conditioning: float = 0.0
     null_conditioning: Mapping[str, Any] | None = None
     seed: int = 0
@@ -46,10 +49,17 @@ class TrainingOptions:
         check_choice("precision", self.precision, get_args(Precision))
         check_count("accumulation", self.accumulation)
         check_count("max_skipped", self.max_skipped, least=0)
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), or be None for no average, got {self.ema_decay}")
+        if self.ema_decay is None and self.ema_warmup is not None:
+            raise ValueError(f"ema_warmup={self.ema_warmup} has no effect with ema_decay=None; omit it")
+        object.__setattr__(self, "seed", check_count("seed", self.seed, least=0))
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive, got {self.max_grad_norm}; None does not clip")
+        if self.label_key is not None and self.label_name is None:
+            raise ValueError(
+                f"label_key={self.label_key!r} has no effect without label_name, under which the model gets the labels"
+            )
         if not 0 <= self.drop_conditioning < 1:
             raise ValueError(f"drop_conditioning must be a probability in [0, 1), got {self.drop_conditioning}")
         if self.drop_conditioning > 0 and not self.null_conditioning:

@@ -14,19 +14,29 @@ from torch.nn.parallel import DistributedDataParallel
 class Ranks:
     """The processes of a model's `DistributedDataParallel`, or this process alone.
 
-    A collective method must be called by all processes, in the same order.
+    The wrapper is found under and over `torch.compile`, and inside modules around it, such as Fabric's and
+    Accelerate's. A collective method must be called by all processes, in the same order.
 
     Args:
         model: Model, wrapped or not.
         device: Device of the model, on which tensors are exchanged.
+
+    Raises:
+        ValueError: several processes, and a model whose weights they do not exchange.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self._wrapped = model if isinstance(model, DistributedDataParallel) else None
+        self._wrapped = _distributed(model)
+        if self._wrapped is None and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            raise ValueError(
+                f"{dist.get_world_size()} processes train {type(model).__name__}, which is not in a "
+                "DistributedDataParallel, so that each would train a model of its own; pass "
+                "DistributedDataParallel(model), or destroy the process group"
+            )
         self._group = None if self._wrapped is None else self._wrapped.process_group
         self._device = device
-        self.model: nn.Module = model if self._wrapped is None else self._wrapped.module
-        """The model without its wrapper."""
+        self.model: nn.Module = network_of(model if self._wrapped is None else self._wrapped)
+        """The network itself, without wrappers."""
         self.count = 1 if self._wrapped is None else dist.get_world_size(self._group)
         self.own = 0 if self._wrapped is None else dist.get_rank(self._group)
 
@@ -59,4 +69,31 @@ class Ranks:
 
     def wait(self) -> None:
         """Return once all processes have called this method. Collective."""
-        self.largest(torch.zeros(()))
+        self.largest(torch.zeros((), device="cpu"))
+
+
+def network_of(model: nn.Module) -> nn.Module:
+    """Return the network inside `DistributedDataParallel` and `torch.compile`, in any order."""
+    while True:
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):  # a compiled module
+            model = inner
+        else:
+            return model
+
+
+def _distributed(model: nn.Module) -> DistributedDataParallel | None:
+    """Return the wrapper that exchanges all of a model's gradients, or None."""
+    found = [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
+    if not found:
+        return None
+    inside = {id(parameter) for parameter in found[0].parameters()}
+    outside = [name for name, parameter in model.named_parameters() if id(parameter) not in inside]
+    if len(found) > 1 or outside:
+        names = ", ".join(outside[:3]) or f"{len(found)} wrappers"
+        raise ValueError(
+            f"DistributedDataParallel must hold the whole model once, got parameters outside it or several wrappers "
+            f"({names}); wrap the whole model"
+        )
+    return found[0]

@@ -34,8 +34,12 @@ def check_names(names: Collection[str], config: Mapping[str, Any]) -> None:
         )
 
 
-def differences(state: Mapping[str, Any], ours: Mapping[str, Any], allow_changes: Collection[str]) -> set[str]:
+def differences(
+    state: Mapping[str, Any], ours: Mapping[str, Any], allow_changes: Collection[str], learned: Collection[str] = ()
+) -> set[str]:
     """Return the options in which `state` differs from that of the trainer that is to continue from it.
+
+    The corruption's parameters that are `learned` may differ in their values, not in their shapes.
 
     Raises:
         ValueError: some differ that `allow_changes` does not name; all of them are listed.
@@ -50,7 +54,7 @@ def differences(state: Mapping[str, Any], ours: Mapping[str, Any], allow_changes
     if None in (config.get("learning_rate"), our_config["learning_rate"]):  # of an optimizer that was passed
         found.pop("learning_rate", None)
     for part in ("corruption", "spectrum"):
-        if others := _other_tables(part, state.get(part, {}), ours[part]):
+        if others := _other_tables(part, state[part], ours[part], learned):
             found[part] = "; ".join([*filter(None, [found.get(part)]), *others])
     if refused := [text for name, text in found.items() if name not in allow_changes]:
         raise ValueError(
@@ -70,7 +74,7 @@ class Position:
     """
 
     def __init__(self, ranks: Ranks, device: torch.device, seed: int) -> None:
-        self._ranks, self._device = ranks, device
+        self._ranks, self._device, self._seed = ranks, device, seed
         self.step = 0
         self.data, self.skipped = BatchStream(), SkippedSteps()
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -104,6 +108,16 @@ class Position:
             "random": {"trainer": self.generator.get_state(), "ranks": {self._ranks.own: own}},
         }
 
+    def check(self, state: Mapping[str, Any]) -> None:
+        """Raise a ValueError if a position is not one that can be continued from."""
+        random, now = state["random"], torch.get_rng_state()
+        own = random["ranks"].get(self._ranks.own, {})
+        if any(name in own and own[name].shape != now.shape for name in ("cpu", "pass")):
+            raise ValueError(
+                f"the state's random numbers have {own['cpu'].numel()} bytes, torch {torch.__version__} keeps "
+                f"{now.numel()}; continue with the version of torch that wrote it"
+            )
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the position of another process; not exactly if the number of ranks differs."""
         same = state["ranks"] == self._ranks.count
@@ -120,12 +134,25 @@ class Position:
         own = {name: value.clone() for name, value in own.items()}  # torch 2.13 reads past the end of a view, and dies
         self.step = state["step"]
         self.skipped.load_state_dict(state["skipped"])
-        self.generator.set_state(state["random"]["trainer"])
+        self._set_generator(state["random"]["trainer"].clone())
         if "cpu" in own:
             torch.set_rng_state(own["cpu"])
         if "cuda" in own and self._device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda"], self._device)
         return {**state["data"], "random": own.get("pass")}
+
+    def _set_generator(self, state: Tensor) -> None:
+        """Continue the trainer's random numbers; after a change of the kind of device, with others."""
+        if state.shape == self.generator.get_state().shape:
+            self.generator.set_state(state)
+            return
+        self.generator.manual_seed(self._seed + 1_000_003 * self.step)
+        warnings.warn(
+            f"the state was written on another kind of device than {self._device}, whose random numbers are others: "
+            f"times and noise continue from a new seed, made of the seed {self._seed} and the step {self.step}",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def of_all_ranks(state: Mapping[str, Any], ranks: Ranks) -> dict[str, Any]:
@@ -134,13 +161,19 @@ def of_all_ranks(state: Mapping[str, Any], ranks: Ranks) -> dict[str, Any]:
     return {**state, "random": {**random, "ranks": ranks.gather(random["ranks"][ranks.own])}}
 
 
-def _other_tables(part: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:
+def _other_tables(
+    part: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], learned: Collection[str]
+) -> list[str]:
     """Return a text for each tensor that only one of the two has, or that has other values."""
-    return [
-        f"{part}.{name}: other values"
-        for name in sorted({*theirs, *ours})
-        if name not in theirs or name not in ours or not torch.equal(theirs[name].cpu(), ours[name].cpu())
-    ]
+
+    def alike(name: str) -> bool:
+        if name not in theirs or name not in ours:
+            return False
+        if part == "corruption" and name in learned:
+            return theirs[name].shape == ours[name].shape
+        return torch.equal(theirs[name].cpu(), ours[name].cpu())
+
+    return [f"{part}.{name}: other values" for name in sorted({*theirs, *ours}) if not alike(name)]
 
 
 def _regrouped(before: Mapping[str, Any], ranks: int, images: int) -> str:

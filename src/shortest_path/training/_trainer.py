@@ -11,7 +11,7 @@ from .._checks import check_batches, images_of
 from .._progress import Progress
 from ._base import TrainerBase, TrainStep
 from ._batches import check_first
-from ._checkpoint import load_latest, save_checkpoint
+from ._checkpoint import load_latest, save_checkpoint, whole_checkpoints
 from ._nonfinite import NonFiniteError
 from ._options import TrainingOptions
 from ._preemption import Stop
@@ -43,15 +43,19 @@ class DiffusionTrainer(TrainerBase):
         prediction: What the model returns, as in `DiffusionLoss`.
         weighting: As in `DiffusionLoss`.
         learning_rate: Learning rate of the default optimizer; None is 2e-4.
-        ema_decay: Decay of the averaged weights, in [0, 1).
+        ema_decay: Decay of the averaged weights, in [0, 1); None keeps no average.
+        ema_warmup: Whether the average forgets the initial weights sooner, with decay
+            min(ema_decay, (1 + k) / (10 + k)) at step k; None (default) does.
         precision: `"bf16"` runs the model under bfloat16 autocast; corruption and loss stay in float32.
         time_sampling: As in `DiffusionLoss`.
         discrete_steps: As in `DiffusionLoss`.
         accumulation: Number of batches whose gradients make one step.
         max_grad_norm: Norm to which the gradient is clipped; None does not clip.
         max_skipped: Number of consecutive non-finite steps after which `fit` raises.
+        image_key: Key of the images in batches that are mappings.
         label_name: Name under which the second element of a (images, labels) batch is passed to the model;
             None leaves labels out.
+        label_key: Key of the labels in batches that are mappings.
         drop_conditioning: Probability in [0, 1) with which an image is trained on with `null_conditioning`, as
             classifier-free guidance requires; 0.1 is usual.
         null_conditioning: Conditioning that means "no conditioning", by name: a number, or a fixed tensor that
@@ -101,20 +105,21 @@ class DiffusionTrainer(TrainerBase):
         Under `DistributedDataParallel`, all ranks must pass the same arguments.
 
         Args:
-            batches: An iterable of images (B, C, *spatial), of (images, labels), or of (images, mapping of
-                conditioning). Iterated again and again if it can be; a `set_epoch(n)` of it or of its
-                `sampler` is called before each pass. To continue exactly after a resume, a pass must be
-                determined by n and torch's random state, as a `DataLoader`'s is.
+            batches: An iterable of images (B, C, *spatial), of (images, labels), of (images, mapping of conditioning),
+                or of mappings with `image_key` and `label_key`. Iterated again and again if it can be; a
+                `set_epoch(n)` of it or of its `sampler` is called before each pass. To continue exactly after a resume,
+                a pass must be determined by n and torch's random state, as a `DataLoader`'s is.
             steps: Total number of steps to reach, including skipped steps and those before a resume.
-            checkpoint_dir: Where to write `checkpoint-<step>.pt`; None writes none. Rank 0 writes, while training goes
-                on; all is written when `fit` returns.
+            checkpoint_dir: Folder in which to write `checkpoint-<step>.pt`; None writes none. It is made, tried and
+                locked before the first step. Rank 0 writes, while training goes on; all is written when `fit` returns.
             checkpoint_every: Steps between checkpoints; one is also written at the end.
-            keep_checkpoints: Number of newest checkpoints to keep.
+            keep_checkpoints: Number of newest checkpoints of this training to keep; damaged ones do not count.
             resume: Continue from the newest undamaged checkpoint in `checkpoint_dir`, if there is one. Warns if the
-                number of processes differs.
-            on_signal: `"save"` ends training on SIGTERM and SIGINT (Ctrl-C) after the present step and a checkpoint of
-                it, on all ranks alike; a second signal acts at once. It requires `checkpoint_dir`, and installs signal
-                handlers while training. SLURM sends SIGTERM 120 s before it kills if told `--signal=TERM@120`.
+                number of processes differs. False requires a folder without later
+                checkpoints.
+            on_signal: `"save"` turns SIGTERM and SIGINT (Ctrl-C) into a request: all ranks finish the present step,
+                write its checkpoint and stop; a second signal acts at once. It requires `checkpoint_dir`, and installs
+                signal handlers while training. SLURM sends SIGTERM 120 s before it kills if told `--signal=TERM@120`.
             allow_changes: Options that may differ from the checkpoint's; see `load_state_dict`.
             callbacks: Each is called with (trainer, TrainStep) after every step.
             progress: True or False; None shows progress on a terminal if the work is long.
@@ -136,16 +141,23 @@ class DiffusionTrainer(TrainerBase):
             raise ValueError("on_signal='save' requires checkpoint_dir, where it saves; pass one, or omit it")
         check_names(allow_changes, self._config)
         check_batches(batches)
-        found = load_latest(checkpoint_dir) if resume and checkpoint_dir is not None else None
-        if found is not None:
-            self.load_state_dict(found[1], allow_changes=allow_changes)
-        resumed, found = found is not None, None
-        stream, first, good = self._position.data.read(batches), True, self._position.state_dict()
+        if checkpoint_dir is not None and not resume and (later := whole_checkpoints(checkpoint_dir, after=self.step)):
+            raise ValueError(
+                f"resume=False requires a folder without checkpoints of later steps than {self.step}, got "
+                f"{later[-1].name} in {os.fspath(checkpoint_dir)}; pass another checkpoint_dir, or move them away"
+            )
         with (
             Stop(self._ranks, active=on_signal is not None) as stop,
             Progress("training", total=steps, show=progress) as bar,
             Saver(checkpoint_dir, self._ranks, every=checkpoint_every, keep=keep_checkpoints) as saver,
         ):
+            found = load_latest(checkpoint_dir) if resume and checkpoint_dir is not None else None
+            if found is not None:
+                self.load_state_dict(found[1], allow_changes=allow_changes)
+            elif checkpoint_dir is not None:
+                self.state_dict()  # raises for what a checkpoint could not give back, before the first step
+            resumed, found = found is not None, None
+            stream, first, good = self._position.data.read(batches), True, self._position.state_dict()
             bar.advance(self.step)
             while True:
                 here = self._position.state_dict()
@@ -153,8 +165,12 @@ class DiffusionTrainer(TrainerBase):
                 if stop.agreed() or not chunk:
                     break
                 if first:
-                    check_first(images_of(chunk[0]), self.model, check_range=self.options.check_range)
-                    self._position.count_images(map(images_of, chunk), resumed=resumed, stacklevel=2)
+                    check_first(
+                        images_of(chunk[0], self.options.image_key), self.model, check_range=self.options.check_range
+                    )
+                    self._position.count_images(
+                        (images_of(batch, self.options.image_key) for batch in chunk), resumed=resumed, stacklevel=2
+                    )
                     first = False
                 if not self._position.skipped.in_a_row:
                     good = here

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import inspect
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,21 +11,24 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ._ema import ExponentialMovingAverage
-from ._nonfinite import clip_gradient, gradient_norm, restore_buffers
+from ._nonfinite import clip_gradient, gradient_norm, remember_buffers, restore_buffers
 
 
 class Weights:
     """The weights of a model, with their optimizer and their average.
 
     Args:
-        model: Model, without a wrapper.
+        model: The network, without wrappers.
         optimizer: Optimizer of the model's parameters.
         scheduler: Schedule of the optimizer's learning rate, or None.
-        ema_decay: Decay of the averaged weights, in [0, 1).
+        ema_decay: Decay of the averaged weights, in [0, 1); None keeps no average.
+        ema_warmup: Whether the average forgets the initial weights sooner; see `ExponentialMovingAverage`.
         max_grad_norm: Norm to which gradients are clipped, or None.
+        also: Further parameters that the optimizer may train, e.g. a corruption's.
 
     Raises:
-        ValueError: a scheduler of another optimizer.
+        TypeError: an optimizer or scheduler of another type, or one whose step requires an argument.
+        ValueError: an optimizer of another model, or a scheduler of another optimizer.
     """
 
     def __init__(
@@ -33,14 +37,22 @@ class Weights:
         optimizer: Optimizer,
         scheduler: LRScheduler | None,
         *,
-        ema_decay: float,
+        ema_decay: float | None,
+        ema_warmup: bool,
         max_grad_norm: float | None,
+        also: Iterable[Tensor] = (),
     ) -> None:
-        if scheduler is not None and scheduler.optimizer is not optimizer:
-            raise ValueError("scheduler belongs to another optimizer; pass optimizer=scheduler.optimizer")
-        self.average = ExponentialMovingAverage(model, ema_decay)
+        _check_optimizer(optimizer, model, also)
+        if scheduler is not None:
+            if _requires_argument(scheduler):
+                raise TypeError(f"scheduler {type(scheduler).__name__} requires a measure; step it in a callback")
+            if scheduler.optimizer is not optimizer:
+                raise ValueError("scheduler belongs to another optimizer; pass optimizer=scheduler.optimizer")
+        self.average = None if ema_decay is None else ExponentialMovingAverage(model, ema_decay, warmup=ema_warmup)
         self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
         self._max_grad_norm = max_grad_norm
+        self._buffers: dict[str, Tensor] = {}  # from before the present step
+        remember_buffers(model, self._buffers)
 
     def gradient_norm(self) -> Tensor:
         """Return the norm of the gradients of all parameters of the optimizer."""
@@ -53,21 +65,41 @@ class Weights:
         self._optimizer.step()
         if self._scheduler is not None:
             self._scheduler.step()
-        self.average.update(self._model)
+        if self.average is not None:
+            self.average.update(self._model)
+        remember_buffers(self._model, self._buffers)
 
     def stay(self) -> None:
         """Drop the gradients, and restore the buffers as they were before the forward pass."""
         self._optimizer.zero_grad(set_to_none=True)
-        restore_buffers(self._model, self.average.model)
+        restore_buffers(self._model, self._buffers)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights, their average, and the state of optimizer and scheduler."""
         return {
             "model": self._model.state_dict(),
-            "ema": self.average.model.state_dict(),
+            "ema": None if self.average is None else self.average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
         }
+
+    def check(self, state: Mapping[str, Any], changed: Collection[str]) -> None:
+        """Raise a ValueError if a state does not fit, so that loading it cannot stop half-way."""
+        _check_tensors("model", state["model"], self._model.state_dict())
+        if self.average is not None and state["ema"] is not None:
+            own = self.average.state_dict()
+            for part in ("model", "exact"):
+                _check_tensors("ema", state["ema"][part], own[part])
+        if "optimizer" not in changed:
+            theirs, ours = (
+                [len(group["params"]) for group in groups]
+                for groups in (state["optimizer"]["param_groups"], self._optimizer.param_groups)
+            )
+            if theirs != ours:
+                raise ValueError(
+                    f"the state's optimizer has groups of {theirs} parameters, this trainer's {ours}; pass the same "
+                    "optimizer, or allow_changes=('optimizer',) to begin with a new one"
+                )
 
     def load_state_dict(self, state: Mapping[str, Any], changed: Collection[str]) -> None:
         """Continue from what `state_dict` returned; a `changed` optimizer or scheduler begins anew.
@@ -76,7 +108,9 @@ class Weights:
         """
         rates = [group["lr"] for group in self._optimizer.param_groups]
         self._model.load_state_dict(state["model"])
-        self.average.model.load_state_dict(state["ema"])
+        remember_buffers(self._model, self._buffers)
+        if self.average is not None and state["ema"] is not None:
+            self.average.load_state_dict(state["ema"])
         if "optimizer" in changed:
             return
         self._optimizer.load_state_dict(state["optimizer"])
@@ -88,3 +122,45 @@ class Weights:
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+
+
+def _check_optimizer(optimizer: object, model: nn.Module, also: Iterable[Tensor]) -> None:
+    if not isinstance(optimizer, Optimizer):
+        name = optimizer.__name__ if isinstance(optimizer, type) else type(optimizer).__name__
+        raise TypeError(
+            f"optimizer must be a torch.optim.Optimizer, got {name}; pass {name}(model.parameters(), lr=...)"
+        )
+    if _requires_argument(optimizer):
+        raise TypeError(
+            f"optimizer {type(optimizer).__name__} requires a closure in every step, which this trainer does not pass; "
+            "use sp.DiffusionLoss in a loop of your own"
+        )
+    known = {id(parameter) for parameter in (*model.parameters(), *also)}
+    if not any(id(parameter) in known for group in optimizer.param_groups for parameter in group["params"]):
+        raise ValueError(
+            f"optimizer {type(optimizer).__name__} has no parameter of the model; make it of model.parameters()"
+        )
+
+
+def _requires_argument(stepper: Any) -> bool:
+    """Whether `stepper.step()` cannot be called without an argument."""
+    step = inspect.unwrap(type(stepper).step)  # without the profiling hook of torch
+    own = list(inspect.signature(step).parameters.values())[1:]
+    return any(each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD for each in own)
+
+
+def _check_tensors(part: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless two dictionaries hold tensors of the same names and shapes."""
+    missing, unknown = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
+    other = [
+        f"{name} {tuple(theirs[name].shape)} instead of {tuple(ours[name].shape)}"
+        for name in sorted(ours.keys() & theirs.keys())
+        if isinstance(ours[name], Tensor) and theirs[name].shape != ours[name].shape
+    ]
+    wrong = [f"missing {name}" for name in missing] + [f"unknown {name}" for name in unknown] + other
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(
+            f"the state's {part} does not fit this trainer's: {', '.join(wrong[:3])}{more}; make the model with the "
+            "settings of the checkpoint"
+        )

@@ -1,0 +1,70 @@
+"""The folder of a training's checkpoints: made, tried and locked before the first step."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows
+    fcntl = None  # type: ignore[assignment]
+
+_LOCK = "training.lock"
+
+
+class Folder:
+    """A folder that one training at a time writes to.
+
+    Args:
+        path: The folder; made if missing.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+        ValueError: another training writes to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[bytes] | None = None
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            probe = path / f"probe.{secrets.token_hex(4)}.tmp"
+            probe.write_bytes(b"\0")
+            probe.unlink()
+        except OSError as error:
+            raise OSError(
+                error.errno, f"cannot write checkpoints to {path} ({error.strerror or error}); choose another folder"
+            ) from error
+        if fcntl is not None:
+            self._acquire()
+        for torn in path.glob("*.pt.*.tmp"):  # of a process that was killed while it wrote
+            torn.unlink(missing_ok=True)
+
+    def _acquire(self) -> None:
+        name = self.path / _LOCK
+        while self._lock is None:
+            lock = name.open("ab")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.close()
+                raise ValueError(
+                    f"another training writes checkpoints to {self.path}; wait for its end, or choose another folder"
+                ) from error
+            except OSError:  # a file system without locks
+                lock.close()
+                return
+            if name.exists() and os.path.samestat(os.fstat(lock.fileno()), name.stat()):
+                self._lock = lock
+            else:  # a training that ended in between has removed the file that was opened
+                lock.close()
+
+    def release(self) -> None:
+        """Let other trainings write to the folder; the end of the process does so too."""
+        if self._lock is not None:
+            (self.path / _LOCK).unlink(missing_ok=True)  # before the lock is let go: nobody else holds it
+            self._lock.close()
+            self._lock = None

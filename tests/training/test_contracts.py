@@ -1,0 +1,336 @@
+"""Promises under attack: what is written can be read, what is good is kept, what does not fit changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import shortest_path as sp
+from shortest_path.training import load_checkpoint
+
+IMAGES = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0)).mul(0.3).clamp(-1, 1)
+BATCHES = [IMAGES[:8], IMAGES[8:]]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        answer: Tensor = self.layer(x_t)
+        return answer
+
+
+def trainer(
+    model: nn.Module | None = None, corruption: sp.Corruption | None = None, **options: Any
+) -> sp.DiffusionTrainer:
+    torch.manual_seed(0)
+    return sp.DiffusionTrainer(
+        Net() if model is None else model, corruption or sp.GaussianCorruption("flow"), **options
+    )
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+# --- what is written can be read --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [np.float64(1e-3), np.float32(1e-3)])
+def test_numpys_numbers_are_numbers(tmp_path: Path, rate: np.floating) -> None:
+    def make() -> sp.DiffusionTrainer:
+        net = Net()
+        optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=np.float64(0.01))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: np.float64(1 / (1 + step)))
+        return trainer(net, optimizer=optimizer, scheduler=scheduler, seed=np.int64(3), metadata={"rate": rate})
+
+    make().fit(BATCHES, steps=2, checkpoint_dir=tmp_path)
+    again = make()
+    again.fit(BATCHES, steps=4, checkpoint_dir=tmp_path)
+    assert again.step == 4
+    assert load_checkpoint(tmp_path / "checkpoint-00000004.pt")["metadata"] == {"rate": pytest.approx(1e-3)}
+
+
+@pytest.mark.parametrize("value", [Path("a"), np.arange(3), {1, 2}, sp.GaussianCorruption(), object(), lambda: 0])
+def test_what_could_not_be_read_back_is_refused_by_name_before_the_first_step(tmp_path: Path, value: object) -> None:
+    one = trainer(metadata={"run": {"things": [1, value]}})
+    with pytest.raises(TypeError, match=r"got \w+ at metadata\['run'\]\['things'\]\[1\]; convert it"):
+        one.fit(BATCHES, steps=2, checkpoint_dir=tmp_path)
+    assert one.step == 0
+    one.fit(BATCHES, steps=1)  # without checkpoints, metadata are nobody's business
+
+
+def test_other_files_are_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint-00000001.pt"
+    torch.save({"path": Path("a")}, path)
+    with pytest.raises(ValueError, match=r"holds pathlib\S*, but only tensors .*if you trust its origin") as error:
+        load_checkpoint(path)
+    assert "damaged" not in str(error.value)
+    path.write_bytes(b"\x80\x02}q\x00." + bytes(200) + b"PK\x05\x06" + bytes(18))
+    with pytest.raises(ValueError, match="does not begin as the zip archives of torch.save do"):
+        load_checkpoint(path)
+    torch.save({"x": torch.zeros(1000)}, plain := io.BytesIO())
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(ValueError, match="holds compressed members, which torch.save does not write"):
+        load_checkpoint(path)
+
+
+# --- retention and ownership ------------------------------------------------------------------------------
+
+
+def test_a_new_training_does_not_mix_with_later_checkpoints(tmp_path: Path) -> None:
+    trainer().fit(BATCHES, steps=6, checkpoint_dir=tmp_path, checkpoint_every=2)
+    other = trainer(learning_rate=0.1)
+    with pytest.raises(ValueError, match="resume=False requires a folder without checkpoints of later steps than 0"):
+        other.fit(BATCHES, steps=3, checkpoint_dir=tmp_path, resume=False)
+    assert other.step == 0
+    assert len(list(tmp_path.glob("checkpoint-*.pt"))) == 3
+
+
+def test_what_is_named_like_a_checkpoint_costs_no_good_one(tmp_path: Path) -> None:
+    trainer().fit(BATCHES, steps=2, checkpoint_dir=tmp_path, checkpoint_every=1)
+    for step in (50, 60):
+        (tmp_path / f"checkpoint-{step:08d}.pt").write_bytes(b"broken")
+    (tmp_path / "checkpoint-00000070.pt").mkdir()
+    precious = tmp_path / "elsewhere.pt"
+    precious.write_bytes(b"precious")
+    (tmp_path / "checkpoint-00000001.pt").unlink()
+    (tmp_path / "checkpoint-00000001.pt").symlink_to(precious)
+    for steps in (6, 8):
+        again = trainer()
+        with pytest.warns(RuntimeWarning, match="is damaged"):
+            again.fit(BATCHES, steps=steps, checkpoint_dir=tmp_path, checkpoint_every=1, keep_checkpoints=1)
+        assert again.step == steps
+        assert load_checkpoint(tmp_path / f"checkpoint-{steps:08d}.pt")["step"] == steps
+    assert precious.read_bytes() == b"precious"
+
+
+def test_the_folder_is_tried_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    one = trainer()
+    with pytest.raises(OSError, match="cannot write checkpoints to .*file.*choose another folder"):
+        one.fit(BATCHES, steps=5, checkpoint_dir=tmp_path / "file")
+    assert one.step == 0
+
+
+def test_a_second_training_in_one_folder_is_told(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def meanwhile(first: sp.DiffusionTrainer, step: object) -> None:
+        with pytest.raises(ValueError, match="another training writes checkpoints to"):
+            trainer().fit(BATCHES, steps=1, checkpoint_dir=tmp_path)
+        seen.append("told")
+
+    trainer().fit(BATCHES, steps=2, checkpoint_dir=tmp_path, callbacks=[meanwhile])
+    assert seen == ["told"] * 2
+    trainer().fit(BATCHES, steps=3, checkpoint_dir=tmp_path)
+    assert not list(tmp_path.glob("*.lock"))
+
+
+def test_files_torn_by_a_kill_are_cleared(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-00000001.pt.0123abcd.tmp").write_bytes(b"torn")
+    (tmp_path / "notes.tmp").write_bytes(b"mine")
+    trainer().fit(BATCHES, steps=1, checkpoint_dir=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000001.pt", "notes.tmp"]
+
+
+# --- all or nothing ---------------------------------------------------------------------------------------
+
+
+def spoilt(state: dict[str, Any]) -> dict[str, Callable[[], None]]:
+    def drop(name: str) -> Callable[[], None]:
+        return lambda: state.pop(name)
+
+    changes = {f"no {name}": drop(name) for name in state if name not in ("format", "version")}
+    changes["model of another shape"] = lambda: state["model"].update({"layer.weight": torch.zeros(1)})
+    changes["average without a weight"] = lambda: state["ema"]["model"].pop("layer.bias")
+    changes["optimizer of fewer weights"] = lambda: state["optimizer"]["param_groups"][0]["params"].pop()
+    changes["random numbers of another torch"] = lambda: state["random"]["ranks"][0].update(cpu=torch.zeros(7))
+    return changes
+
+
+@pytest.mark.parametrize("name", spoilt(trainer().state_dict()))
+def test_a_state_that_does_not_fit_changes_nothing(name: str) -> None:
+    one, other = trainer(), trainer()
+    other.fit(BATCHES, steps=2)
+    state = copy.deepcopy(other.state_dict())
+    spoilt(state)[name]()
+    before = copy.deepcopy(one.state_dict())
+    with pytest.raises(ValueError, match=r"the (state|checkpoint)"):
+        one.load_state_dict(state)
+    after = one.state_dict()
+    assert torch.equal(weights(one.model), torch.cat([value.flatten() for value in before["model"].values()]))
+    assert after["step"] == before["step"]
+    assert torch.equal(after["random"]["trainer"], before["random"]["trainer"])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_compiled_and_plain_models_share_checkpoints(tmp_path: Path, first: bool) -> None:
+    straight = trainer()
+    straight.fit(BATCHES, steps=4)
+    for compiled, steps in ((first, 2), (not first, 4)):
+        torch.manual_seed(0)
+        net = Net()
+        one = trainer(torch.compile(net, backend="eager") if compiled else net)
+        one.fit(BATCHES, steps=steps, checkpoint_dir=tmp_path)
+    assert torch.equal(weights(net), weights(straight.model))
+
+
+def test_a_state_of_another_kind_of_device_is_reseeded_aloud() -> None:
+    one, other = trainer(seed=5), trainer(seed=5)
+    other.fit(BATCHES, steps=2)
+    state = copy.deepcopy(other.state_dict())
+    state["random"]["trainer"] = torch.zeros(16, dtype=torch.uint8)  # as a GPU's generator
+    with pytest.warns(RuntimeWarning, match="another kind of device than cpu.* seed 5 and the step 2"):
+        one.load_state_dict(state)
+    assert torch.equal(weights(one.model), weights(other.model))
+    assert one.step == 2
+
+
+def test_a_schedule_that_is_trained_is_continued(tmp_path: Path) -> None:
+    class Learned(sp.DiagonalCorruption):
+        def __init__(self) -> None:
+            super().__init__(sp.PixelBasis())
+            self.rate = nn.Parameter(torch.zeros(()))
+
+        def angle(self, t: Tensor) -> Tensor:
+            return (torch.pi / 2 * t ** torch.exp(self.rate)).view(-1, 1, 1, 1)
+
+        def signal(self, t: Tensor) -> Tensor:
+            return torch.cos(self.angle(t))
+
+        def noise(self, t: Tensor) -> Tensor:
+            return torch.sin(self.angle(t))
+
+    def make() -> sp.DiffusionTrainer:
+        torch.manual_seed(0)
+        net, corruption = Net(), Learned()
+        optimizer = torch.optim.SGD([*net.parameters(), *corruption.parameters()], lr=0.1)
+        return trainer(net, corruption, optimizer=optimizer, prediction="data")
+
+    straight, one = make(), make()
+    straight.fit(BATCHES, steps=5)
+    one.fit(BATCHES, steps=3, checkpoint_dir=tmp_path)
+    two = make()
+    two.fit(BATCHES, steps=5, checkpoint_dir=tmp_path)
+    assert two.corruption.rate.item() == straight.corruption.rate.item() != 0
+    assert torch.equal(weights(two.model), weights(straight.model))
+
+
+# --- averages ---------------------------------------------------------------------------------------------
+
+
+class Scale(nn.Module):
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(10, dtype=dtype))
+        self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        if not hasattr(self, "cache"):
+            self.register_buffer("cache", torch.zeros(x_t.shape[-1]), persistent=False)
+        self.count += 1
+        return x_t * self.weight.float().mean() + self.cache
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("warmup", [None, False])
+def test_averages_are_those_of_float32(tmp_path: Path, dtype: torch.dtype, warmup: bool | None) -> None:
+    def make() -> sp.DiffusionTrainer:
+        model = Scale(dtype)
+        still = torch.optim.SGD(model.parameters(), lr=0.0)
+        return trainer(model, optimizer=still, ema_decay=0.999, ema_warmup=warmup)
+
+    one = make()
+    with torch.no_grad():
+        one.model.weight.fill_(2.0)
+        one.model.frozen.fill_(7.0)
+    one.fit([IMAGES[:4]], steps=60, checkpoint_dir=tmp_path)
+    resumed = make()
+    resumed.fit([IMAGES[:4]], steps=100, checkpoint_dir=tmp_path)
+    left = np.prod([0.999 if warmup is False else min(0.999, (1 + k) / (10 + k)) for k in range(100)])
+    assert resumed.ema_model.weight.float().mean().item() == pytest.approx(2 - left, rel=0.004)
+    assert resumed.ema_model.frozen.item() == 7
+    assert resumed.ema_model.count.item() == 100
+    assert resumed.ema_model.cache.shape == (8,)
+
+
+def test_a_short_training_forgets_the_first_weights() -> None:
+    one = trainer(prediction="data", learning_rate=1e-2)
+    first = weights(one.model).clone()
+    one.fit(BATCHES, steps=300)
+    moved, averaged = ((weights(model) - first).norm() for model in (one.model, one.ema_model))
+    assert averaged > 0.5 * moved
+
+
+def test_no_average(tmp_path: Path) -> None:
+    one = trainer(ema_decay=None)
+    one.fit(BATCHES, steps=2, checkpoint_dir=tmp_path)
+    assert one.ema_model is one.model
+    assert one.sampler(steps=2).model is one.model
+    again = trainer(ema_decay=None)
+    again.fit(BATCHES, steps=3, checkpoint_dir=tmp_path)
+    assert again.step == 3
+    with pytest.raises(ValueError, match="ema_warmup=True has no effect with ema_decay=None"):
+        trainer(ema_decay=None, ema_warmup=True)
+
+
+# --- options and inputs -----------------------------------------------------------------------------------
+
+
+def test_optimizers_that_cannot_work_are_refused() -> None:
+    net = Net()
+    cases: list[tuple[Any, type[Exception], str]] = [
+        (torch.optim.AdamW, TypeError, "optimizer must be a torch.optim.Optimizer, got AdamW"),
+        (torch.optim.AdamW(Net().parameters()), ValueError, "optimizer AdamW has no parameter of the model"),
+        (torch.optim.LBFGS(net.parameters()), TypeError, "optimizer LBFGS requires a closure in every step"),
+    ]
+    for optimizer, error, message in cases:
+        with pytest.raises(error, match=message):
+            trainer(net, optimizer=optimizer)
+    right = torch.optim.SGD(net.parameters(), lr=0.1)
+    with pytest.raises(TypeError, match="scheduler ReduceLROnPlateau requires a measure"):
+        trainer(net, optimizer=right, scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau(right))
+
+
+def test_batches_that_are_mappings() -> None:
+    rows = [{"image": IMAGES, "label": torch.zeros(16, dtype=torch.long)}]
+    with pytest.raises(TypeError, match="mappings with the keys 'image', 'label', and none is named; pass image_key"):
+        trainer().fit(rows, steps=1)
+    with pytest.raises(TypeError, match="image_key='img' is not among them"):
+        sp.PowerSpectrum.estimate(rows, image_key="img")
+    plain, keyed = trainer(), trainer(image_key="image")
+    plain.fit([IMAGES], steps=2)
+    keyed.fit(rows, steps=2)
+    assert torch.equal(weights(plain.model), weights(keyed.model))
+    measured = sp.PowerSpectrum.estimate(rows, image_key="image")
+    assert torch.equal(measured.power, sp.PowerSpectrum.estimate([IMAGES]).power)
+
+    class Labelled(Net):
+        def forward(self, x_t: Tensor, t: Tensor, *, y: Tensor) -> Tensor:
+            return super().forward(x_t, t) + y.view(-1, 1, 1, 1)
+
+    trainer(Labelled(), image_key="image", label_name="y", label_key="label").fit(rows, steps=1)
+    with pytest.raises(TypeError, match="label_name='y' requires label_key"):
+        trainer(Labelled(), image_key="image", label_name="y").fit(rows, steps=1)
+    with pytest.raises(ValueError, match="label_key='label' has no effect without label_name"):
+        trainer(label_key="label")
+
+
+def test_images_without_a_channel_axis_are_read_as_signals_aloud() -> None:
+    with pytest.warns(RuntimeWarning, match=r"\(4, 28, 28\) is read as signals of 28 channels.*images\[:, None\]"):
+        sp.PowerSpectrum.estimate([torch.randn(4, 28, 28).clamp(-1, 1)])
