@@ -156,7 +156,7 @@ def spoilt(state: dict[str, Any]) -> dict[str, Callable[[], None]]:
 
     changes = {f"no {name}": drop(name) for name in state if name not in ("format", "version")}
     changes["model of another shape"] = lambda: state["model"].update({"layer.weight": torch.zeros(1)})
-    changes["average without a weight"] = lambda: state["ema"]["model"].pop("layer.bias")
+    changes["average without a weight"] = lambda: state["ema"].pop("layer.bias")
     changes["optimizer of fewer weights"] = lambda: state["optimizer"]["param_groups"][0]["params"].pop()
     changes["random numbers of another torch"] = lambda: state["random"]["ranks"][0].update(cpu=torch.zeros(7))
     return changes

@@ -76,9 +76,11 @@ class Weights:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights, their average, and the state of optimizer and scheduler."""
+        average = {"model": None} if self.average is None else self.average.state_dict()
         return {
             "model": self._model.state_dict(),
-            "ema": None if self.average is None else self.average.state_dict(),
+            "ema": average.pop("model"),
+            "average": average,
             "optimizer": self._optimizer.state_dict(),
             "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
         }
@@ -88,8 +90,8 @@ class Weights:
         _check_tensors("model", state["model"], self._model.state_dict())
         if self.average is not None and state["ema"] is not None:
             own = self.average.state_dict()
-            for part in ("model", "exact"):
-                _check_tensors("ema", state["ema"][part], own[part])
+            _check_tensors("ema", state["ema"], own["model"])
+            _check_tensors("average", state["average"]["exact"], own["exact"])
         if "optimizer" not in changed:
             theirs, ours = (
                 [len(group["params"]) for group in groups]
@@ -110,7 +112,7 @@ class Weights:
         self._model.load_state_dict(state["model"])
         remember_buffers(self._model, self._buffers)
         if self.average is not None and state["ema"] is not None:
-            self.average.load_state_dict(state["ema"])
+            self.average.load_state_dict({"model": state["ema"], **state["average"]})
         if "optimizer" in changed:
             return
         self._optimizer.load_state_dict(state["optimizer"])
