@@ -9,7 +9,7 @@ import torch
 
 import shortest_path as sp
 from shortest_path.prediction import data_weights, denoise, error_weight, mixture, target
-from shortest_path.solvers import Rotation
+from shortest_path.solvers import Point, Rotation
 
 SHAPE = (3, 8, 8)
 PREDICTIONS = ["noise", "data", "velocity", "whitened-velocity"]
@@ -56,11 +56,12 @@ def test_the_whitened_velocity_is_the_slope_of_equation_4(corruption: sp.Corrupt
     t = torch.tensor([0.2, 0.7], dtype=torch.float64)
     a, s = corruption.signal(t), corruption.noise(t)
     rotation = Rotation(power)
-    angle = rotation.whitened((a, s)).angle
+    point = Point(0.5, a, s)
+    angle = rotation.whitened(point).angle
     velocity = target("whitened-velocity", u_0, eps, a, s, power)
     torch.testing.assert_close(velocity, torch.cos(angle) * eps - torch.sin(angle) * u_0 / power.sqrt())
     visible = (torch.sin(angle) > 1e-3).expand(u_0.shape)  # where the solver's division is well-conditioned
-    slope = rotation.slope(a * u_0 + s * eps, u_0, (a, s))
+    slope = rotation.slope(a * u_0 + s * eps, u_0, point)
     torch.testing.assert_close(slope[visible], velocity[visible], rtol=0, atol=1e-6)
 
 
@@ -91,5 +92,5 @@ def test_an_error_of_one_prediction_is_so_large_as_an_error_of_another(predictio
 
 def test_a_whitened_velocity_without_a_power_is_refused() -> None:
     one = torch.ones(1)
-    with pytest.raises(ValueError, match=r"'whitened-velocity' is measured in the data's power.*pass spectrum="):
+    with pytest.raises(ValueError, match="'whitened-velocity' requires the data's power spectrum; pass spec"):
         mixture("whitened-velocity", one, one)

@@ -100,12 +100,11 @@ def generous_prior(first: sp.solvers.Point, power: Tensor | None) -> Tensor:
     return first.noise if power is None else (first.signal**2 * power + first.noise**2).sqrt()
 
 
-@pytest.mark.parametrize("name", TO_NOISE)
+# Blur keeps noise at t = 0, which no solver removes exactly in the last step.
+@pytest.mark.parametrize("name", [name for name in TO_NOISE if name != "blur"])
 @pytest.mark.parametrize("steps", [1, 3, 20])
 def test_multistep_loses_nothing_where_the_spectrum_is_known(name: str, steps: int) -> None:
     corruption = CORRUPTIONS[name]()
-    if name == "blur":  # keeps noise at t = 0, which no solver removes exactly in the last step
-        pytest.skip("blur does not begin at the data")
     data = sp.PowerSpectrum(corruption.basis, gaussian_world(corruption).power)
     assert abs(sp.gaussian_kl(corruption, data, steps=steps, solver="multistep", sampler_spectrum=data)) < 1e-9
 

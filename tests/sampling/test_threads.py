@@ -140,7 +140,7 @@ def test_one_spectrum(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("solver", ["ancestral", "ddim", "multistep"])
-@pytest.mark.parametrize("name", ["shortest-cosine", "shortest-fourier", "gaussian-flow"])
+@pytest.mark.parametrize("name", ["shortest-fourier", "gaussian-flow"])
 def test_one_sampler(name: str, solver: Any) -> None:
     corruption = CORRUPTIONS[name]()
     world = gaussian_world(corruption)
@@ -148,7 +148,7 @@ def test_one_sampler(name: str, solver: Any) -> None:
 
     def work(index: int) -> list[Tensor]:
         answers = []
-        for k in range(6):
+        for k in range(2):
             generator = torch.Generator().manual_seed(100 * index + k)
             x = sampler.sample((1, *SHAPE), generator=generator, clip=(-9, 9) if k % 2 else None)
             answers.append(x)

@@ -77,9 +77,7 @@ def work(rank: int, ranks: int, folder: str) -> None:
             found[name] = {"times": torch.cat(net.seen), "weights": weights}
         with pytest.raises(ValueError, match="2 processes train Net, which is not in a DistributedDataParallel"):
             sp.DiffusionTrainer(Net(), sp.GaussianCorruption("flow"))
-        with pytest.raises(
-            ValueError, match="must hold the whole model once, got .*outer.weight"
-        ):
+        with pytest.raises(ValueError, match="must hold the whole model once, got .*outer.weight"):
             sp.DiffusionTrainer(Half(Net()), sp.GaussianCorruption("flow"))
         torch.save(found, f"{folder}/rank{rank}.pt")
 

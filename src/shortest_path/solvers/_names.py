@@ -24,7 +24,7 @@ def make_solver(solver: SolverName | Solver) -> Solver:
         check_choice("solver", solver, get_args(SolverName))
         solvers: dict[str, Solver] = {"multistep": Multistep(), "ddim": DDIM(), "ancestral": Ancestral()}
         return solvers[solver]
-    if isinstance(solver, type) or not isinstance(solver, Solver):
+    if isinstance(solver, type) or not callable(getattr(solver, "start", None)):
         name = solver.__name__ if isinstance(solver, type) else type(solver).__name__
         raise TypeError(
             f"solver must be a name or implement `Solver`, got {name}; pass solvers.Multistep(), with its parentheses"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ._validation import checked_cross, checked_power
 
 _FORMAT = "shortest_path.PowerSpectrum"
 _VERSION = 1
+_reading = threading.Lock()  # numpy parses headers as Python, which CPython 3.11 does in one thread at a time only
 _BASES: dict[str, type[Basis]] = {
     basis.__name__: basis for basis in (CosineBasis, FourierBasis, PixelBasis, PrincipalBasis)
 }
@@ -284,7 +286,7 @@ class PowerSpectrum:
             ValueError: the file is damaged, of another kind, or of a later version.
         """
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            with _reading, open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: torch.from_numpy(archive[name]) for name in archive.files if name != "header"}
                 header = json.loads(str(archive["header"]))
             if header["format"] != _FORMAT:
