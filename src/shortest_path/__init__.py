@@ -71,4 +71,4 @@ __all__ = [
 
 def __dir__() -> list[str]:
     """Return the public names."""
-    return __all__
+    return [*__all__, "__version__"]

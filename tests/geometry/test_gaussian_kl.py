@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -131,20 +132,43 @@ def test_times_are_those_of_the_sampler(solver: str, grid: str | None) -> None:
 
 
 @dataclass(frozen=True)
-class Hidden:
-    """Adds a tenth of the prediction before to each, and keeps it where nobody can see it."""
+class Own:
+    """A user's solver: DDIM, with something added to each step that `odd` computes."""
+
+    odd: Callable[..., Tensor]
 
     def start(self, power: Tensor | None, at: object) -> object:
         before: list[Tensor] = []
 
-        def step(u_t: Tensor, u_0: Tensor, here: sp.solvers.Point, there: sp.solvers.Point, noise: object) -> Tensor:
-            mean = u_0 + 0.1 * before[-1] if before else u_0
+        def step(
+            u_t: Tensor, u_0: Tensor, here: sp.solvers.Point, there: sp.solvers.Point, noise: Callable[[], Tensor]
+        ) -> Tensor:
+            if there.time == 0:  # as the library's own do
+                return u_0
+            kept = there.noise / here.noise
+            mean = self.odd(u_0, before, noise)
             before.append(u_0)
-            return there.signal * mean + there.noise / here.noise * (u_t - here.signal * mean)
+            return there.signal * mean + kept * (u_t - here.signal * mean)
 
         return step
 
 
-def test_hidden_memory_is_refused() -> None:
-    with pytest.raises(ValueError, match="step function of Hidden remembers earlier steps; keep .* `memory`"):
-        sp.gaussian_kl(CORRUPTIONS["shortest-cosine"](), spectrum(), solver=Hidden(), steps=3)
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (
+            lambda u_0, before, noise: u_0 + 0.1 * before[-1] if before else u_0,
+            "remembers earlier steps; keep .* `memory`",
+        ),
+        (lambda u_0, before, noise: u_0 + noise() + noise(), r"calls noise\(\) more than once in a step"),
+        (lambda u_0, before, noise: u_0.clamp(-0.1, 0.1), "requires steps that are linear in u_t"),
+        (lambda u_0, before, noise: u_0 + 0.5, "requires steps that are linear in u_t"),
+        (lambda u_0, before, noise: u_0 + torch.randn_like(u_0), r"linear in .*other random numbers than noise\(\)"),
+        (lambda u_0, before, noise: u_0 / 0, "returns values that are not finite"),
+    ],
+)
+def test_steps_whose_covariance_cannot_be_propagated_are_refused(odd: Callable[..., Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sp.gaussian_kl(CORRUPTIONS["shortest-cosine"](), spectrum(), solver=Own(odd), steps=4)
+    fine = sp.gaussian_kl(CORRUPTIONS["shortest-cosine"](), spectrum(), solver=Own(lambda u_0, *_: u_0), steps=4)
+    assert fine == pytest.approx(sp.gaussian_kl(CORRUPTIONS["shortest-cosine"](), spectrum(), solver="ddim", steps=4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -109,3 +110,34 @@ def test_wrong_options_are_explained() -> None:
         sp.solvers.DDIM(eta=2.0)
     with pytest.raises(ValueError, match="unknown variance 'learned'; choose one of 'large', 'small'"):
         sp.solvers.Ancestral(variance="learned")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (lambda u_t: None, TypeError, "a step of solver Own must return a tensor like u_t, got NoneType"),
+        (
+            lambda u_t: u_t[:1],
+            ValueError,
+            r"must return the shape of u_t, \(2, 3, 8, 8\), got \(1, 3, 8, 8\)",
+        ),
+    ],
+)
+def test_what_a_users_solver_returns_is_checked(answer: Callable, error: type[Exception], message: str) -> None:
+    class Own:
+        def start(self, power: object, at: object) -> Callable:
+            return lambda u_t, *_: answer(u_t)
+
+    with pytest.raises(error, match=message):
+        sp.Sampler(lambda x_t, t: x_t, sp.GaussianCorruption("flow"), solver=Own(), steps=2).sample((2, *SHAPE))
+
+
+def test_options_of_another_type_are_refused() -> None:
+    for make in (sp.solvers.DDIM, sp.solvers.Multistep):
+        for eta in ("1", True, None):
+            with pytest.raises(TypeError, match=r"eta must be a number in \[0, 1\], got"):
+                make(eta=eta)
+    with pytest.raises(TypeError, match="corrector must be True, False or None, got 'no'"):
+        sp.solvers.Multistep(corrector="no")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="order must be 1 or 2, got True"):
+        sp.solvers.Multistep(order=True)  # type: ignore[arg-type]

@@ -334,3 +334,53 @@ def test_batches_that_are_mappings() -> None:
 def test_images_without_a_channel_axis_are_read_as_signals_aloud() -> None:
     with pytest.warns(RuntimeWarning, match=r"\(4, 28, 28\) is read as signals of 28 channels.*images\[:, None\]"):
         sp.PowerSpectrum.estimate([torch.randn(4, 28, 28).clamp(-1, 1)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 1.5}, "steps must be a whole number of 0 or more, got 1.5"),
+        ({"steps": 1, "checkpoint_every": 1.5}, "checkpoint_every must be a whole number of 1 or more"),
+    ],
+)
+def test_numbers_that_are_not_whole_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        trainer().fit(BATCHES, **arguments)
+
+
+def test_saving_keeps_what_it_has_written(tmp_path: Path) -> None:
+    one = trainer()
+    for keep in (0, -1):
+        with pytest.raises(ValueError, match=f"keep must be 1 or more, got {keep}"):
+            one.save(tmp_path, keep=keep)
+    one.save(tmp_path, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000000.pt"]
+
+
+def test_a_users_corruption_without_repr_is_continued(tmp_path: Path) -> None:
+    class Fade:
+        basis = sp.PixelBasis()
+
+        def signal(self, t: Tensor) -> Tensor:
+            return 1 - t.view(-1, 1, 1, 1)
+
+        def noise(self, t: Tensor) -> Tensor:
+            return t.view(-1, 1, 1, 1)
+
+    for steps in (2, 4):
+        one = trainer(corruption=Fade())
+        one.fit(BATCHES, steps=steps, checkpoint_dir=tmp_path)
+        assert one.step == steps
+
+
+def test_an_average_of_another_model_is_refused() -> None:
+    average = sp.training.ExponentialMovingAverage(nn.Conv2d(3, 3, 1), 0.9)
+    for other in (nn.Conv2d(1, 1, 1), nn.BatchNorm1d(2), nn.Sequential(nn.Conv2d(3, 3, 1))):
+        with pytest.raises(ValueError, match="the average follows another model: it has no weight"):
+            average.update(other)
+
+
+def test_weights_of_errors_are_not_negative() -> None:
+    loss = sp.DiffusionLoss(sp.GaussianCorruption("flow"), weighting=lambda t, signal, noise: -torch.ones_like(t))
+    with pytest.raises(ValueError, match="weighting must return weights of 0 or more, got -1"):
+        loss(Net(), IMAGES)

@@ -303,7 +303,7 @@ def test_wrong_models_and_requests_are_explained() -> None:
         trainer(accumulation=2).train_step([GOOD])
     with pytest.raises(ValueError, match="steps must be 0 or more"):
         trainer().fit([GOOD], steps=-1)
-    with pytest.raises(ValueError, match="steps must be 0 or more, .* got 1, 0, 3"):
+    with pytest.raises(ValueError, match="checkpoint_every must be 1 or more, got 0"):
         trainer().fit([GOOD], steps=1, checkpoint_every=0)
     with pytest.raises(ValueError, match="the corruption is on cpu, the images are on meta"):
         sp.DiffusionTrainer(nn.Linear(1, 1, device="meta"), CORRUPTIONS["blur"]())

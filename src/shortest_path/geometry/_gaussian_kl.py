@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from .._covariance import CovariancePath, covariance_path, solve
 from ..corruptions import Corruption, Point, known_power
 from ..grids import GridName, TimeGrid, make_times
-from ..solvers import Solver, SolverName, Step, make_solver
+from ..solvers import Solver, SolverName, Step, check_step, make_solver
 from ..spectra import PowerSpectrum
 
 
@@ -49,7 +49,7 @@ def gaussian_kl(
     Raises:
         TypeError: as in `path_length`, or an option of another type.
         ValueError: an unknown solver or grid, times that do not fall to 0, a basis or covariance as in `path_length`,
-            or a solver whose memory is hidden.
+            or a solver whose steps are not linear or hide their memory.
 
     Source: docs/theory.md, "What it buys for Gaussian data".
 
@@ -74,8 +74,7 @@ def gaussian_kl(
     return 0.5 * float(trace - data.shape[0] * data.shape[-1] - torch.linalg.slogdet(ratio).logabsdet.sum())
 
 
-@dataclass
-class _Response:
+class _Response(NamedTuple):
     """How a step answers to unit impulses: of every coefficient of the state, of the memory, and of the noise."""
 
     transition: Tensor
@@ -90,35 +89,60 @@ def _propagated(covariance: Tensor, solver: Solver, path: CovariancePath, first:
     def at(t: float) -> Point:
         return first.clean() if t == 0 else path.point(t)
 
-    step, here, size = solver.start(path.power, at), first, path.data.shape[-1]
-    for s in falling[1:]:
+    def start() -> Step:
+        return solver.start(path.power, at)
+
+    step, here, size, name = start(), first, path.data.shape[-1], type(solver).__name__
+    may_hide = not hasattr(step, "memory") and start() != step  # a method of the solver itself cannot
+    for index, s in enumerate(falling[1:]):
         there = at(s)
-        response = _respond(step, path, here, there)
-        if s == 0 and not hasattr(step, "memory"):
-            again = _respond(solver.start(path.power, at), path, here, there)
-            if not torch.equal(again.transition, response.transition):
-                raise ValueError(
-                    f"the step function of {type(solver).__name__} remembers earlier steps; keep what it remembers in "
-                    "an attribute `memory`, a tuple of tensors like u_t (see shortest_path.solvers.Step)"
-                )
-        transition, noise = response.transition, response.noise
-        covariance = transition @ covariance @ transition.mH + noise @ noise.mH
+        response = _respond(step, path, here, there, name)
+        if may_hide and index and not _same(_respond(start(), path, here, there, name), response):
+            raise ValueError(
+                f"the step function of {name} remembers earlier steps; keep what it remembers in an attribute "
+                "`memory`, a tuple of tensors like u_t (see shortest_path.solvers.Step)"
+            )
+        covariance = response.transition @ covariance @ response.transition.mH + response.noise @ response.noise.mH
         here = there
     return covariance[..., :size, :size]
 
 
-def _respond(step: Step, path: CovariancePath, here: Point, there: Point) -> _Response:
+def _same(one: _Response, other: _Response) -> bool:
+    return torch.equal(one.transition, other.transition) and torch.equal(one.noise, other.noise)
+
+
+def _respond(step: Step, path: CovariancePath, here: Point, there: Point, name: str) -> _Response:
     """Take a step from unit impulses: column j of the batch is the answer to impulse j."""
     blocks, size = path.data.shape[:2]
     memory = getattr(step, "memory", ())
     known = size * (1 + len(memory))
-    # (impulses, F, coefficients): the impulses of the state, of each remembered tensor, and of the noise.
-    impulses = torch.eye(known + size, dtype=path.data.dtype, device="cpu")[:, None, :].expand(-1, blocks, -1)
+    # (impulses, F, coefficients): of the state, of each remembered tensor, and of the noise; the last is all together.
+    impulses = torch.eye(known + size, dtype=path.data.dtype, device="cpu")
+    impulses = torch.cat([impulses, 3 * impulses.sum(0, keepdim=True)])[:, None, :].expand(-1, blocks, -1)
     u_t, *remembered, white = torch.split(impulses, size, -1)
     if memory:
         step.memory = tuple(remembered)  # type: ignore[attr-defined]
     gain = solve(path.corrupted(here), here.signal[..., :, None] * path.data).mH
     u_0 = (gain @ u_t.movedim(0, -1)).movedim(-1, 0)
-    u_s = step(u_t, u_0, here, there, lambda: white)
+    drawn: list[Tensor] = []
+
+    def noise() -> Tensor:
+        if drawn:
+            raise ValueError(f"{name} calls noise() more than once in a step; call it once, and scale what it returns")
+        drawn.append(white)
+        return white
+
+    u_s = check_step(step(u_t, u_0, here, there, noise), u_t, name)
     answers = torch.cat([u_s, *getattr(step, "memory", ())], -1).permute(1, 2, 0)
-    return _Response(answers[..., :known], answers[..., known:])
+    single, together = answers[..., :-1], answers[..., -1]
+    if not bool(torch.view_as_real(answers).isfinite().all() if answers.is_complex() else answers.isfinite().all()):
+        raise ValueError(
+            f"{name} returns values that are not finite in the step from t = {here.time:.4g} to {there.time:.4g}"
+        )
+    largest = float(single.abs().sum(-1).max())
+    if float((3 * single.sum(-1) - together).abs().max()) > 1e-6 * largest:
+        raise ValueError(
+            f"gaussian_kl requires steps that are linear in u_t, u_0 and noise(), which those of {name} are not (at "
+            f"t = {here.time:.4g}): they clip, add a constant, or draw other random numbers than noise()"
+        )
+    return _Response(single[..., :known], single[..., known:])

@@ -11,7 +11,7 @@ from torch import Tensor
 from .._checks import check_floating, check_has_values
 from .._model import own
 from ..corruptions import Point, Process
-from ..solvers import Solver
+from ..solvers import Solver, check_step
 from ._denoiser import Denoiser
 from ._noise import Generators, white
 from .edits import DenoisedCallback
@@ -73,12 +73,12 @@ class Reverse:
         def at(t: float) -> Point:
             return first.clean() if t == 0 else self.point(t)
 
-        here, step = first, self._solver.start(self._process.power, at)
+        here, step, name = first, self._solver.start(self._process.power, at), type(self._solver).__name__
         for s in times[1:].tolist():
             there = at(s)
             with torch.no_grad():
                 u_0 = self._denoiser(u_t, here, self._conditioning, self._edit)
-                u_s = step(u_t, u_0, here, there, self._noise).to(u_t.dtype)
+                u_s = check_step(step(u_t, u_0, here, there, self._noise), u_t, name).to(u_t.dtype)
                 if s == 0 and self._edit is not None and u_s is not u_0:  # extrapolated beyond the edited prediction
                     basis = self._process.basis
                     edited = self._edit(own(basis.synthesize(u_s), u_s), 0.0)

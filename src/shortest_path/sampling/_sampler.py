@@ -123,6 +123,8 @@ class Sampler(SamplerBase):
                 raise ValueError(
                     f"{name} must have one row for each of the {len(indices)} images, got shape {tuple(rows.shape)}"
                 )
+        if "generator" in options:
+            raise TypeError("batches makes a generator for every image; pass seed= instead of generator=")
         own = {"generator": None, "x_1": None, "conditioning": None, "device": None, "progress": None}
         inspect.signature(self.sample).bind(shape, **own, **options)
         self._times_from(options.get("start"))

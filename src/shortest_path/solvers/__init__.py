@@ -13,7 +13,7 @@ from ._ancestral import Ancestral, Variance
 from ._coordinates import Exponential, Form, Rotation, Whitened, extrapolation
 from ._ddim import DDIM
 from ._multistep import Multistep
-from ._names import SolverName, is_deterministic, make_solver
+from ._names import SolverName, check_step, is_deterministic, make_solver
 from ._protocol import Solver, Step
 from ._transition import ForwardWeights, StepWeights, forward_weights, noise_ratio, posterior_weights
 
@@ -32,6 +32,7 @@ __all__ = [
     "StepWeights",
     "Variance",
     "Whitened",
+    "check_step",
     "extrapolation",
     "forward_weights",
     "is_deterministic",

@@ -58,8 +58,10 @@ class Multistep:
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2):
+        if self.order not in (1, 2) or isinstance(self.order, bool):
             raise ValueError(f"order must be 1 or 2, got {self.order!r}")
+        if self.corrector not in (None, True, False):
+            raise TypeError(f"corrector must be True, False or None, got {self.corrector!r}")
         check_eta(self.eta)
         if self.corrector is None:
             object.__setattr__(self, "corrector", self.eta == 0)
@@ -72,7 +74,7 @@ class Multistep:
         return self.eta == 0
 
     def default_grid(self, informed: bool) -> str:
-        """Return the name of the best grid measured (studies/README.md)."""
+        """Return the name of the best grid measured for the deterministic solver (studies/README.md)."""
         return "spectrum" if informed else "cosine"
 
     def start(self, power: Tensor | None, at: Callable[[float], Point]) -> Step:

@@ -18,7 +18,7 @@ from ..sampling import Sampler
 from ..spectra import PowerSpectrum
 from ._batches import on_device
 from ._loss import DiffusionLoss
-from ._options import TrainingOptions
+from ._options import TrainingOptions, described
 from ._plain import plain
 from ._random import GlobalRandom
 from ._ranks import Ranks
@@ -105,7 +105,7 @@ class TrainerBase:
             "learning_rate": rate if optimizer is None else None,
             "optimizer": type(self.optimizer).__name__,
             "scheduler": None if scheduler is None else type(scheduler).__name__,
-            "corruption": repr(corruption),
+            "corruption": described(corruption),
             "spectrum": None if spectrum is None else repr(spectrum),
         }
 

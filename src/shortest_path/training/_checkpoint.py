@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import torch
 from typing_extensions import Self
 
+from .._checks import check_count
 from .._files import replace_file
 
 _PATTERN = re.compile(r"checkpoint-(\d+)\.pt")
@@ -49,6 +50,7 @@ def save_checkpoint(directory: str | os.PathLike[str], step: int, state: Mapping
     Raises:
         OSError: the file could not be written; existing files are unchanged.
     """
+    check_count("keep", keep)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     return _write_and_clear(folder, step, serialise(state), keep, whole_checkpoints(folder, up_to=step))
@@ -158,7 +160,7 @@ class CheckpointWriter:
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, keep: int) -> None:
-        self._directory, self._keep = Path(directory), keep
+        self._directory, self._keep = Path(directory), check_count("keep", keep)
         self._directory.mkdir(parents=True, exist_ok=True)
         self._mine = whole_checkpoints(self._directory)
         self._thread: threading.Thread | None = None

@@ -51,6 +51,11 @@ class ExponentialMovingAverage:
         averaged: list[Tensor] = []
         current: list[Tensor] = []
         for name, weight in model.named_parameters():
+            if name not in mine or mine[name].shape != weight.shape:
+                raise ValueError(
+                    f"the average follows another model: it has no weight {name!r} of shape {tuple(weight.shape)}; "
+                    "make an average of this model"
+                )
             if not (weight.requires_grad and weight.is_floating_point()):
                 mine[name].copy_(weight)
                 continue

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from .._checks import check_choice, check_floating
+from .._checks import check_choice, check_floating, values_are_readable
 from .._exact import working_dtype
 from .._model import check_output, weights_dtype
 from ..bases import Basis
@@ -192,4 +192,6 @@ def _factors(weight: Tensor, x_0: Tensor) -> Tensor:
         raise ValueError(
             f"weighting must return weights (B,) or broadcastable to {tuple(x_0.shape)}, got {tuple(weight.shape)}"
         ) from error
+    if values_are_readable(weight) and not bool((weight >= 0).all()):
+        raise ValueError(f"weighting must return weights of 0 or more, got {float(weight.min())}")
     return weight.sqrt()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
@@ -76,10 +77,20 @@ class TrainingOptions:
 
 
 def _plain(value: Any) -> Any:
-    """Return tensors and numpy's numbers as Python's own, and a function's name in its place."""
+    """Return tensors and numpy's numbers as Python's own, and a description in place of a function."""
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     if callable(value):
-        kind = value if hasattr(value, "__qualname__") else type(value)
-        return f"{kind.__module__ or 'builtins'}.{kind.__qualname__}"
+        return described(value)
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def described(value: Any) -> str:
+    """Return a text that is the same in every process: a function's name, else `repr` unless it shows an address."""
+    if isinstance(value, functools.partial):
+        return f"partial({described(value.func)}, {value.args!r}, {value.keywords!r})"
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__ or 'builtins'}.{value.__qualname__}"
+    text = repr(value)
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}" if f"at {hex(id(value))}" in text else text

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from .._checks import check_batches, images_of
+from .._checks import check_batches, check_count, images_of
 from .._progress import Progress
 from ._base import TrainerBase, TrainStep
 from ._batches import check_first
@@ -132,9 +132,9 @@ class DiffusionTrainer(TrainerBase):
             Preempted: a SystemExit with the code 75, after SIGTERM with `on_signal="save"`.
             KeyboardInterrupt: after SIGINT.
         """
-        if steps < 0 or checkpoint_every < 1 or keep_checkpoints < 1:
-            given = f"{steps}, {checkpoint_every}, {keep_checkpoints}"
-            raise ValueError(f"steps must be 0 or more, checkpoint_every and keep_checkpoints 1 or more; got {given}")
+        check_count("steps", steps, least=0)
+        check_count("checkpoint_every", checkpoint_every)
+        check_count("keep_checkpoints", keep_checkpoints)
         if on_signal not in (None, "save"):
             raise ValueError(f"on_signal must be 'save' or None, got {on_signal!r}")
         if on_signal is not None and checkpoint_dir is None:
