@@ -90,9 +90,8 @@ def test_a_run_leaves_a_log_images_weights_and_its_spectrum(trained: tuple[Path,
     [
         "--corruption=gaussian --schedule=linear --time-sampling=discrete --bf16=yes --prediction=noise",
         "--corruption=blur --max-blur=4 --prediction=data --max-grad-norm=null",
-        "--basis=fourier --channels=independent --fused=yes --data-on-device=yes --accumulation=2",
         "--basis=principal --channels-last=false --whitened-input=false --weighting=noise",
-        "--spectrum=reference --basis=fourier --channels=shared --log-power-scale=0.9",
+        "--spectrum=reference --basis=fourier --channels=shared --log-power-scale=0.9 --fused=yes --data-on-device=yes",
     ],
 )
 def test_every_corruption_trains_and_samples(data: Path, tmp_path: Path, words: str) -> None:

@@ -56,7 +56,7 @@ def test_encoding_gaussian_data_is_exact_at_any_number_of_steps(name: str, predi
     torch.testing.assert_close(sampler.invert(x_0), expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", TO_CLEAN)
+@pytest.mark.parametrize("name", ["gaussian-flow", "shortest-fourier", "own"])
 def test_there_and_back_again(name: str) -> None:
     errors = []
     for steps in (40, 80, 160):
@@ -141,7 +141,7 @@ def test_the_likelihood_of_gaussian_data_is_exact_at_any_number_of_steps(name: s
     torch.testing.assert_close(sampler.log_likelihood(x_0), exact, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["gaussian-cosine", "gaussian-flow", "shortest-cosine", "shortest-fourier", "own"])
+@pytest.mark.parametrize("name", ["gaussian-cosine", "shortest-fourier"])
 def test_with_another_spectrum_it_converges_to_the_same_likelihood(name: str) -> None:
     # The trace is now of a diagonal matrix, which random signs give without error.
     _, power = gaussian_sampler(name, 1)

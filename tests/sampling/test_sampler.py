@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
 import shortest_path as sp
-from tests.worlds import CORRUPTIONS, SHAPE, TO_NOISE, GaussianDenoiser, correlated_images, gaussian_world
+from tests.worlds import CORRUPTIONS, SHAPE, GaussianDenoiser, correlated_images, gaussian_world
 
 DOUBLE = {"dtype": torch.float64, "progress": False}
 
@@ -38,7 +38,7 @@ def ddim_error(name: str, steps: int) -> float:
     return (u_s - exact).square().mean().sqrt().item()
 
 
-@pytest.mark.parametrize("name", TO_NOISE)
+@pytest.mark.parametrize("name", ["gaussian-flow", "blur", "shortest-cosine", "own"])
 def test_ddim_is_of_first_order(name: str) -> None:
     errors = [ddim_error(name, steps) for steps in (100, 200, 400)]
     orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]

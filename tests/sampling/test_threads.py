@@ -51,7 +51,7 @@ def images_of(index: int, size: int = 8) -> Tensor:
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(index), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("name", list(CORRUPTIONS))
+@pytest.mark.parametrize("name", ["blur", "shortest-cosine", "shortest-fourier", "shortest-principal"])
 def test_one_corruption(name: str) -> None:
     shared = CORRUPTIONS[name]()
 
@@ -140,7 +140,7 @@ def test_one_spectrum(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("solver", ["ancestral", "ddim", "multistep"])
-@pytest.mark.parametrize("name", ["shortest-fourier", "gaussian-flow"])
+@pytest.mark.parametrize("name", ["shortest-fourier"])
 def test_one_sampler(name: str, solver: Any) -> None:
     corruption = CORRUPTIONS[name]()
     world = gaussian_world(corruption)
