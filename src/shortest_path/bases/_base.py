@@ -100,6 +100,10 @@ class Basis(ExactModule):
             ValueError: `x` and `y` differ in shape or dtype, or do not fit the basis.
         """
         self._check_pair(x, y)
+        if len(weights) == 1:  # coefficients of x are let go before those of y are made: new memory is what costs
+            ((of_x, of_y),) = weights
+            scaled = of_x.to(x.dtype) * self.analyze(x)
+            return (self.synthesize(scaled.addcmul_(of_y.to(x.dtype), self.analyze(y))),)
         u_x, u_y = self.analyze(x), self.analyze(y)
         return tuple(
             self.synthesize((of_x.to(x.dtype) * u_x).addcmul_(of_y.to(x.dtype), u_y)) for of_x, of_y in weights
