@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ._devices import device_of
 from .bases import Basis, FourierBasis, PrincipalBasis
-from .corruptions import Corruption, Point, Process, check_corruption, prior_deviation, scales
+from .corruptions import Corruption, Point, Process, check_corruption, one_time, prior_deviation, scales
 from .spectra import PowerSpectrum
 
 DENSE_LIMIT = 1024
@@ -42,9 +42,8 @@ class CovariancePath(NamedTuple):
 
     def point(self, t: float) -> Point:
         """Return the scales at one time, each (F, n), float64."""
-        time = torch.full((1,), t, dtype=torch.float64, device=device_of(self.corruption))
-        pair = scales(self.corruption, time, (1, *self.shape))
-        return Point(t, *(_layout(scale.detach().cpu(), self.shape, self.data) for scale in pair))
+        pair = scales(self.corruption, one_time(t, device_of(self.corruption)), (1, *self.shape))
+        return Point(t, *(_layout(scale.detach().cpu().double(), self.shape, self.data) for scale in pair))
 
     def prior(self, first: Point) -> Tensor | None:
         """Return the standard deviations from which a sampler starts, (F, n); None if it starts from images."""
@@ -88,8 +87,8 @@ def covariance_path(
 def _blocks(process: Process, spectrum: PowerSpectrum) -> Tensor:
     """Return Σ_0 in coefficients in which the corruption, and the power that a sampler knows, are diagonal."""
     corruption, basis = process.corruption, process.basis
-    middle = torch.full((1,), 0.5, dtype=torch.float64, device=device_of(corruption))
-    probe = [scale.detach().cpu() for scale in scales(corruption, middle, (1, *spectrum.shape))]
+    middle = scales(corruption, one_time(0.5, device_of(corruption)), (1, *spectrum.shape))
+    probe = [scale.detach().cpu().double() for scale in middle]
     if process.power is not None:
         probe.append(process.power.detach().cpu()[None])
     isotropic = all(scale.numel() == 1 for scale in probe)

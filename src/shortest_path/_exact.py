@@ -9,16 +9,53 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+_HAS_FLOAT64 = {"cpu": True, "cuda": True, "meta": True}  # others are tried once
+
 
 class ExactModule(nn.Module):
     """A module that follows `.to(device)` but never `.half()`, `.bfloat16()` or `.to(dtype)`.
 
-    Rounding a spectrum or a rotation to half precision would corrupt every image a little, silently.
+    Rounding a spectrum or a rotation to half precision would corrupt every image a little, silently. On a device
+    without float64 its tables are in float32; back on another they are as they were.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._unrounded: dict[str, Tensor] = {}  # of buffers on a device without float64
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)  # type: ignore[no-untyped-call]
+        before = dict(self._buffers)
+        super()._apply(lambda tensor: _moved(tensor, fn), recurse)  # type: ignore[no-untyped-call]
+        for name, old in before.items():
+            new = self._buffers[name]
+            if old is None or new is None or old.is_meta or new.is_meta:
+                continue
+            if old.dtype == torch.float64 != new.dtype:
+                self._unrounded[name] = old.detach().to("cpu", copy=True)
+            elif name in self._unrounded and exact_dtype(new.device) == torch.float64:
+                exact = self._unrounded.pop(name)
+                if torch.equal(exact.to(new.dtype), new.cpu()):  # else it was given other values there
+                    self._buffers[name] = exact.to(new.device)
         return self
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """Return the type of tables on a device: float64, or float32 where there is none, as on Apple's."""
+    if device.type not in _HAS_FLOAT64:
+        try:
+            torch.empty(0, dtype=torch.float64, device=device)
+            _HAS_FLOAT64[device.type] = True
+        except (TypeError, RuntimeError):
+            _HAS_FLOAT64[device.type] = False
+    return torch.float64 if _HAS_FLOAT64[device.type] else torch.float32
+
+
+def _moved(tensor: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return a tensor where `move` would take it, in its own type if there is one."""
+    device = move(torch.empty(0, device=tensor.device)).device
+    if tensor.dtype == torch.float64 and exact_dtype(device) != torch.float64:
+        return tensor.to(device, torch.float32)
+    return tensor.to(move(tensor).device)
 
 
 def no_autocast(x: Tensor) -> AbstractContextManager[object]:

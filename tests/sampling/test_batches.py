@@ -233,4 +233,5 @@ def test_the_spectrums_basis_follows_the_images_to_their_device() -> None:
     x_1 = torch.zeros(2, *SHAPE, device="meta")
     assert sampler.sample(x_1.shape, x_1=x_1, device="meta").device.type == "meta"
     assert sampler._process.basis.channel_rotation.device.type == "meta"
+    assert sampler.sample(x_1.shape, device="cpu").isfinite().all()  # a rehearsal takes nothing away
     assert measured.basis.channel_rotation.device.type == "cpu"  # the spectrum's own stays

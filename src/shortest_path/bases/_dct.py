@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .._exact import exact_dtype
+
 
 def cosine_matrix(n: int) -> Tensor:
     """Return the orthonormal DCT-II matrix, (n, n), float64; rows are the cosines."""
@@ -44,5 +46,6 @@ def fft_inverse_cosine(u: Tensor) -> Tensor:
 
 def _twiddle(n: int, like: Tensor) -> Tensor:
     # Angles in float64: k / n rounded to float32 would cost digits at large n.
-    angle = -math.pi / (2 * n) * torch.arange(n, dtype=torch.float64, device=like.device)
-    return torch.polar(torch.ones_like(angle), angle).to(like.dtype.to_complex())
+    device = like.device if exact_dtype(like.device) == torch.float64 else torch.device("cpu")
+    angle = -math.pi / (2 * n) * torch.arange(n, dtype=torch.float64, device=device)
+    return torch.polar(torch.ones_like(angle), angle).to(like.dtype.to_complex()).to(like.device)

@@ -18,7 +18,7 @@ from ._gaussian import GaussianCorruption
 from ._heat import HeatDissipationCorruption
 from ._process import Process, prior_deviation
 from ._protocol import Corruption, check_corruption
-from ._scales import Point, as_times, both_scales, check_device, known_power, per_sample, scales
+from ._scales import Point, as_times, both_scales, check_device, known_power, one_time, per_sample, scales
 from ._schedules import Schedule, ScheduleName
 from ._shortest_path import ShortestPathCorruption
 
@@ -39,6 +39,7 @@ __all__ = [
     "check_device",
     "corrupt",
     "known_power",
+    "one_time",
     "per_sample",
     "prior_deviation",
     "scales",

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from .._devices import device_of
-from .._exact import working_dtype
+from .._exact import exact_dtype, working_dtype
 from ..bases import Basis
 from ..spectra import PowerSpectrum
 from ._protocol import Corruption
-from ._scales import Point, check_device, known_power, scales
+from ._scales import Point, check_device, known_power, one_time, scales
 
 
 class Process:
@@ -36,8 +36,9 @@ class Process:
         if spectrum is not None and not isinstance(spectrum, PowerSpectrum):
             raise TypeError(f"spectrum must be a PowerSpectrum, got {type(spectrum).__name__}")
         self.corruption = corruption
-        self.basis = corruption.basis if spectrum is None else _common_basis(corruption, spectrum)
-        self.power = known_power(corruption) if spectrum is None else spectrum.power
+        self.basis = self._basis = corruption.basis if spectrum is None else _common_basis(corruption, spectrum)
+        self.power = self._power = known_power(corruption) if spectrum is None else spectrum.power
+        self._device: torch.device | None = None
 
     def scales(self, t: Tensor, x_0: Tensor) -> tuple[Tensor, Tensor]:
         """Return (signal(t), noise(t)) for images, in the type in which they are mixed."""
@@ -69,8 +70,7 @@ class Process:
 
     def at(self, t: float, shape: Sequence[int], device: torch.device) -> Point:
         """Return the scales at one time for images of `shape`; never waits for the device."""
-        time = torch.full((1,), t, dtype=torch.float64, device=device)
-        return Point(t, *scales(self.corruption, time, shape))
+        return Point(t, *scales(self.corruption, one_time(t, device), shape))
 
     def prior(self, first: Point) -> Tensor:
         """Return the standard deviations of the coefficients at the time where sampling starts.
@@ -94,10 +94,14 @@ class Process:
             ValueError: the corruption is on another device.
         """
         check_device(self.corruption, device)
-        if self.basis is not self.corruption.basis:  # the spectrum's, of which this is a copy
-            self.basis.to(device)
-        if self.power is not None:
-            self.power = self.power.to(device)
+        if device == self._device:
+            return
+        # From the first ones each time: what has been on the meta device, or on one without float64, is lost.
+        if self._basis is not self.corruption.basis:
+            self.basis = copy.deepcopy(self._basis).to(device)
+        if self._power is not None:
+            self.power = self._power.to(device, exact_dtype(device))
+        self._device = device
 
 
 def prior_deviation(first: Point, power: Tensor | None) -> Tensor | None:
@@ -122,8 +126,7 @@ def prior_deviation(first: Point, power: Tensor | None) -> Tensor | None:
 def _common_basis(corruption: Corruption, spectrum: PowerSpectrum) -> Basis:
     """Return the spectrum's basis, after checking that the corruption is diagonal in it."""
     device = device_of(corruption)
-    middle = torch.tensor([0.5], dtype=torch.float64, device=device)
-    pair = scales(corruption, middle, (1, *spectrum.shape))
+    pair = scales(corruption, one_time(0.5, device), (1, *spectrum.shape))
     ours, theirs = corruption.basis, spectrum.basis
     one_rotation = (
         ours.channel_rotation is None

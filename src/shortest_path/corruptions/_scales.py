@@ -10,12 +10,15 @@ from torch import Tensor
 
 from .._checks import check_has_values, check_time
 from .._devices import device_of, has_tensors
-from .._exact import working_dtype
+from .._exact import exact_dtype, working_dtype
 from ._protocol import Corruption
 
 
 class Point(NamedTuple):
-    """A time and the scales of every coefficient there, float64, broadcastable to coefficients (B, C, *spatial)."""
+    """A time and the scales of every coefficient there, broadcastable to coefficients (B, C, *spatial).
+
+    In float64, or in float32 on a device without it.
+    """
 
     time: float
     signal: Tensor
@@ -50,8 +53,13 @@ def as_times(t: Tensor | float, x: Tensor) -> Tensor:
     return t.to(x.device, working_dtype(t))
 
 
+def one_time(t: float, device: torch.device) -> Tensor:
+    """Return a time for exact scales on a device, (1,): float64, or float32 where there is none."""
+    return torch.full((1,), t, dtype=exact_dtype(device), device=device)
+
+
 def scales(
-    corruption: Corruption, t: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float64
+    corruption: Corruption, t: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return (signal(t), noise(t)), after checking that they broadcast to images of `shape` and to nothing larger.
 
@@ -59,7 +67,7 @@ def scales(
         corruption: Any object that implements `Corruption`.
         t: Times, (B,) or (1,).
         shape: Shape of the images or coefficients, (B, C, *spatial).
-        dtype: Type of the result.
+        dtype: Type of the result; None is that of `t`.
 
     Raises:
         ValueError: the scales do not fit `shape`.
@@ -78,6 +86,7 @@ def scales(
                 f"{type(corruption).__name__}.{name}(t) has shape {tuple(scale.shape)}, which does not broadcast "
                 f"against images of shape {tuple(shape)}; make the corruption for them (its dims, spatial or spectrum)"
             )
+    dtype = t.dtype if dtype is None else dtype
     return pair[0].to(dtype), pair[1].to(dtype)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._devices import device_of
+from .._exact import exact_dtype
 from ..corruptions import Corruption, both_scales
 
 CELLS = 256  # pieces of [0, 1] in which a density of times is taken as constant
@@ -21,7 +22,8 @@ def fine_times(start: float, end: float) -> Tensor:
 
 def scales_at(corruption: Corruption, times: Tensor) -> tuple[Tensor, Tensor]:
     """Return (signal, noise) at times, float64, on the CPU."""
-    signal, noise = both_scales(corruption, times.to(device_of(corruption)))
+    device = device_of(corruption)
+    signal, noise = both_scales(corruption, times.to(device, exact_dtype(device)))
     return signal.detach().cpu().double(), noise.detach().cpu().double()
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_floating, check_sizes
+from .._exact import exact_dtype
 from ..corruptions import Point
 from ..solvers import Rotation, extrapolation
 
@@ -133,7 +134,8 @@ def spherical(a: Tensor, b: Tensor, fraction: float) -> Tensor:
 
     Source: Shoemake 1985, "Animating rotation with quaternion curves".
     """
-    flat = a.flatten(1).double(), b.flatten(1).double()
+    exact = exact_dtype(a.device)
+    flat = a.flatten(1).to(exact), b.flatten(1).to(exact)
     cosine = torch.nn.functional.cosine_similarity(*flat).clamp(-1, 1)
     angle = torch.acos(cosine)
     straight = angle.sin() < 1e-6

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .._devices import device_of
-from ..corruptions import Corruption, both_scales
+from .._exact import exact_dtype
+from ..corruptions import Corruption, both_scales, one_time
 from ..prediction import Prediction
 
 _VANISHED = 1e-6
@@ -16,7 +17,7 @@ _GAP = 0.1  # of the next step: how close below `start` a time of the grid may b
 
 def first_time(corruption: Corruption, prediction: Prediction) -> float:
     """Return where a grid starts: 1, or 0.999 if the model predicts noise and signal(1) has vanished."""
-    signal = corruption.signal(torch.ones(1, dtype=torch.float64, device=device_of(corruption)))
+    signal = corruption.signal(one_time(1.0, device_of(corruption)))
     return _NEAR_ONE if prediction == "noise" and bool((signal < _VANISHED).any()) else 1.0
 
 
@@ -47,7 +48,8 @@ def check_along(corruption: Corruption, times: Tensor, prediction: Prediction) -
             that rises.
     """
     count = min(len(times), 16)
-    probes = times[torch.linspace(0, len(times) - 1, count, device="cpu").long()].to(device_of(corruption))
+    device = device_of(corruption)
+    probes = times[torch.linspace(0, len(times) - 1, count, device="cpu").long()].to(device, exact_dtype(device))
     # A scale that does not change with time may come once for all of them.
     signal, noise = (
         scale.expand(count, *scale.shape[1:]) if len(scale) == 1 else scale for scale in both_scales(corruption, probes)

@@ -27,6 +27,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .._exact import exact_dtype
 from ..corruptions import Point
 from ._transition import noise_ratio
 
@@ -73,7 +74,7 @@ class Rotation:
     most = 1.0
 
     def __init__(self, power: Tensor) -> None:
-        self.deviation = power.to(torch.float64).sqrt()
+        self.deviation = power.to(exact_dtype(power.device)).sqrt()
 
     def whitened(self, point: Point) -> Whitened:
         """Return (θ, r) at a point."""
@@ -116,7 +117,8 @@ class Exponential:
 
     def length(self, here: Point, there: Point) -> Tensor:
         """Return λ_s − λ_t: infinite where signal or noise vanishes, 0 where they had vanished before; see `Form`."""
-        length = (there.signal / there.noise).log() - (here.signal / here.noise).log()
+        later, now = ((point.signal / point.noise).clamp(min=0).log() for point in (there, here))  # rounded below 0: 0
+        length = later - now
         return length.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
 
     def later_fraction(self, length: Tensor) -> Tensor:

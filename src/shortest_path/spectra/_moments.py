@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from .._checks import check_choice, check_images, images_of
+from .._exact import exact_dtype
 from ..bases import Basis, CosineBasis, FourierBasis, PrincipalBasis
 from ._covariances import Channels, block_power, choose_channels, floor_blocks, raise_to_floor
 
@@ -66,6 +68,8 @@ class Moments:
         if images.ndim < 2:
             raise ValueError(f"images must have shape (B, C, *spatial), got {tuple(images.shape)}")
         dims, shape = images.ndim - 2, tuple(images.shape[1:])
+        if exact_dtype(images.device) != torch.float64:
+            images = images.cpu()
         basis = self._make_basis(dims).to(images.device) if self._basis is None else self._basis
         self._require_shape(shape)
         images = images.detach().to(torch.float64)
@@ -184,7 +188,7 @@ class Moments:
                 raise ValueError(
                     f"the basis has dims={self._requested.dims}, but images have {dims} spatial axes; set dims={dims}"
                 )
-            return self._requested
+            return copy.deepcopy(self._requested)  # to move without moving the caller's
         return FourierBasis(dims) if self._requested == "fourier" else CosineBasis(dims)
 
 
