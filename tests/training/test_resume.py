@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
 import shortest_path as sp
 from shortest_path.training import latest_checkpoint, load_checkpoint
@@ -264,3 +266,62 @@ def test_metadata_travel_with_every_checkpoint(tmp_path: Path) -> None:
     again = sp.DiffusionTrainer(Net(), corruption)  # not a part of the configuration
     again.load_state_dict(load_checkpoint(tmp_path / "checkpoint-00000001.pt"))
     assert again.step == 1
+
+
+class Augmented(Dataset):
+    """Images that are shifted at random, by a generator of the whole process."""
+
+    def __init__(self, source: str) -> None:
+        self.images, self.source = correlated_images(24).float(), source
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        shift = {
+            "torch": lambda: torch.rand(()).item(),
+            "numpy": lambda: np.random.normal(),
+            "python": lambda: random.gauss(0, 1),
+        }[self.source]()
+        return self.images[index] + 0.1 * shift
+
+
+def own_generator(kind: str) -> DataLoader:
+    data, generator = Augmented("torch"), torch.Generator().manual_seed(3)
+    if kind == "loader":
+        return DataLoader(data, batch_size=8, shuffle=True, generator=generator)
+    sampler = RandomSampler(data, generator=generator)
+    if kind == "sampler":
+        return DataLoader(data, batch_size=8, sampler=sampler)
+    return DataLoader(data, batch_sampler=BatchSampler(sampler, 8, drop_last=False))
+
+
+@pytest.mark.parametrize("stop", [2, 3, 4])
+@pytest.mark.parametrize("kind", ["loader", "sampler", "batch sampler", "numpy", "python"])
+def test_resume_is_exact_whatever_draws_the_random_numbers(tmp_path: Path, kind: str, stop: int) -> None:
+    def data() -> DataLoader:
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        if kind in ("numpy", "python"):
+            return DataLoader(Augmented(kind), batch_size=8, shuffle=True)
+        return own_generator(kind)
+
+    straight, first, second = trainer(), trainer(), trainer()
+    straight.fit(data(), steps=5)
+    first.fit(data(), steps=stop, checkpoint_dir=tmp_path)
+    loader = data()
+    random.random(), np.random.rand(), torch.rand(())  # a new process begins with other random states
+    second.fit(loader, steps=5, checkpoint_dir=tmp_path)
+    assert torch.equal(weights(second.model), weights(straight.model))
+
+
+def test_what_cannot_continue_exactly_is_told_once(tmp_path: Path) -> None:
+    images = TensorDataset(correlated_images(24).float())
+    trainer().fit(DataLoader(images, batch_size=8), steps=5, checkpoint_dir=tmp_path)
+    with pytest.warns(RuntimeWarning, match="use batch_size=8 to continue exactly"):
+        trainer().fit(DataLoader(images, batch_size=4), steps=6, checkpoint_dir=tmp_path)
+
+    class Persistent(list):  # as a DataLoader with persistent_workers=True
+        persistent_workers = True
+
+    with pytest.warns(RuntimeWarning, match="use persistent_workers=False to continue exactly"):
+        trainer().fit(Persistent(batches()), steps=7, checkpoint_dir=tmp_path)

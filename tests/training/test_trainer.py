@@ -72,7 +72,7 @@ def test_options_are_frozen_and_seen_in_the_signature() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "fp16"}, "unknown precision 'fp16'; choose one of 'fp32', 'bf16'"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; choose one of 'fp32', 'bf16', 'fp16'"),
         ({"accumulation": 0}, "accumulation must be 1 or more, got 0"),
         ({"max_skipped": -1}, "max_skipped must be 0 or more, got -1"),
         ({"max_grad_norm": -1.0}, "max_grad_norm must be positive, got -1.0; None does not clip"),

@@ -82,6 +82,17 @@ def work(rank: int, ranks: int, folder: str) -> None:
         torch.save(found, f"{folder}/rank{rank}.pt")
 
 
+def test_weights_in_parts_are_refused() -> None:
+    class FSDPModule:  # what torch's fully_shard adds to the class of a module
+        pass
+
+    class Sharded(FSDPModule, Net):
+        pass
+
+    with pytest.raises(ValueError, match="FSDPModule holds each weight in parts.*; use DistributedDataParallel"):
+        sp.DiffusionTrainer(nn.Sequential(Sharded()), sp.GaussianCorruption("flow"))
+
+
 @pytest.mark.slow
 def test_every_wrapper_trains_as_ddp_alone(tmp_path: Path) -> None:
     together(work, tmp_path)

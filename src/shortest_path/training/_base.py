@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from ._state import FORMAT, VERSION, Position, check_format, differences
 from ._weights import Weights
 
 _LEARNING_RATE = 2e-4
+_GRADIENT = 1  # what was not finite in a step: the gradient alone, else the loss of some rank
 
 
 class TrainStep(NamedTuple):
@@ -94,6 +96,7 @@ class TrainerBase:
             ema_decay=given.ema_decay,
             ema_warmup=given.ema_warmup is not False,
             max_grad_norm=given.max_grad_norm,
+            scale_loss_on=self.device.type if given.precision == "fp16" else None,
             also=corruption.parameters() if isinstance(corruption, nn.Module) else (),
         )
         self._null = {
@@ -180,7 +183,7 @@ class TrainerBase:
             eps = self._random.noise(x_0)
         task = self._objective.task(x_0, t, eps)
         x_t = task.x_t.to(weights_dtype(self.model, task.x_t.dtype))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
+        with self._autocast():
             output = self.model(x_t, task.t, **(conditioning or {}))
         return task.loss(output)
 
@@ -188,7 +191,8 @@ class TrainerBase:
         """Take one optimizer step on `accumulation` batches, given as `fit` takes them.
 
         A step is skipped if the gradient, or the loss of any rank, is not finite. The check waits for the device
-        before the weights change. `fit` warns of skipped steps, and raises after too many.
+        before the weights change. `fit` warns of skipped steps, and raises after too many. With `precision="fp16"`, a
+        gradient that is too large for float16 halves the scale of the loss, and its step does not count as skipped.
 
         Raises:
             TypeError: a batch is not a floating-point tensor, or a tuple that begins with one; or conditioning
@@ -208,13 +212,14 @@ class TrainerBase:
             conditioning = self._random.drop(conditioning, self._null, given.drop_conditioning, len(x_0))
             with self._ranks.exchange_gradients(now=index == len(batches) - 1):
                 loss = self.loss(x_0, conditioning=conditioning) / len(batches)
-                loss.backward()  # type: ignore[no-untyped-call]
+                self._weights.backward(loss)
             total += loss.detach()
         norm = self._weights.gradient_norm().to(self.device)
-        skipped = bool(self._ranks.largest(~torch.stack((total, norm)).isfinite().all()))
+        wrong = self._ranks.largest(2 * (~total.isfinite()) + (~norm.isfinite()).int())
         self._position.step += 1
-        if skipped:
-            self._position.skipped.add(self.step, total, norm)
+        if skipped := wrong > 0:
+            if not (wrong == _GRADIENT and self._weights.scale_is_too_large()):
+                self._position.skipped.add(self.step, total, norm)
             self._weights.stay()
         else:
             self._position.skipped.end_row()
@@ -267,6 +272,12 @@ class TrainerBase:
                 parameter.copy_(state["corruption"][name])
         if "seed" in changed:
             self.generator.set_state(generator)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        """Run the model in the precision that was asked for."""
+        precision = self.options.precision
+        dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=precision != "fp32")
 
     def _learned(self) -> dict[str, nn.Parameter]:
         """Return the corruption's parameters that the optimizer trains, by name."""

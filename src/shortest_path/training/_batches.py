@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,14 +11,16 @@ from torch import Tensor, nn
 
 from .._checks import check_floating, check_images, images_of
 from .._conditioning import conditioning_of
+from ._random_state import global_state, own_state, set_global_state, set_own_state
 
 
 class BatchStream:
-    """Position in the data: the pass, the batch in it, and torch's random state when the pass began."""
+    """Position in the data: the pass, the batch in it, and the random state when the pass began."""
 
     def __init__(self) -> None:
         self._epoch, self._batch = 0, 0
-        self._random: Tensor | None = None
+        self._size: int | None = None
+        self._random: dict[str, Tensor] = {}
         self._resumed = self._inexact = False
 
     def read(self, batches: Iterable[object]) -> Generator[object, None, None]:
@@ -29,7 +32,10 @@ class BatchStream:
         one_shot = isinstance(batches, Iterator)  # calling iter() would draw from the random state of a DataLoader
         if one_shot and not self._resumed:
             self._batch = 0
+        if self._resumed:
+            self._warn_of_differences(batches)
         self._resumed = False
+        self._size = _batch_size(batches)
         while True:
             yield from self._finish_pass(batches)
             if one_shot:
@@ -40,11 +46,12 @@ class BatchStream:
             self._epoch, self._batch = self._epoch + 1, 0
 
     def _finish_pass(self, batches: Iterable[object]) -> Iterator[object]:
-        skip, now = self._batch, torch.get_rng_state()
-        if skip and self._random is not None:
-            torch.set_rng_state(self._random)  # so that a shuffled pass comes in the same order again
+        skip, now = self._batch, global_state()
+        if skip and self._random:  # so that a shuffled pass comes in the same order again
+            set_global_state(self._random)
+            set_own_state(batches, self._random)
         else:
-            self._random = now
+            self._random = {**now, **own_state(batches)}
         for source in (batches, getattr(batches, "sampler", None)):
             set_epoch = getattr(source, "set_epoch", None)
             if set_epoch is not None:
@@ -55,24 +62,43 @@ class BatchStream:
                 self._batch = count
                 yield batch
             elif count == skip:
-                torch.set_rng_state(now)
+                set_global_state(now)
         if count == 0:
             raise ValueError("batches yielded nothing; check that the data set is not empty or already used up")
         if count < skip:
             if not self._inexact:
                 raise ValueError(f"batches ended after {count}, but training stopped after {skip}; use the same data")
-            torch.set_rng_state(now)
+            set_global_state(now)
         self._inexact = False
+
+    def _warn_of_differences(self, batches: Iterable[object]) -> None:
+        """Warn of what makes the continuation of a pass inexact."""
+        size = _batch_size(batches)
+        if self._batch and None not in (size, self._size) and size != self._size:
+            warnings.warn(
+                f"training stopped in the middle of a pass with batch_size={self._size} and continues with {size}: "
+                f"{self._batch} batches of {size} are left out, so images of this pass are seen twice or not at all; "
+                f"use batch_size={self._size} to continue exactly",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+        if self._epoch and getattr(batches, "persistent_workers", False):
+            warnings.warn(
+                "the data loader's workers are persistent, and keep random states that no checkpoint holds: random "
+                "augmentation differs from an uninterrupted run; use persistent_workers=False to continue exactly",
+                RuntimeWarning,
+                stacklevel=5,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position, as plain values and tensors."""
-        return {"epoch": self._epoch, "batch": self._batch, "random": self._random}
+        return {"epoch": self._epoch, "batch": self._batch, "size": self._size, "random": self._random}
 
     def load_state_dict(self, state: Mapping[str, Any], *, exact: bool = True) -> None:
         """Go to a position that `state_dict` returned.
 
         Args:
-            state: The position. Without a random state, the current pass continues with the present one.
+            state: The position. Without random states, the current pass continues with the present ones.
             exact: False if a pass may have fewer batches than before.
         """
         self.go_back(state)
@@ -80,7 +106,14 @@ class BatchStream:
 
     def go_back(self, state: Mapping[str, Any]) -> None:
         """Return to a position that `state_dict` returned. Batches read from an iterator since then are lost."""
-        self._epoch, self._batch, self._random = state["epoch"], state["batch"], state["random"]
+        self._epoch, self._batch, self._size = state["epoch"], state["batch"], state["size"]
+        self._random = dict(state["random"])
+
+
+def _batch_size(batches: object) -> int | None:
+    """Return the number of images in a batch of a `DataLoader`; None where it is not known."""
+    size = getattr(batches, "batch_size", None)
+    return size if isinstance(size, int) else None
 
 
 def on_device(

@@ -12,7 +12,7 @@ from ..prediction import Prediction
 from ._loss import Weighting
 from ._times import TimeSampling
 
-Precision: TypeAlias = Literal["fp32", "bf16"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 _FREE = ("max_skipped", "check_range", "image_key", "label_key")  # may differ between runs that continue one another
 
 

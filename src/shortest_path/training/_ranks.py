@@ -22,10 +22,15 @@ class Ranks:
         device: Device of the model, on which tensors are exchanged.
 
     Raises:
-        ValueError: several processes, and a model whose weights they do not exchange.
+        ValueError: several processes, and a model whose weights they do not exchange, or hold in parts.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
+        if sharded := _sharded(model):
+            raise ValueError(
+                f"{sharded} holds each weight in parts, which the average and the checkpoints of DiffusionTrainer do "
+                "not put together; use DistributedDataParallel, or sp.DiffusionLoss in a loop of your own"
+            )
         self._wrapped = _distributed(model)
         if self._wrapped is None and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             raise ValueError(
@@ -81,6 +86,12 @@ def network_of(model: nn.Module) -> nn.Module:
             model = inner
         else:
             return model
+
+
+def _sharded(model: nn.Module) -> str | None:
+    """Return the name of what holds weights in parts: FSDP, of either version; else None."""
+    names = {base.__name__ for module in model.modules() for base in type(module).__mro__}
+    return next((name for name in ("FSDPModule", "FullyShardedDataParallel") if name in names), None)
 
 
 def _distributed(model: nn.Module) -> DistributedDataParallel | None:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ._batches import BatchStream
 from ._nonfinite import SkippedSteps
+from ._random_state import global_state, set_global_state
 from ._ranks import Ranks
 
+_PASS = "pass."  # before the names of random states of when the present pass began
 FORMAT, VERSION = "shortest_path.DiffusionTrainer", 1
 
 
@@ -93,10 +95,9 @@ class Position:
             warnings.warn(text, RuntimeWarning, stacklevel=stacklevel + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position, with the random state of this rank's torch: now, and when the pass began."""
-        data, now = self.data.state_dict(), torch.get_rng_state()
-        began = data.pop("random")
-        own = {"cpu": now, "pass": now if began is None else began}
+        """Return the position, with the random state of this rank: now, and when the pass began."""
+        data, own = self.data.state_dict(), global_state()
+        own.update({f"{_PASS}{name}": value for name, value in (data.pop("random") or own).items()})
         if self._device.type == "cuda":
             own["cuda"] = torch.cuda.get_rng_state(self._device)
         return {
@@ -110,9 +111,9 @@ class Position:
 
     def check(self, state: Mapping[str, Any]) -> None:
         """Raise a ValueError if a position is not one that can be continued from."""
-        random, now = state["random"], torch.get_rng_state()
-        own = random["ranks"].get(self._ranks.own, {})
-        if any(name in own and own[name].shape != now.shape for name in ("cpu", "pass")):
+        now = torch.get_rng_state()
+        own = state["random"]["ranks"].get(self._ranks.own, {})
+        if "cpu" in own and own["cpu"].shape != now.shape:
             raise ValueError(
                 f"the state's random numbers have {own['cpu'].numel()} bytes, torch {torch.__version__} keeps "
                 f"{now.numel()}; continue with the version of torch that wrote it"
@@ -131,15 +132,14 @@ class Position:
     def _restore(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Restore all but the position in the data, which is returned."""
         own = state["random"]["ranks"].get(self._ranks.own, {})  # a new rank keeps what it has
-        own = {name: value.clone() for name, value in own.items()}  # torch 2.13 reads past the end of a view, and dies
         self.step = state["step"]
         self.skipped.load_state_dict(state["skipped"])
         self._set_generator(state["random"]["trainer"].clone())
-        if "cpu" in own:
-            torch.set_rng_state(own["cpu"])
+        set_global_state(own)
         if "cuda" in own and self._device.type == "cuda":
-            torch.cuda.set_rng_state(own["cuda"], self._device)
-        return {**state["data"], "random": own.get("pass")}
+            torch.cuda.set_rng_state(own["cuda"].clone(), self._device)
+        began = {name.removeprefix(_PASS): value for name, value in own.items() if name.startswith(_PASS)}
+        return {**state["data"], "random": began}
 
     def _set_generator(self, state: Tensor) -> None:
         """Continue the trainer's random numbers; after a change of the kind of device, with others."""

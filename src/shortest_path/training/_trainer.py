@@ -46,7 +46,8 @@ class DiffusionTrainer(TrainerBase):
         ema_decay: Decay of the averaged weights, in [0, 1); None keeps no average.
         ema_warmup: Whether the average forgets the initial weights sooner, with decay
             min(ema_decay, (1 + k) / (10 + k)) at step k; None (default) does.
-        precision: `"bf16"` runs the model under bfloat16 autocast; corruption and loss stay in float32.
+        precision: `"bf16"` or `"fp16"` runs the model under autocast in bfloat16 or float16; corruption and loss stay
+            in float32. With float16 the loss is scaled, as its gradients would vanish.
         time_sampling: As in `DiffusionLoss`.
         discrete_steps: As in `DiffusionLoss`.
         accumulation: Number of batches whose gradients make one step.
@@ -108,7 +109,8 @@ class DiffusionTrainer(TrainerBase):
             batches: An iterable of images (B, C, *spatial), of (images, labels), of (images, mapping of conditioning),
                 or of mappings with `image_key` and `label_key`. Iterated again and again if it can be; a
                 `set_epoch(n)` of it or of its `sampler` is called before each pass. To continue exactly after a resume,
-                a pass must be determined by n and torch's random state, as a `DataLoader`'s is.
+                a pass must be determined by n, the random states of torch, numpy and Python, and generators that it,
+                its samplers or its `dataset` have as `generator`, as a `DataLoader`'s is. Warns if it is not known to.
             steps: Total number of steps to reach, including skipped steps and those before a resume.
             checkpoint_dir: Folder in which to write `checkpoint-<step>.pt`; None writes none. It is made, tried and
                 locked before the first step. Rank 0 writes, while training goes on; all is written when `fit` returns.

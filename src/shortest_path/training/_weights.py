@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -24,6 +25,8 @@ class Weights:
         ema_decay: Decay of the averaged weights, in [0, 1); None keeps no average.
         ema_warmup: Whether the average forgets the initial weights sooner; see `ExponentialMovingAverage`.
         max_grad_norm: Norm to which gradients are clipped, or None.
+        scale_loss_on: The kind of device on which losses are scaled, so that gradients stay within float16; None does
+            not scale.
         also: Further parameters that the optimizer may train, e.g. a corruption's.
 
     Raises:
@@ -40,6 +43,7 @@ class Weights:
         ema_decay: float | None,
         ema_warmup: bool,
         max_grad_norm: float | None,
+        scale_loss_on: str | None = None,
         also: Iterable[Tensor] = (),
     ) -> None:
         _check_optimizer(optimizer, model, also)
@@ -51,18 +55,33 @@ class Weights:
         self.average = None if ema_decay is None else ExponentialMovingAverage(model, ema_decay, warmup=ema_warmup)
         self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
         self._max_grad_norm = max_grad_norm
+        self._scaler = None if scale_loss_on is None else torch.amp.GradScaler(scale_loss_on)
+        if self._scaler is not None and any(each.dtype == torch.float16 for each in self._parameters()):
+            raise ValueError("precision='fp16' requires weights in float32, got float16; pass model.float()")
         self._buffers: dict[str, Tensor] = {}  # from before the present step
         remember_buffers(model, self._buffers)
 
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a loss, scaled where losses are."""
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+
     def gradient_norm(self) -> Tensor:
-        """Return the norm of the gradients of all parameters of the optimizer."""
+        """Return the norm of the gradients of all parameters of the optimizer, after undoing the scale of the loss."""
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
         return gradient_norm(self._parameters())
+
+    def scale_is_too_large(self) -> bool:
+        """Whether gradients that are not finite may be only those of the scaled loss; waits for the device."""
+        return self._scaler is not None and self._scaler.get_scale() > 1
 
     def move(self, norm: Tensor) -> None:
         """Take an optimizer step with gradients of a known norm."""
         if self._max_grad_norm is not None:
             clip_gradient(self._parameters(), norm, self._max_grad_norm)
         self._optimizer.step()
+        if self._scaler is not None:
+            self._scaler.update()
         if self._scheduler is not None:
             self._scheduler.step()
         if self.average is not None:
@@ -70,7 +89,9 @@ class Weights:
         remember_buffers(self._model, self._buffers)
 
     def stay(self) -> None:
-        """Drop the gradients, and restore the buffers as they were before the forward pass."""
+        """Drop the gradients, restore the buffers as they were before the forward pass, and lower the scale."""
+        if self._scaler is not None:
+            self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         restore_buffers(self._model, self._buffers)
 
@@ -83,6 +104,7 @@ class Weights:
             "average": average,
             "optimizer": self._optimizer.state_dict(),
             "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
+            "scaler": {} if self._scaler is None else self._scaler.state_dict(),
         }
 
     def check(self, state: Mapping[str, Any], changed: Collection[str]) -> None:
@@ -113,6 +135,8 @@ class Weights:
         remember_buffers(self._model, self._buffers)
         if self.average is not None and state["ema"] is not None:
             self.average.load_state_dict({"model": state["ema"], **state["average"]})
+        if self._scaler is not None and state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
         if "optimizer" in changed:
             return
         self._optimizer.load_state_dict(state["optimizer"])
