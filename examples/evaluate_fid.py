@@ -212,7 +212,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("samples", type=Path, metavar="SAMPLES", help=".npz or .npy array, folder of PNG files, or parquet file")
     add("--data", default="uoft-cs/cifar10", help="reference: a data set on the hub, or a path (%(default)s)")
-    add("--split", choices=("train", "test"), default="train", help="split of a data set on the hub (%(default)s)")
+    add(
+        "--split",
+        choices=("train", "test"),
+        default="train",
+        help="split, on the hub or of cifar-10-batches-py (%(default)s)",
+    )
     add("--features", default="inception", help="inception, or a .pt2 or .pt file that you trust (%(default)s)")
     add("--weights", type=Path, metavar="FILE", help="local weights of inception (default: download them)")
     add("--cache", type=Path, default=Path("outputs/statistics"), help="folder of statistics (%(default)s)")

@@ -54,7 +54,13 @@ def train(settings: Settings, me: Ranks) -> None:
     on_gpu = me.device.type == "cuda"
     torch.backends.cudnn.benchmark = True
     try:
-        pictures = cifar10.load(settings.data, size=settings.size, count=settings.images, on_error=settings.on_error)
+        pictures = cifar10.load(
+            settings.data,
+            size=settings.size,
+            count=settings.images,
+            on_error=settings.on_error,
+            labels=settings.class_conditional,
+        )
         provenance, classes = pictures.provenance, pictures.classes if settings.class_conditional else 0
         training, held = runs.split(pictures, settings)
         del pictures
@@ -84,7 +90,7 @@ def train(settings: Settings, me: Ranks) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         spectrum.save(out / "spectrum.npz")
         (out / "config.yaml").write_text(yaml.safe_dump(to_dict(settings), sort_keys=False))
-        print(describe(provenance, kept, network, me), flush=True)
+        print(describe(provenance, kept, classes, network, me), flush=True)
     if chosen(settings.compile, on_gpu):
         network.compile()  # in place: the names of the weights stay
     if me.world > 1:
@@ -248,13 +254,16 @@ def keep_best(
     write_checkpoint(path, {**state, "measure": name, "value": values[name]})
 
 
-def describe(source: Mapping[str, Any], kept: Mapping[str, Any], network: nn.Module, me: Ranks) -> str:
+def describe(source: Mapping[str, Any], kept: Mapping[str, Any], classes: int, network: nn.Module, me: Ranks) -> str:
     """Return a description of the data and the network."""
     shape = "×".join(map(str, source["shape"]))
+    names = source.get("class_names", [])
+    named = f" ({', '.join(names[:10])}{', …' if len(names) > 10 else ''})" if names else ""
+    labels = f", {classes} classes{named}" if classes else ""
     parameters = sum(weights.numel() for weights in network.parameters())
     return (
         f"{source['source']} ({source['split']}): {source['count']} images {shape}, {source['encoding']}, "
-        f"sha256 {source['sha256'][:8]}; {kept['held_out']} of them not trained on\n"
+        f"sha256 {source['sha256'][:8]}; {kept['held_out']} of them not trained on{labels}\n"
         f"{parameters:,} parameters, {me.world} × {me.device.type}"
     )
 

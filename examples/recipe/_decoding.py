@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +19,15 @@ _BITS, _MEANING, _BLACK_IS_ZERO = 258, 262, 1  # of TIFF: BitsPerSample, Photome
 
 class FaultError(ValueError):
     """Why a file cannot be used; a message begins with the name of the file, then this."""
+
+
+@contextmanager
+def naming(source: str | Path) -> Iterator[None]:
+    """Begin the message of a fault with the name of its file or data set."""
+    try:
+        yield
+    except FaultError as fault:
+        raise ValueError(f"{shown(source)} {fault}") from fault
 
 
 def open_file(file: Path) -> BinaryIO:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,16 +13,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ._contents import TEST, Contents, contents, holds_batches
+from ._decoding import naming
+from ._labels import NAMES, WITH_LABELS, Labels, as_labels, read_labels
+from ._parquet import first_image
 from .images import read_images
-
-_LABELS = ("label", "labels", "fine_label")
 
 
 class Pictures(NamedTuple):
     """A data set in memory.
 
     `images` is uint8 (N, H, W, C), `labels` int64 (N,) or None, and `provenance` describes them: source, split,
-    count, shape, encoding ("PNG", "JPEG", "array", …) and the SHA-256 of the decoded pixels.
+    count, shape, encoding ("PNG", "JPEG", "array", …), the SHA-256 of the decoded pixels, and `class_names` if
+    labels were required and have names.
     """
 
     images: np.ndarray
@@ -42,41 +45,52 @@ def load(
     size: int | None = None,
     count: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
+    labels: bool = False,
 ) -> Pictures:
     """Read a data set from a path, or from the Hugging Face hub if there is no such path.
 
+    Labels are those of a column `label`, `labels` or `fine_label` of parquet files or the hub, of an array of that name
+    in an .npz archive, or of `cifar-10-batches-py`. In a folder of images they are the names of the sub-folders
+    directly in it, or else the names of the files up to the first underscore, if that makes two classes or more.
+    Names are numbered in sorted order.
+
     Args:
-        source: A parquet file, folder of images, .npy or .npz array, or the name of a data set on the hub.
-        split: Split of a data set on the hub; ignored for a path.
+        source: A path of images, as `images.load_images` takes, or the name of a data set on the hub.
+        split: Split of a data set on the hub, or of `cifar-10-batches-py`; ignored for other paths.
         size: Fit images from a path to this height and width; None leaves them.
         count: Maximum number of images; the first ones are used.
         on_error: What to do about images in a path that cannot be used, as in `images.load_images`.
+        labels: Require labels; otherwise a data set without usable ones has None.
 
     Raises:
-        ValueError: the source does not exist or holds no images, or the hub cannot be reached.
+        ValueError: the source does not exist or holds no images, labels are required and there are none, or the hub
+            cannot be reached.
     """
     path = Path(source)
     if path.exists():
-        images, places = read_images(path, size, on_error=on_error)
-        labels, encoding = _labels_beside(path), _encoding(path)
-        if labels is not None and path.suffix == ".parquet":  # elsewhere nothing with labels is skipped
-            labels = labels[places]
+        part = _of_split(path, split)
+        held = contents(part)
+        found = _labels(lambda: read_labels(part, held), required=labels)
+        images, places = read_images(part, size, on_error=on_error)
+        found = None if found is None else _of_images(found, images, places, path)
+        encoding = _encoding(held)
     elif path.suffix or source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise ValueError(f"{source} does not exist, and is not the name of a data set on the hub (owner/name)")
     else:
-        images, labels, encoding = _from_hub(source, split)
-    if labels is not None and len(labels) != len(images):
-        raise ValueError(f"{source} has {len(images)} images but {len(labels)} labels")
-    images, labels = images[:count], None if labels is None else labels[:count].astype(np.int64)
+        images, found, encoding = _from_hub(source, split, required=labels)
+    images = images[:count]
     provenance = {
         "source": path.name if path.exists() else source,
-        "split": "file" if path.exists() else split,
+        "split": "file" if path.exists() and not holds_batches(path) else split,
         "count": len(images),
         "shape": list(images.shape[1:]),
         "encoding": encoding,
         "sha256": hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest(),
     }
-    return Pictures(images, labels, provenance)
+    pictures = Pictures(images, None if found is None else found.values[:count], provenance)
+    if labels and found is not None and found.names is not None:
+        provenance["class_names"] = found.names[: pictures.classes]
+    return pictures
 
 
 class RankBatches:
@@ -119,7 +133,7 @@ class RankBatches:
                 "use more images or a smaller batch_size"
             )
         if labels and pictures.labels is None:
-            raise ValueError(f"{pictures.provenance['source']} has no labels; train without class_conditional")
+            raise ValueError(f"labels=True requires labels, {pictures.provenance['source']} has none; {WITH_LABELS}")
         self._images = torch.from_numpy(np.ascontiguousarray(pictures.images.transpose(0, 3, 1, 2))).to(device)
         self._labels = torch.from_numpy(pictures.labels).to(device) if labels and pictures.labels is not None else None
         self._batch, self._rank, self._world, self._seed, self._flip = batch_size, rank, world, seed, flip
@@ -148,7 +162,33 @@ class RankBatches:
             yield batch if self._labels is None else (batch, self._labels[rows])
 
 
-def _from_hub(name: str, split: str) -> tuple[np.ndarray, np.ndarray | None, str]:
+def _of_split(path: Path, split: str) -> Path:
+    """Return the file or folder with a split of `cifar-10-batches-py`; other paths have one."""
+    if not holds_batches(path):
+        return path
+    if split not in ("train", "test"):
+        raise ValueError(f"{path} has the splits train and test, got split {split!r}")
+    return path / TEST if split == "test" else path
+
+
+def _of_images(labels: Labels, images: np.ndarray, places: np.ndarray, path: Path) -> Labels:
+    """Return the labels of the images that were not skipped."""
+    if path.suffix == ".npz" and len(labels.values) != len(images):
+        raise ValueError(f"{path} has {len(images)} images but {len(labels.values)} labels")
+    return labels._replace(values=labels.values[places])
+
+
+def _labels(read: Callable[[], Labels], *, required: bool) -> Labels | None:
+    """Return the labels that `read` gives, or None if it cannot and they are not required."""
+    try:
+        return read()
+    except ValueError as error:
+        if required:
+            raise ValueError(f"labels are required, but {error}; {WITH_LABELS}") from error
+        return None
+
+
+def _from_hub(name: str, split: str, *, required: bool) -> tuple[np.ndarray, Labels | None, str]:
     import datasets
 
     try:
@@ -161,41 +201,27 @@ def _from_hub(name: str, split: str) -> tuple[np.ndarray, np.ndarray | None, str
     column = next((name for name in ("img", "image") if name in table.column_names), None)
     if column is None:
         raise ValueError(f"{name} has no column img or image; its columns are {', '.join(table.column_names)}")
-    label = next((name for name in _LABELS if name in table.column_names), None)
+
+    def read() -> Labels:
+        label = next((name for name in NAMES if name in table.column_names), None)
+        if label is None:
+            raise ValueError(f"{name} has no such column; its columns are {', '.join(table.column_names)}")
+        with naming(name):
+            return as_labels(list(table[label]))
+
+    labels = _labels(read, required=required)
     raw = table.cast_column(column, datasets.Image(decode=False))[column]
     encoding = _kind(raw[0]["bytes"]) if raw[0]["bytes"] else "unknown"
     images = np.stack([np.asarray(image.convert("RGB")) for image in table[column]])
-    return images, None if label is None else np.asarray(table[label]), encoding
+    return images, labels, encoding
 
 
-def _labels_beside(path: Path) -> np.ndarray | None:
-    """Return the labels in a parquet file or .npz archive, if there are any."""
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        name = next((name for name in pq.read_schema(path).names if name in _LABELS), None)
-        return None if name is None else np.asarray(pq.read_table(path, columns=[name])[name].to_pylist())
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            name = next((name for name in archive.files if name in _LABELS), None)
-            return None if name is None else archive[name]
-    return None
-
-
-def _encoding(path: Path) -> str:
-    """Return the encoding of the images at a path; images that went through JPEG have other pixels."""
-    if path.is_dir():
-        kinds = {_kind(file.read_bytes()) for file in sorted(path.rglob("*"))[:64] if file.is_file()} - {"unknown"}
+def _encoding(found: Contents) -> str:
+    """Return the encoding of images in files; images that went through JPEG have other pixels."""
+    if found.kind == "folder":
+        kinds = {_kind(file.read_bytes()) for file, _ in found.files[:64] if file.is_file()} - {"unknown"}
         return "+".join(sorted(kinds)) or "unknown"
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        column = next((name for name in pq.read_schema(path).names if name in ("img", "image")), None)
-        if column is None:
-            return "unknown"
-        first = next(pq.ParquetFile(path).iter_batches(1, columns=[column])).to_pylist()[0][column]
-        return _kind(first["bytes"] if isinstance(first, dict) else first)
-    return "array"
+    return _kind(first_image(found.files[0][0])) if found.kind == "parquet" else "array"
 
 
 def _kind(data: bytes) -> str:

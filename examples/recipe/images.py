@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ._decoding import FaultError, decode, fit, open_file, shown, told
-
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-_COLUMNS = ("img", "image")
-_KINDS = "a parquet file, a folder of images, or an .npy or .npz array"
+from ._arrays import read_images_of
+from ._cifar_batches import read_batches
+from ._contents import contents
+from ._decoding import FaultError, decode, fit, shown, told
+from ._parquet import encoded_rows
 
 
 def load_images(
@@ -33,10 +32,13 @@ def load_images(
     first one is read), and numbers without a known black and white. Damage is found as far as a format reveals it:
     in PNG all of it, by checksums; in other formats missing parts, but few flipped bits.
 
+    Folders are read with their sub-folders in the order of names. Files and folders whose names begin with a dot are
+    left out; other files that are not read are counted in a warning.
+
     Args:
-        path: A parquet file with a column `img` or `image`, as data sets of Hugging Face have; a folder of
-            images, read in the order of their names, sub-folders included; or an .npy or .npz array
-            (N, H, W, C) or (N, H, W) of uint8.
+        path: A folder of images; a parquet file with a column `img` or `image`, as data sets of Hugging Face have, or
+            a folder with several, which are its shards; the folder `cifar-10-batches-py`, for its training images, or
+            one file of it, e.g. `test_batch`; or an .npy or .npz array (N, H, W, C) or (N, H, W) of uint8.
         size: Crop images to their central square and resize it to this many pixels; None leaves them.
         on_error: `raise` at the first image that cannot be used, or `skip` such images and warn of them at the
             end; without `size`, also those of another size than most. An array is read whole or not at all, and so
@@ -47,10 +49,13 @@ def load_images(
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ValueError: no images, or none left; images of different sizes; or a file that cannot be read.
+        ValueError: no images, or none left; images of different sizes; files that are not one data set; an array of
+            another type or shape, or that would expand to more than 1 GiB and 100 times its size; or a file that
+            cannot be read.
 
     Warns:
-        UserWarning: images were skipped, or pillow warns of some; gives their number, and names three.
+        UserWarning: a folder holds files that are not read, or lacks shards; images were skipped, or pillow warns of
+            some, with their number and the names of three.
     """
     return read_images(path, size, on_error=on_error)[0]
 
@@ -64,23 +69,16 @@ def read_images(
         raise ValueError(f"size must be 1 or more, got {size}")
     if on_error not in ("raise", "skip"):
         raise ValueError(f'on_error must be "raise" or "skip", got {on_error!r}')
-    if not os.path.exists(path):
-        link = f", a link to {shown(os.readlink(path))}," if os.path.islink(path) else ""
-        raise FileNotFoundError(
-            f"{shown(path)}{link} does not exist; pass a parquet file, a folder of images, an .npy or .npz file"
-        )
-    if os.path.isdir(path):
-        return _collect(path, _in_folder(path), size, on_error)
-    try:
-        with open_file(path) as file:
-            if path.suffix == ".parquet":
-                return _collect(path, _in_parquet(path, file), size, on_error)
-            if path.suffix in (".npy", ".npz"):
-                images = _from_array(path, file, size)
-                return images, np.arange(len(images))
-    except FaultError as fault:
-        raise ValueError(f"{shown(path)} {fault}") from fault
-    raise ValueError(f"{shown(path)} is of an unknown kind; pass {_KINDS}")
+    found = contents(path)
+    for remark in found.remarks:
+        warnings.warn(remark, stacklevel=3)
+    files = [file for file, _ in found.files]
+    if found.kind == "folder":
+        return _collect(path, [(shown(file), fault or file) for file, fault in found.files], size, on_error)
+    if found.kind == "parquet":
+        return _collect(path, encoded_rows(files), size, on_error)
+    images = _fitted(read_images_of(path) if found.kind == "array" else read_batches(files)[0], size)
+    return images, np.arange(len(images))
 
 
 def to_unit(images: np.ndarray) -> Tensor:
@@ -192,86 +190,7 @@ def _collect(
     return np.stack([image for _, _, image in good]), np.array([place for place, _, _ in good], dtype=np.int64)
 
 
-def _in_folder(folder: Path) -> list[tuple[str, Path | FaultError]]:
-    found = [(shown(path), source) for path, source in _walk(folder, ())]
-    if not found:
-        kinds = ", ".join(sorted(_SUFFIXES))
-        raise ValueError(f"{shown(folder)} holds no images; expected files that end in {kinds}")
-    return found
-
-
-def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, Path | FaultError]]:
-    """Find the images in a folder, in order; `rglob` would pass over what it may not or cannot enter."""
-    try:
-        found = folder.stat()
-        here = (found.st_dev, found.st_ino)
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        yield folder, FaultError(f"cannot be opened ({error.strerror})")
-        return
-    if here in above:
-        yield folder, FaultError("is a link to a folder that holds it")
-        return
-    for entry in entries:
-        if os.path.isdir(entry):
-            yield from _walk(entry, (*above, here))
-        elif entry.suffix.lower() in _SUFFIXES:
-            yield entry, entry
-
-
-def _in_parquet(path: Path, file: BinaryIO) -> list[tuple[str, Any]]:
-    import pyarrow.parquet as pq
-
-    name = shown(path)
-    try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as table:
-            columns = table.schema_arrow.names
-            column = next((each for each in _COLUMNS if each in columns), None)
-            rows = [] if column is None else table.read(columns=[column]).column(column).to_pylist()
-    except Exception as error:  # damage shows in many ways, and not all are errors of Arrow
-        raise FaultError(f"is not a readable parquet file ({told(error)})") from error
-    if column is None:
-        raise FaultError(f"has no column {' or '.join(_COLUMNS)}; its columns are {shown(', '.join(columns))}")
-    if not rows:
-        raise FaultError(f"holds no images: column {column} is empty")
-    return [(f"{name} row {index}", _encoded(row, column)) for index, row in enumerate(rows)]
-
-
-def _encoded(row: Any, column: str) -> bytes | FaultError:
-    data = row.get("bytes") if isinstance(row, dict) else row
-    if isinstance(data, bytes):
-        return data
-    if isinstance(row, dict) and isinstance(row.get("path"), str):
-        what = f"the path {shown(row['path'])} but no image"
-    else:
-        what = "nothing" if row is None else f"{type(row).__name__}, no encoded image,"
-    return FaultError(f"holds {what} in column {column}; expected bytes, or {{bytes, path}} with bytes")
-
-
-def _from_array(path: Path, file: BinaryIO, size: int | None) -> np.ndarray:
-    if not file.read(6).startswith((b"\x93NUMPY", b"PK\3\4", b"PK\5\6")):  # numpy would take it for a pickle
-        raise FaultError("is not a readable array of images (not an .npy or .npz file, or damaged at its beginning)")
-    file.seek(0)
-    try:
-        loaded = np.load(file, allow_pickle=False)  # a pickle could run anything
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded as archive:
-                names = archive.files
-                if len(names) != 1 and not {"images", "arr_0"} & set(names):
-                    raise ValueError(f"it holds the arrays {', '.join(names) or '(none)'}; name the images 'images'")
-                loaded = archive[next((name for name in ("images", "arr_0") if name in names), names[0])]
-        elif file.read(1):
-            raise ValueError("it goes on after the array; save one array alone")
-    except Exception as error:  # damage shows in many ways: of zip, of zlib, of the header that numpy parses
-        raise FaultError(f"is not a readable array of images ({told(error)})") from error
-    if loaded.dtype != np.uint8:
-        with np.errstate(all="ignore"):
-            known = loaded.size and loaded.dtype.kind in "fiu"
-            span = f" in [{loaded.min():.4g}, {loaded.max():.4g}]" if known else ""
-        raise FaultError(f"must hold uint8 values from 0 to 255, got {loaded.dtype}{span}; save it as uint8")
-    images = loaded[..., None] if loaded.ndim == 3 else loaded
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.size == 0:
-        raise FaultError(f"must have shape (N, H, W, 3), (N, H, W, 1) or (N, H, W), got {loaded.shape}")
+def _fitted(images: np.ndarray, size: int | None) -> np.ndarray:
     if size is None or images.shape[1:3] == (size, size):
         return images
     channels = images.shape[-1]

@@ -25,7 +25,8 @@ class Settings:
     """Settings of a run.
 
     Args:
-        data: Name of a data set on the Hugging Face hub, or a parquet file, folder of images, .npy or .npz array.
+        data: Name of a data set on the Hugging Face hub, or a folder of images or parquet files, parquet file,
+            cifar-10-batches-py, .npy or .npz array.
         images: Maximum number of images; the first ones are used.
         on_error: What to do about images that cannot be read: stop, or skip them and give their number.
         size: Height and width; images from a path are fitted to it.
@@ -48,7 +49,7 @@ class Settings:
         head_channels: Channels of an attention head.
         groups: Groups of the normalisation.
         dropout: Fraction of features dropped in training.
-        class_conditional: Train with the labels, for classifier-free guidance.
+        class_conditional: Train with the labels, which the data must have, for classifier-free guidance.
         drop_labels: Probability of dropping a label in class-conditional training.
         steps: Total number of optimizer steps.
         batch_size: Images in a step on one device; N devices take N times as many.

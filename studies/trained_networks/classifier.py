@@ -195,17 +195,20 @@ def read(args: argparse.Namespace) -> tuple[Pictures, Pictures]:
     Raises:
         ValueError: images or settings do not fit.
     """
-    training, test = load(args.data, size=args.size), load(args.test, size=args.size)
+    training, test = (load(source, size=args.size, labels=True) for source in (args.data, args.test))
     for name, data in (("--data", training), ("--test", test)):
-        if data.labels is None or data.images.shape[3] != 3:
-            raise ValueError(
-                f"{name} requires labels and three channels; pass a parquet file or .npz archive that has them"
-            )
+        if (channels := data.images.shape[3]) != 3:
+            raise ValueError(f"{name} requires images of three channels, got {channels}; pass colour images")
     if training.provenance["sha256"] == test.provenance["sha256"]:
         raise ValueError("--data and --test are the same images; pass other images as --test")
     if test.classes > training.classes:
         raise ValueError(
             f"--test has {test.classes} classes, --data {training.classes}; pass two parts of one data set"
+        )
+    ours, theirs = (part.provenance.get("class_names", []) for part in (training, test))
+    if theirs != ours[: len(theirs)]:
+        raise ValueError(
+            f"--test has the classes {', '.join(theirs)}, --data {', '.join(ours)}; pass two parts of one data set"
         )
     if not 1 <= args.batch_size <= len(training.images):
         raise ValueError(f"--batch-size must be from 1 to {len(training.images)} images, got {args.batch_size}")

@@ -83,7 +83,7 @@ def test_the_readmes_own_corruption_trains_and_samples() -> None:
     model = torch.nn.Conv2d(3, 3, 1)
     model.forward = lambda x_t, t, forward=model.forward: forward(x_t)  # type: ignore[method-assign]
     trainer = sp.DiffusionTrainer(model, corruption)
-    trainer.fit([torch.rand(4, 3, 16, 16)], steps=1)
+    trainer.fit([torch.rand(4, 3, 16, 16) * 2 - 1], steps=1)
     assert trainer.sampler(steps=2).sample((1, 3, 16, 16)).shape == (1, 3, 16, 16)
 
 

@@ -66,6 +66,7 @@ def assert_equal(ours: Any, theirs: Any) -> None:
 def test_a_run_leaves_a_log_images_weights_and_its_spectrum(trained: tuple[Path, str]) -> None:
     out, told = trained
     assert "leaves.npz (file): 48 images 8×8×3, array, sha256" in told
+    assert f"not trained on, {CLASSES} classes\n" in told
     steps, evaluations = log(out, "train"), log(out, "evaluation")
     assert [line["step"] for line in steps] == list(range(1, 7))
     assert [line["learning_rate"] for line in steps] == pytest.approx([2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3, 1e-3])
@@ -168,7 +169,7 @@ def test_mistakes_are_explained_before_anything_is_written(data: Path, tmp_path:
         ("--widths=[8,10]",): "widths must be multiples of groups=4 and head_channels=8, got [10]",
         ("--attention=[16]",): "attention at [16], but the feature maps have the sizes [8, 4]",
         ("--batch-size=44",): "a step of 1 × 44 images needs as many, got 43; use more images",
-        ("--data", tmp_path / "unlabelled.npz", "--class-conditional"): "unlabelled.npz has no labels; train without",
+        ("--data", tmp_path / "unlabelled.npz", "--class-conditional"): "unlabelled.npz holds no array label or labels",
         ("--data", folder): "05.png is not a readable image (empty)",
     }.items():
         told = refused("train_cifar10", "--data", data, "--out", out, *TINY, *more)

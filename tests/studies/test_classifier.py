@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from studies.trained_networks import classifier
 from studies.trained_networks.classifier import load_classifier, main
@@ -59,6 +60,16 @@ def test_damaged_files_are_refused(folder: Path, tmp_path: Path) -> None:
         (tmp_path / "classifier.json").write_text(json.dumps(facts | change))
         with pytest.raises(ValueError, match=r"classifier.json is unusable \(.*\); make it again with"):
             load_classifier(tmp_path)
+
+
+def test_classes_of_other_names_are_refused(tmp_path: Path) -> None:
+    images, _ = stripes(8, 0)
+    for name, classes in (("train", ("cat", "dog")), ("test", ("dog", "fox"))):
+        (tmp_path / name).mkdir()
+        for index, image in enumerate(images if name == "train" else images[::-1]):
+            Image.fromarray(image).save(tmp_path / name / f"{classes[index % 2]}_{index}.png")
+    with pytest.raises(SystemExit, match="--test has the classes dog, fox, --data cat, dog; pass two parts of one"):
+        main([f"--data={tmp_path / 'train'}", f"--test={tmp_path / 'test'}", f"--out={tmp_path / 'out'}", *TINY])
 
 
 def test_an_interrupted_run_continues_exactly(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
