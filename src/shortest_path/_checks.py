@@ -104,8 +104,10 @@ def check_has_values(x: Tensor, name: str = "x") -> None:
 
 
 def values_are_readable(x: Tensor) -> bool:
-    """Whether looking at the values of `x` costs nothing: on the CPU and outside `torch.compile`."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether looking at the values of `x` costs nothing: on the CPU, outside `torch.compile` and `torch.func`."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 def check_time(t: Tensor) -> None:
@@ -150,4 +152,21 @@ def check_images(x: Tensor, *, check_range: bool = True) -> None:
         raise ValueError(
             f"images span [{low:.4g}, {high:.4g}], expected about [-1, 1]; "
             "scale 8-bit images with x / 127.5 - 1, or pass check_range=False if this data is meant to be so large"
+        )
+
+
+def warn_of_unit_range(images: Tensor) -> None:
+    """Warn if a batch of two or more images, (B, C, *spatial), reaches from 0 to 1, as unscaled images do.
+
+    Data in [-1, 1] seldom do: a batch of them has a value below 0, or none near 0.
+    """
+    if len(images) < 2 or images.ndim < 3:
+        return
+    low, high = (value.item() for value in torch.aminmax(images.detach()))
+    if 0 <= low < 0.1 and 0.9 < high <= 1:
+        warnings.warn(
+            f"images span [{low:.4g}, {high:.4g}], expected about [-1, 1]; scale images in [0, 1] with x * 2 - 1, "
+            "or pass check_range=False if this data is meant to be so",
+            RuntimeWarning,
+            stacklevel=4,
         )

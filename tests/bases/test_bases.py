@@ -192,3 +192,11 @@ def test_wrong_arguments_are_explained(make: object, message: str) -> None:
 def test_only_floating_point_tensors_are_accepted(x: object) -> None:
     with pytest.raises(TypeError, match="must be a"):
         sp.CosineBasis().analyze(x)  # type: ignore[arg-type]
+
+
+def test_matrices_of_many_sizes_do_not_stay() -> None:
+    basis = sp.CosineBasis()
+    for size in range(2, 102):
+        x = torch.ones(1, 1, size, 3)
+        torch.testing.assert_close(basis.synthesize(basis.analyze(x)), x)
+    assert len(basis._cache) <= 32

@@ -18,7 +18,7 @@ from torch import Tensor
 import shortest_path as sp
 from shortest_path.corruptions import per_sample
 from shortest_path.corruptions._heat_kernel import laplacian_eigenvalues
-from tests.worlds import CORRUPTIONS, SHAPE, SHORTEST, TO_NOISE
+from tests.worlds import CORRUPTIONS, SHAPE, SHORTEST, TO_NOISE, correlated_images, white
 
 TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)
 
@@ -348,3 +348,18 @@ def test_the_shortest_path_needs_a_spectrum() -> None:
 def test_wrong_options_are_explained(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch has no batched addcmul_
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_corrupt_under_vmap_and_grad(name: str) -> None:
+    corruption, x_0, eps = CORRUPTIONS[name](), correlated_images(4), white()
+    t = torch.tensor([0.0, 0.3, 0.6, 1.0], dtype=torch.float64)
+    each = torch.func.vmap(lambda x, time, noise: sp.corrupt(corruption, x[None], time[None], noise[None])[0])
+    torch.testing.assert_close(each(x_0, t, eps), sp.corrupt(corruption, x_0, t, eps), rtol=1e-12, atol=1e-12)
+    if name != "own":  # whose noise has an infinite derivative at t = 0
+        slope = torch.func.grad(lambda time: sp.corrupt(corruption, x_0, time, eps).square().sum())(t)
+        assert slope.isfinite().all()
+        x_0, eps, t = x_0[1:3], eps[1:3], t[1:3]
+        low, high = (sp.corrupt(corruption, x_0, t + step, eps).square().sum((1, 2, 3)) for step in (-1e-6, 1e-6))
+        torch.testing.assert_close(slope[1:3], (high - low) / 2e-6, rtol=1e-5, atol=1e-5)

@@ -150,6 +150,14 @@ def test_uneven_batches_neither_hang_nor_part_the_processes(tmp_path: Path) -> N
     for name, weight in one["weights"].items():
         assert torch.equal(weight, other["weights"][name]), name
     images = correlated_images(21).float()
+    # One process with the batches of both put together: no image counts more, and none shares its noise.
+    single = sp.DiffusionTrainer(model(), sp.GaussianCorruption(), label_name="y")
+    parts = images[:13].split(5), images[13:].split(5)
+    for step in range(7):
+        rows = torch.cat([part[step % len(part)] for part in parts])
+        single.train_step([(rows, torch.zeros(len(rows), dtype=torch.long))])
+    for name, weight in single.model.state_dict().items():
+        torch.testing.assert_close(one["weights"][name], weight, atol=2e-6, rtol=0)
     alone = sp.PowerSpectrum.estimate([images[:13], images[13:]])
     torch.testing.assert_close(one["power"], alone.power, rtol=1e-6, atol=0)
     torch.testing.assert_close(one["power"], other["power"], rtol=0, atol=0)

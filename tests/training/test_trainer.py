@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import shortest_path as sp
 from shortest_path.training import TrainingOptions
-from tests.training.networks import LabelledNet, Net, batches, net, trainer
-from tests.worlds import CORRUPTIONS, SHAPE, spectrum
+from tests.training.networks import LabelledNet, Net, batches, layer, net, trainer
+from tests.worlds import CORRUPTIONS, SHAPE, correlated_images, spectrum
 
 
 def test_training_approaches_the_exact_denoiser() -> None:
@@ -314,5 +314,35 @@ class _Wide(Net):
         return self.first(x_t)
 
 
+def test_unscaled_images_are_told_of() -> None:
+    unit = torch.linspace(0, 1, GOOD.numel()).view_as(GOOD)
+    with pytest.warns(
+        RuntimeWarning, match=r"images span \[0, 1\], .* scale images in \[0, 1\] with x \* 2 - 1"
+    ) as told:
+        trainer().fit([unit], steps=2)
+    assert (len(told), told[0].filename) == (1, __file__)
+    for other in (unit[:1], unit * 2 - 1, unit * 0.8, unit * 0.8 + 0.2, unit * 0, unit * 0 + 1):
+        trainer().fit([other], steps=1)  # the suite turns warnings into errors
+    trainer(check_range=False).fit([unit], steps=1)
+
+
 def test_large_values_are_allowed_on_request() -> None:
     trainer(check_range=False).fit([GOOD + 200], steps=1)
+
+
+def test_every_image_counts_the_same_in_accumulated_batches() -> None:
+    batches = [correlated_images(8).float(), correlated_images(3, seed=1).float()]
+    trained = sp.DiffusionTrainer(layer(), sp.GaussianCorruption(), accumulation=2, seed=4)
+    by_hand, loss, generator = layer(), sp.DiffusionLoss(sp.GaussianCorruption()), torch.Generator().manual_seed(4)
+    by_hand.load_state_dict(trained.model.state_dict())
+    total = sum(loss(by_hand, batch, generator=generator) * len(batch) for batch in batches) / 11
+    total.backward()
+    report = trained.train_step(batches)
+    torch.testing.assert_close(report.loss, total.detach())
+    for ours, theirs in zip(trained.model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_a_batch_without_images_is_refused() -> None:
+    with pytest.raises(ValueError, match="got a batch without images; leave it out"):
+        sp.DiffusionTrainer(layer(), sp.GaussianCorruption()).train_step([torch.zeros(0, 3, 8, 8)])

@@ -15,6 +15,8 @@ from typing_extensions import Self, override
 from .._checks import check_count, check_floating, check_has_values, check_sizes
 from .._exact import ExactModule, no_autocast, working_dtype
 
+_MOST_CACHED = 32
+
 
 class Basis(ExactModule):
     """Base class: an orthonormal transform of the last `dims` axes, after a rotation of the channels.
@@ -203,6 +205,8 @@ class Basis(ExactModule):
         if torch.compiler.is_compiling():
             return build()  # a constant of the graph; torch 2.4 cannot trace a cache of tensors
         matrix = self._cache.get(key)
+        if len(self._cache) >= _MOST_CACHED and matrix is None:  # images of many sizes
+            self._cache = {}
         if matrix is None:  # threads may build it at once: they build the same, and any of them may be kept
             with torch.inference_mode(False):  # else training after sampling would meet inference tensors
                 matrix = self._cache[key] = build()

@@ -16,7 +16,8 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor)
 
         x_t = Bᵀ[ signal(t) ⊙ B x_0 + noise(t) ⊙ B eps ]
 
-    A pure function: the caller draws `eps`.
+    A pure function: the caller draws `eps`. Derivatives with respect to `t` that are infinite, as those of a noise √t
+    at t = 0, are taken as 0 in the library's own corruptions.
 
     Args:
         corruption: Any object that implements `Corruption`.

@@ -104,6 +104,17 @@ def per_sample(scale: Tensor, dims: int) -> Tensor:
     return scale.reshape(-1, *(1,) * (dims + 1))
 
 
+def root(x: Tensor) -> Tensor:
+    """Return √x for x ≥ 0, in the memory of x unless autograd needs it; its derivative at 0 is taken as 0.
+
+    It is infinite there, as that of a noise √t at t = 0 is, and would make every gradient NaN.
+    """
+    if not x.requires_grad:
+        return x.sqrt_()
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
+
+
 def known_power(corruption: Corruption) -> Tensor | None:
     """Return the data's power in the corruption's basis, broadcastable to (C, *spatial), if it knows it."""
     power = getattr(corruption, "power", None)

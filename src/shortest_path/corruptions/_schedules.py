@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from ._scales import root
+
 ScheduleName: TypeAlias = Literal["cosine", "linear", "flow"]
 Schedule: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -19,7 +21,7 @@ def cosine_schedule(t: Tensor) -> tuple[Tensor, Tensor]:
     start = 0.008 * quarter
     # cos θ_t as a sine of 1 − t, and cos²θ_0 − cos²θ_t as a product of sines: no cancellation at either end.
     signal = torch.sin((1 - t) * quarter) / math.cos(start)
-    noise = (torch.sin(t * quarter) * torch.sin(t * quarter + 2 * start)).sqrt() / math.cos(start)
+    noise = root(torch.sin(t * quarter) * torch.sin(t * quarter + 2 * start)) / math.cos(start)
     return signal, noise
 
 
@@ -32,7 +34,7 @@ def linear_schedule(t: Tensor) -> tuple[Tensor, Tensor]:
     minus_log = t * _LINEAR_COEFFICIENTS[-1]
     for coefficient in reversed(_LINEAR_COEFFICIENTS[:-1]):
         minus_log = (minus_log + coefficient) * t
-    return torch.exp(-minus_log / 2), (-torch.expm1(-minus_log)).sqrt()
+    return torch.exp(-minus_log / 2), root(-torch.expm1(-minus_log))
 
 
 def _linear_coefficients() -> list[float]:

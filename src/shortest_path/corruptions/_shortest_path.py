@@ -13,7 +13,7 @@ from .._exact import working_dtype
 from ..bases import FourierBasis
 from ..spectra import PowerSpectrum
 from ._diagonal import DiagonalCorruption
-from ._scales import per_sample
+from ._scales import per_sample, root
 
 
 class ShortestPathCorruption(DiagonalCorruption):
@@ -84,7 +84,7 @@ class ShortestPathCorruption(DiagonalCorruption):
         shared = torch.addcmul(start, time, slope).exp_()
         signal = _multiply(torch.addcmul(of_signal, shared, decay), ((1 - time) * half).tanh_())
         noise = _multiply(torch.addcmul(of_noise, shared, decay), (time * half).tanh_())
-        return signal.sqrt_().to(t.dtype), noise.sqrt_().to(t.dtype)
+        return root(signal).to(t.dtype), root(noise).to(t.dtype)
 
     def _tables(self) -> Tensor:
         """Return what `scales` needs of L, stacked, so that casting it is one operation."""

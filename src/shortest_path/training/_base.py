@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from .._checks import check_floating
+from .._checks import check_floating, images_of
 from .._devices import device_of
 from .._model import weights_dtype
 from ..corruptions import Corruption, check_corruption, check_device
@@ -22,7 +22,7 @@ from ._loss import DiffusionLoss
 from ._options import TrainingOptions, described
 from ._plain import plain
 from ._random import GlobalRandom
-from ._ranks import Ranks
+from ._ranks import Ranks, Share
 from ._state import FORMAT, VERSION, Position, check_format, differences
 from ._weights import Weights
 
@@ -88,7 +88,7 @@ class TrainerBase:
         )
         self._ranks = Ranks(model, self.device)
         self._position = Position(self._ranks, self.device, given.seed)
-        self._random = GlobalRandom(self.generator, self._ranks)
+        self._random = GlobalRandom(self.generator)
         self._weights = Weights(
             self._ranks.model,
             self.optimizer,
@@ -177,18 +177,28 @@ class TrainerBase:
             ValueError: wrong shapes, of the inputs or of the model's output.
         """
         check_floating(x_0, "x_0")
+        return self._loss(x_0, self._ranks.even_share(len(x_0)), conditioning or {}, t, eps)
+
+    def _loss(
+        self,
+        x_0: Tensor,
+        share: Share,
+        conditioning: Mapping[str, Any],
+        t: Tensor | float | None = None,
+        eps: Tensor | None = None,
+    ) -> Tensor:
         if t is None:
-            t = self._random.times(self._objective.times, len(x_0))
+            t = self._random.times(self._objective.times, share)
         if eps is None:
-            eps = self._random.noise(x_0)
+            eps = self._random.noise(x_0, share)
         task = self._objective.task(x_0, t, eps)
         x_t = task.x_t.to(weights_dtype(self.model, task.x_t.dtype))
         with self._autocast():
-            output = self.model(x_t, task.t, **(conditioning or {}))
+            output = self.model(x_t, task.t, **conditioning)
         return task.loss(output)
 
     def train_step(self, batches: Sequence[object]) -> TrainStep:
-        """Take one optimizer step on `accumulation` batches, given as `fit` takes them.
+        """Take one optimizer step on `accumulation` batches, given as `fit` takes them; every image counts the same.
 
         A step is skipped if the gradient, or the loss of any rank, is not finite. The check waits for the device
         before the weights change. `fit` warns of skipped steps, and raises after too many. With `precision="fp16"`, a
@@ -202,18 +212,24 @@ class TrainerBase:
         given = self.options
         if len(batches) != given.accumulation:
             raise ValueError(f"expected {given.accumulation} batches for a step, got {len(batches)}")
+        sizes = [len(images_of(batch, given.image_key)) for batch in batches]
+        if 0 in sizes:
+            raise ValueError("got a batch without images; leave it out, e.g. with drop_last=True in a DataLoader")
+        shares = self._ranks.shares(sizes)
+        images = sum(share.images for share in shares)
+        mean = sum(share.total for share in shares) / self._ranks.count  # DDP takes the mean over the ranks
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for index, batch in enumerate(batches):
+        for index, (batch, share) in enumerate(zip(batches, shares, strict=True)):
             x_0, conditioning = on_device(
                 batch, self.device, image_key=given.image_key, label_name=given.label_name, label_key=given.label_key
             )
-            conditioning = self._random.drop(conditioning, self._null, given.drop_conditioning, len(x_0))
+            conditioning = self._random.drop(conditioning, self._null, given.drop_conditioning, share)
             with self._ranks.exchange_gradients(now=index == len(batches) - 1):
-                loss = self.loss(x_0, conditioning=conditioning) / len(batches)
-                self._weights.backward(loss)
-            total += loss.detach()
+                loss = self._loss(x_0, share, conditioning)
+                self._weights.backward(loss / (mean / share.images))
+            total += loss.detach() / (images / share.images)
         norm = self._weights.gradient_norm().to(self.device)
         wrong = self._ranks.largest(2 * (~total.isfinite()) + (~norm.isfinite()).int())
         self._position.step += 1

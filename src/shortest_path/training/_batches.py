@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_floating, check_images, images_of
+from .._checks import check_floating, check_images, images_of, warn_of_unit_range
 from .._conditioning import conditioning_of
 from ._random_state import global_state, own_state, set_global_state, set_own_state
 
@@ -132,6 +132,8 @@ def on_device(
 def check_first(images: Tensor, model: nn.Module, *, check_range: bool) -> None:
     """Check the values of the first images: only once, as this may wait for the device."""
     check_images(images, check_range=check_range)
+    if check_range:
+        warn_of_unit_range(images)
     weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
     if weight is not None and images.dtype == torch.float64 != weight.dtype:
         raise TypeError(f"images are torch.float64, the model's weights {weight.dtype}; pass images.float()")

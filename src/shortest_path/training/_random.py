@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._conditioning import drop
 from .._exact import working_dtype
-from ._ranks import Ranks
+from ._ranks import Share
 from ._times import TimeDistribution
 
 
@@ -19,29 +19,28 @@ class GlobalRandom:
 
     Args:
         generator: Generator, in the same state on all ranks.
-        ranks: The processes that train.
     """
 
-    def __init__(self, generator: torch.Generator, ranks: Ranks) -> None:
-        self._generator, self._ranks = generator, ranks
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
 
     def drop(
-        self, conditioning: Mapping[str, Any], null: Mapping[str, Any], probability: float, batch: int
+        self, conditioning: Mapping[str, Any], null: Mapping[str, Any], probability: float, share: Share
     ) -> Mapping[str, Any]:
         """Replace the conditioning of some images; draws nothing where the probability is 0."""
         if probability == 0:
             return conditioning
         generator = self._generator
-        uniform = torch.rand(batch * self._ranks.count, generator=generator, device=generator.device)
-        return drop(conditioning, null, self._ranks.rows(uniform) < probability)
+        uniform = torch.rand(share.total, generator=generator, device=generator.device)
+        return drop(conditioning, null, share.of(uniform) < probability)
 
-    def times(self, distribution: TimeDistribution, batch: int) -> Tensor:
+    def times(self, distribution: TimeDistribution, share: Share) -> Tensor:
         """Return times in [0, 1], (B,)."""
         generator = self._generator
-        return self._ranks.rows(distribution.sample(batch * self._ranks.count, generator, generator.device))
+        return share.of(distribution.sample(share.total, generator, generator.device))
 
-    def noise(self, x_0: Tensor) -> Tensor:
+    def noise(self, x_0: Tensor, share: Share) -> Tensor:
         """Return white noise like `x_0`."""
-        shape, generator = (len(x_0) * self._ranks.count, *x_0.shape[1:]), self._generator
+        shape, generator = (share.total, *x_0.shape[1:]), self._generator
         noise = torch.randn(shape, generator=generator, device=generator.device, dtype=working_dtype(x_0))
-        return self._ranks.rows(noise).to(x_0.dtype)
+        return share.of(noise).to(x_0.dtype)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+
+class Share(NamedTuple):
+    """The images of this process among those of a global batch: the batches of all ranks, one after the other."""
+
+    first: int
+    images: int
+    total: int
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Return this process's rows of those drawn for the global batch."""
+        return rows[self.first : self.first + self.images]
 
 
 class Ranks:
@@ -45,10 +58,23 @@ class Ranks:
         self.count = 1 if self._wrapped is None else dist.get_world_size(self._group)
         self.own = 0 if self._wrapped is None else dist.get_rank(self._group)
 
-    def rows(self, rows: Tensor) -> Tensor:
-        """Return this process's rows of those drawn for all processes."""
-        count = len(rows) // self.count
-        return rows[self.own * count : (self.own + 1) * count]
+    def even_share(self, size: int) -> Share:
+        """Return the share of this process where each has a batch of `size` images."""
+        return Share(self.own * size, size, self.count * size)
+
+    def shares(self, sizes: Sequence[int]) -> list[Share]:
+        """Return this process's share in each of the global batches, from the sizes of its own. Collective.
+
+        Waits for the device if the process group has no exchange for the CPU ("cpu:gloo,cuda:nccl" has one).
+        """
+        if self._wrapped is None:
+            return [self.even_share(size) for size in sizes]
+        on_cpu = "cpu" in dist.get_backend_config(self._group)
+        own = torch.tensor(sizes, dtype=torch.int64, device="cpu" if on_cpu else self._device)
+        found = [torch.empty_like(own) for _ in range(self.count)]
+        dist.all_gather(found, own, self._group)
+        by_batch = torch.stack(found, 1).tolist()
+        return [Share(sum(each[: self.own]), each[self.own], sum(each)) for each in by_batch]
 
     def exchange_gradients(self, now: bool) -> AbstractContextManager[None]:
         """Average gradients over the processes in a backward pass, or leave it to a later one."""

@@ -62,7 +62,7 @@ class DiffusionTrainer(TrainerBase):
         null_conditioning: Conditioning that means "no conditioning", by name: a number, or a fixed tensor that
             broadcasts to the batch's. Entries that it does not name are never dropped.
         seed: Random seed for times and noise.
-        check_range: Refuse training images that look like [0, 255]; False for latents of any scale.
+        check_range: Refuse training images that look like [0, 255], and warn of [0, 1]; False for latents of any scale.
 
     Raises:
         TypeError: an argument of another type, or an unknown option.
