@@ -11,6 +11,7 @@ interruption the same command continues exactly. All files go to the folder `--o
 from __future__ import annotations
 
 import os
+import random
 
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as in the quickstart
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -81,7 +82,8 @@ def train(settings: Settings, me: Ranks) -> None:
         corruption = runs.make_corruption(settings, spectrum)
         if isinstance(corruption, nn.Module):
             corruption = corruption.to(me.device)
-        torch.manual_seed(settings.seed)
+        for seed in (torch.manual_seed, np.random.seed, random.seed):  # a checkpoint holds the states of all three
+            seed(settings.seed)
         network: nn.Module = runs.make_network(settings, corruption, spectrum, classes).to(me.device)
     except (OSError, ValueError) as error:  # a setting that does not fit: its message is enough
         raise SystemExit(f"train_cifar10: {error}") from error

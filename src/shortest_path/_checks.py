@@ -47,8 +47,37 @@ def check_sizes(name: str, sizes: Any, form: str = "(C, *spatial)") -> tuple[int
         raise TypeError(f"{name} must be a sequence of whole numbers {form}, got {sizes!r}") from None
 
 
+def check_numbers(**values: Any) -> None:
+    """Raise a TypeError unless every value is a real number, or a tensor or array of one."""
+    for name, value in values.items():
+        if isinstance(value, str) or not _is_number(value):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+def check_mapping(name: str, value: object, example: str) -> None:
+    """Raise a TypeError unless `value` is a mapping or None."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, got {type(value).__name__}; pass e.g. {name}={example}")
+
+
+def check_function(name: str, value: object, form: str) -> None:
+    """Raise a TypeError unless `value` can be called, or is None."""
+    if isinstance(value, type) or not (value is None or callable(value)):
+        found = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"{name} must be a function of {form}, got {found}")
+
+
 def check_fraction(name: str, value: float) -> None:
     """Raise a ValueError unless `value` lies in [0, 1]."""
+    check_numbers(**{name: value})
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie in [0, 1], got {value}")
 

@@ -16,7 +16,7 @@ def conditioning_of(batch: object, label_name: str | None = None, label_key: str
     Of a batch that is a mapping itself, the entry `label_key` is passed under `label_name`.
 
     Raises:
-        TypeError: a mapping without that entry.
+        TypeError: labels are asked for, and the batch has none.
     """
     if isinstance(batch, Mapping):
         if label_name is None:
@@ -28,7 +28,9 @@ def conditioning_of(batch: object, label_name: str | None = None, label_key: str
     extra = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
     if isinstance(extra, Mapping):
         return dict(extra)
-    return {} if extra is None or label_name is None else {label_name: extra}
+    if label_name is not None and extra is None:
+        raise TypeError(f"label_name={label_name!r} requires batches (images, labels), got images alone; omit it")
+    return {} if label_name is None else {label_name: extra}
 
 
 def unconditional(conditioning: Mapping[str, Any], null: Mapping[str, Any]) -> dict[str, Any]:

@@ -447,7 +447,7 @@ def test_wrong_requests_are_explained(arguments: dict, error: type[Exception], m
 
 
 def test_a_shape_that_does_not_fit_the_spectrum() -> None:
-    with pytest.raises(ValueError, match="does not broadcast against images of shape"):
+    with pytest.raises(ValueError, match="estimate the spectrum on images of this shape"):
         sp.Sampler(Wave(), CORRUPTIONS["shortest-reference"](), steps=2).sample((2, 3, 16, 16))
 
 

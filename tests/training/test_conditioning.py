@@ -66,8 +66,10 @@ def test_no_value_is_read() -> None:
 def test_the_second_element_of_a_batch_is_its_conditioning() -> None:
     assert conditioning_of((TEXT, LABELS), "label") == {"label": LABELS}
     assert conditioning_of([TEXT, {"text": LABELS}], "label") == {"text": LABELS}
-    for batch, name in (((TEXT, LABELS), None), ((TEXT,), "label"), (TEXT, "label"), ((TEXT, None), "label")):
-        assert conditioning_of(batch, name) == {}
+    assert conditioning_of((TEXT, LABELS)) == conditioning_of(TEXT) == {}
+    for batch in ((TEXT,), TEXT, (TEXT, None)):
+        with pytest.raises(TypeError, match="label_name='label' requires batches"):
+            conditioning_of(batch, "label")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .._checks import check_numbers
+
 _LARGEST = 1e12
 
 
@@ -27,6 +29,7 @@ def heat_kernel(eigenvalues: Tensor, blur: Tensor) -> Tensor:
 
 def check_positive(**parameters: float) -> None:
     """Raise a ValueError unless every parameter is positive and its square is within float32."""
+    check_numbers(**parameters)
     for name, value in parameters.items():
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")

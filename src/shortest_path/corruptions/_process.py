@@ -68,6 +68,16 @@ class Process:
             return mixed
         return (*mix(x_0, eps, at_t), *(self.basis.mix(x_0, eps, *weights) if weights else ()))
 
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """Raise a ValueError unless the known power belongs to images of a shape (B, C, *spatial)."""
+        known = () if self.power is None else tuple(self.power.shape)
+        images = tuple(shape)[len(shape) - len(known) :]
+        if len(known) >= len(shape) or any(ours not in (1, theirs) for ours, theirs in zip(known, images, strict=True)):
+            raise ValueError(
+                f"the data's power has shape {known}, the images {tuple(shape)}; estimate the spectrum on images of "
+                "this shape"
+            )
+
     def at(self, t: float, shape: Sequence[int], device: torch.device) -> Point:
         """Return the scales at one time for images of `shape`; never waits for the device."""
         return Point(t, *scales(self.corruption, one_time(t, device), shape))

@@ -71,7 +71,8 @@ def gaussian_kl(
     covariance = _propagated(covariance, solver, path, first, falling)
     ratio = solve(data, covariance)
     trace = ratio.diagonal(dim1=-2, dim2=-1).real.sum()
-    return 0.5 * float(trace - data.shape[0] * data.shape[-1] - torch.linalg.slogdet(ratio).logabsdet.sum())
+    divergence = 0.5 * float(trace - data.shape[0] * data.shape[-1] - torch.linalg.slogdet(ratio).logabsdet.sum())
+    return 0.0 if divergence < 0 else divergence  # of rounding
 
 
 class _Response(NamedTuple):

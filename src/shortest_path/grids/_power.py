@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .._checks import check_numbers
 from ._protocol import falling_fractions, strictly_falling
 
 
@@ -28,6 +29,7 @@ class Power:
     at_data: float = 1.5
 
     def __post_init__(self) -> None:
+        check_numbers(at_noise=self.at_noise, at_data=self.at_data)
         if not (0 < self.at_noise < math.inf and 0 < self.at_data < math.inf):
             raise ValueError(f"powers must be positive, got at_noise={self.at_noise}, at_data={self.at_data}")
 

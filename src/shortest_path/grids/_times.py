@@ -53,8 +53,10 @@ def make_times(
         grid = "uniform" if default is None else default(power is not None)
     if isinstance(grid, str):
         grid = make_grid(grid, corruption, power)
-    if not callable(grid):
-        raise TypeError(f"grid must be a name or a function of (steps, start), got {type(grid).__name__}")
+    if isinstance(grid, type) or not callable(grid):
+        name = getattr(grid, "__name__", type(grid).__name__)
+        found = f"the class {name}; make one, e.g. grid={name}()" if isinstance(grid, type) else name
+        raise TypeError(f"grid must be a name or a function of (steps, start), got {found}")
     return falling_times(grid(_STEPS if steps is None else steps, start=start))
 
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from .._checks import check_choice, check_floating, check_sizes
+from .._checks import check_choice, check_floating, check_function, check_mapping, check_sizes
 from .._devices import device_of, usable_device
 from .._model import own
 from .._progress import Progress
@@ -51,8 +51,8 @@ class SamplerBase:
         self.prediction: Prediction = check_choice("prediction", prediction, get_args(Prediction))
         self.solver = make_solver(solver)
         self._process = Process(corruption, spectrum)
-        guidance = make_guidance(guidance_scale, guidance_interval, null_conditioning)
-        self._denoiser = Denoiser(model, self._process, self.prediction, guidance)
+        self._guidance = make_guidance(guidance_scale, guidance_interval, null_conditioning)
+        self._denoiser = Denoiser(model, self._process, self.prediction, self._guidance)
         start, power = first_time(corruption, self.prediction), self._process.power
         self.times = make_times(times, steps, grid, solver=self.solver, corruption=corruption, power=power, start=start)
         """The falling times, (steps + 1,), float64, on the CPU; the model is called at all but the last."""
@@ -66,9 +66,10 @@ class SamplerBase:
     def __repr__(self) -> str:
         model = getattr(self.model, "__name__", type(self.model).__name__)
         first, last = float(self.times[0]), float(self.times[-1])
+        guided = "" if self._guidance is None else f", guidance_scale={self._guidance.scale:g}"
         return (
             f"{type(self).__name__}({model}, {self.corruption!r}, prediction={self.prediction!r}, "
-            f"solver={self.solver!r}, {self.steps} steps from {first:.4g} to {last:.4g})"
+            f"solver={self.solver!r}{guided}, {self.steps} steps from {first:.4g} to {last:.4g})"
         )
 
     def sample(
@@ -114,6 +115,7 @@ class SamplerBase:
             ValueError: a shape that does not fit, a model whose output has another shape, no `x_1` where
                 the corruption requires one, or a device that cannot be used.
         """
+        check_function("callback", callback, "a SampleStep")
         times, edit = self._times_from(start), then_clip(denoised_callback, clip)
         with Progress("sampling", total=len(times) - 1, show=progress) as bar:
             for step in self._run(times, shape, x_1, conditioning, generator, edit, device, dtype):
@@ -189,11 +191,13 @@ class SamplerBase:
         dtype: torch.dtype,
     ) -> Iterator[SampleStep]:
         """Check the arguments and return an iterator over every step, with its tensors in coefficients."""
+        check_mapping("conditioning", conditioning, "{'class_labels': labels}")
         device = usable_device(device_of(self.model) if device is None else device)
         self._process.to(device)
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise TypeError(f"dtype must be floating point, got {dtype!r}; use torch.float32")
         shape = check_sizes("shape", shape, "(B, C, *spatial)")
+        self._process.check_shape(shape)
         if min(shape, default=0) < 0:
             raise ValueError(f"shape must be (B, C, *spatial) without negative sizes, got {shape}")
         like = torch.empty(shape, dtype=torch.promote_types(dtype, torch.float32), device=device)

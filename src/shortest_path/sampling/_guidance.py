@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from .._checks import check_mapping, check_numbers
+
 
 class Guidance(NamedTuple):
     """Classifier-free guidance: at times in `interval`, output = null + scale · (conditioned − null).
@@ -25,8 +27,10 @@ def make_guidance(
     """Return the guidance of a sampler's options, or None without a scale or for a scale of 1.
 
     Raises:
+        TypeError: an option of another type.
         ValueError: options without a scale, a scale that is not finite, no null conditioning, or a wrong interval.
     """
+    check_mapping("null_conditioning", null, "{'class_labels': 10}")
     if scale is None:
         given = [
             name for name, value in (("guidance_interval", interval), ("null_conditioning", null)) if value is not None
@@ -36,12 +40,15 @@ def make_guidance(
                 f"{' and '.join(given)} has no effect without guidance_scale; pass guidance_scale=2.0, or omit it"
             )
         return None
+    check_numbers(guidance_scale=scale)
     if scale == 1:
         return None
     interval = (0.0, 1.0) if interval is None else interval
     if not math.isfinite(scale):
         raise ValueError(f"guidance_scale must be finite, got {scale}")
     pair = isinstance(interval, Sequence) and not isinstance(interval, str) and len(interval) == 2
+    if pair:
+        check_numbers(**{"guidance_interval[0]": interval[0], "guidance_interval[1]": interval[1]})
     if not pair or not 0 <= interval[0] <= interval[1] <= 1:
         raise ValueError(f"guidance_interval must be (low, high) with 0 <= low <= high <= 1, got {interval!r}")
     if not null:

@@ -240,6 +240,8 @@ class Sampler(SamplerBase):
         """
         check_floating(x_a, "x_a")
         check_floating(x_b, "x_b")
+        if not hasattr(fractions, "__len__"):
+            raise TypeError(f"fractions must be a sequence of numbers in [0, 1], got {fractions!r}; pass a list")
         if not len(fractions):
             raise ValueError("fractions must hold at least one number in [0, 1], got an empty sequence")
         for fraction in fractions:

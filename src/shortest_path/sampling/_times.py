@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._checks import check_numbers
 from .._devices import device_of
 from .._exact import exact_dtype
 from ..corruptions import Corruption, both_scales, one_time
@@ -32,6 +33,7 @@ def times_from(start: float | None, times: Tensor) -> Tensor:
     """
     if start is None:
         return times
+    check_numbers(start=start)
     if not 0 < start <= 1 or start <= float(times[-1]):
         raise ValueError(f"start must lie in (0, 1] and above the last time {float(times[-1]):g}, got {start}")
     below = times[times < start]

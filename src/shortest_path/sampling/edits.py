@@ -13,7 +13,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from .._checks import check_floating, values_are_readable
+from .._checks import check_floating, check_function, check_numbers, values_are_readable
 
 __all__ = ["compose", "dynamic_threshold", "inpaint", "project"]
 
@@ -27,6 +27,8 @@ def compose(*callbacks: DenoisedCallback) -> DenoisedCallback:
     Each changes the result of those before it: after `compose(project(...), inpaint(...))` the known pixels hold
     exactly, and the measurement only as far as they agree with it. Put last what must hold.
     """
+    for callback in callbacks:
+        check_function("every callback", callback, "(x_0_hat, t)")
 
     def apply(x_0: Tensor, t: float) -> Tensor:
         for callback in callbacks:
@@ -38,6 +40,7 @@ def compose(*callbacks: DenoisedCallback) -> DenoisedCallback:
 
 def then_clip(callback: DenoisedCallback | None, clip: Clip | None) -> DenoisedCallback | None:
     """Return the callback followed by the clip, or None if there is neither."""
+    check_function("denoised_callback", callback, "(x_0_hat, t)")
     if clip is None:
         return callback
     if not (isinstance(clip, (tuple, list)) and len(clip) == 2 and clip[0] < clip[1]):
@@ -64,6 +67,7 @@ def dynamic_threshold(quantile: float = 0.995, limit: float = 1.0) -> DenoisedCa
 
     Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3.
     """
+    check_numbers(quantile=quantile, limit=limit)
     if not 0 < quantile <= 1 or not 0 < limit < math.inf:
         raise ValueError(f"quantile must lie in (0, 1] and limit be positive and finite, got {quantile} and {limit}")
 

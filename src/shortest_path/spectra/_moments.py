@@ -12,7 +12,7 @@ from einops import einsum
 from torch import Tensor
 from typing_extensions import Self
 
-from .._checks import check_choice, check_images, images_of
+from .._checks import check_choice, check_images, check_numbers, images_of
 from .._exact import exact_dtype
 from ..bases import Basis, CosineBasis, FourierBasis, PrincipalBasis
 from ._covariances import Channels, block_power, choose_channels, floor_blocks, raise_to_floor
@@ -128,6 +128,7 @@ class Moments:
             ValueError: unknown `channels`, no data, data without power, or values whose squares overflow.
         """
         check_choice("channels", channels, get_args(Channels))
+        check_numbers(floor=floor)
         if not 0 < floor < 1:
             raise ValueError(f"floor is a fraction of the mean power and must lie in (0, 1), got {floor}")
         self._require_data()

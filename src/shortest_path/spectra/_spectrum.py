@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from .._checks import check_batches, check_count, check_sizes
+from .._checks import check_batches, check_count, check_numbers, check_sizes
 from .._files import replace_file
 from .._progress import Progress
 from ..bases import Basis, CosineBasis, FourierBasis, PixelBasis, PrincipalBasis
@@ -156,6 +156,7 @@ class PowerSpectrum:
         shape = check_sizes("shape", shape)
         if len(shape) < 2 or min(shape) < 1:
             raise ValueError(f"shape must be (C, *spatial) with every size 1 or more, got {tuple(shape)}")
+        check_numbers(amplitude=amplitude, offset=offset, exponent=exponent)
         if not (amplitude > 0 and offset > 0):
             raise ValueError(f"amplitude and offset must be positive, got {amplitude} and {offset}")
         basis = FourierBasis(len(shape) - 1) if basis is None else basis

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from .._checks import check_floating, images_of
+from .._checks import check_floating, check_mapping, images_of
 from .._devices import device_of
 from .._model import weights_dtype
 from ..corruptions import Corruption, check_corruption, check_device
@@ -60,6 +60,12 @@ class TrainerBase:
         **options: Any,
     ) -> None:
         check_corruption(corruption)
+        if not isinstance(model, nn.Module):
+            found = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+            raise TypeError(f"model must be a torch.nn.Module, got {found}; its forward is called as model(x_t, t)")
+        if optimizer is None and not any(True for _ in model.parameters()):
+            raise ValueError(f"model {type(model).__name__} has no parameters to train; pass an optimizer of others")
+        check_mapping("metadata", metadata, "{'settings': settings}")
         known = {field.name for field in fields(TrainingOptions)}
         if unknown := sorted(options.keys() - known):
             raise TypeError(f"unknown options {', '.join(unknown)}; choose from {', '.join(sorted(known))}")
@@ -153,6 +159,11 @@ class TrainerBase:
         """
         if options.get("guidance_scale") is not None:
             options.setdefault("null_conditioning", self._null)
+        prediction = options.get("prediction", self.options.prediction)
+        if prediction != self.options.prediction:
+            raise ValueError(
+                f"this trainer's model predicts {self.options.prediction!r}, got prediction={prediction!r}; omit it"
+            )
         known = {"prediction": self.options.prediction, "spectrum": self.spectrum}
         return Sampler(self.ema_model, self.corruption, **{**known, **options})
 
@@ -177,6 +188,7 @@ class TrainerBase:
             ValueError: wrong shapes, of the inputs or of the model's output.
         """
         check_floating(x_0, "x_0")
+        check_mapping("conditioning", conditioning, "{'class_labels': labels}")
         return self._loss(x_0, self._ranks.even_share(len(x_0)), conditioning or {}, t, eps)
 
     def _loss(

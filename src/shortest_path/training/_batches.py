@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from .._checks import check_floating, check_images, images_of, warn_of_unit_range
 from .._conditioning import conditioning_of
+from ._options import TrainingOptions
 from ._random_state import global_state, own_state, set_global_state, set_own_state
 
 
@@ -129,11 +131,26 @@ def on_device(
     return images.to(device, non_blocking=True), conditioning
 
 
-def check_first(images: Tensor, model: nn.Module, *, check_range: bool) -> None:
-    """Check the values of the first images: only once, as this may wait for the device."""
-    check_images(images, check_range=check_range)
-    if check_range:
+def _required(model: nn.Module) -> list[str]:
+    """Return the names of the arguments that a model requires besides x_t and t."""
+    parameters = list(inspect.signature(model.forward).parameters.values())[2:]
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [each.name for each in parameters if each.kind in named and each.default is each.empty]
+
+
+def check_first(batch: object, model: nn.Module, options: TrainingOptions) -> None:
+    """Check the values of the first batch, and that the model takes it: only once, as this may wait for the device."""
+    images = images_of(batch, options.image_key)
+    check_images(images, check_range=options.check_range)
+    if options.check_range:
         warn_of_unit_range(images)
+    given = conditioning_of(batch, options.label_name, options.label_key)
+    if missing := [name for name in _required(model) if name not in given]:
+        raise TypeError(
+            f"{type(model).__name__}.forward requires {', '.join(missing)}, got only x_t, t"
+            f"{''.join(f', {name}' for name in given)}; to pass labels, yield (images, labels) and set "
+            f"label_name={missing[0]!r}"
+        )
     weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
     if weight is not None and images.dtype == torch.float64 != weight.dtype:
         raise TypeError(f"images are torch.float64, the model's weights {weight.dtype}; pass images.float()")

@@ -15,6 +15,20 @@ except ImportError:  # no such locks on Windows
 _LOCK = "training.lock"
 
 
+def checked_folder(path: object) -> Path:
+    """Return a path from what names a folder; "~" is expanded, as a shell does.
+
+    Raises:
+        TypeError: not a path.
+        ValueError: an empty one, which would be the present folder.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"checkpoint_dir must be a path, got {type(path).__name__}")
+    if not os.fspath(path):
+        raise ValueError("checkpoint_dir is empty; pass '.' for the present folder")
+    return Path(path).expanduser()
+
+
 class Folder:
     """A folder that one training at a time writes to.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from .._checks import check_choice, check_floating, values_are_readable
+from .._checks import check_choice, check_floating, check_function, values_are_readable
 from .._exact import working_dtype
 from .._model import check_output, weights_dtype
 from ..bases import Basis
@@ -107,6 +107,11 @@ class DiffusionLoss:
         self.times = TimeDistribution(time_sampling, discrete_steps)
         """The distribution of times; `times.sample(count, generator, device)` draws from it."""
 
+    def __repr__(self) -> str:
+        weighting = self._weighting if isinstance(self._weighting, str) else getattr(self._weighting, "__name__", None)
+        weighted = "" if weighting is None else f", weighting={weighting!r}"
+        return f"{type(self).__name__}({self._process.corruption!r}, prediction={self.prediction!r}{weighted})"
+
     def __call__(
         self,
         model: Callable[..., Tensor],
@@ -134,6 +139,9 @@ class DiffusionLoss:
             ValueError: wrong shapes, of the inputs or of the model's output.
         """
         check_floating(x_0, "x_0")
+        check_function("model", model, "(x_t, t)")
+        if not isinstance(generator, (torch.Generator, type(None))):
+            raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
         device = x_0.device if generator is None else generator.device
         if t is None:
             t = self.times.sample(len(x_0), generator, device)
@@ -158,6 +166,7 @@ class DiffusionLoss:
             ValueError: wrong shapes, or a corruption on another device.
         """
         check_floating(x_0, "x_0")
+        check_floating(eps, "eps")
         if eps.shape != x_0.shape:
             raise ValueError(f"eps must have the shape of x_0, {tuple(x_0.shape)}, got {tuple(eps.shape)}")
         process, prediction, dtype = self._process, self.prediction, working_dtype(x_0)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
-from .._checks import check_choice, check_count
+from .._checks import check_choice, check_count, check_mapping, check_numbers
 from ..prediction import Prediction
 from ._loss import Weighting
 from ._times import TimeSampling
@@ -47,6 +47,17 @@ class TrainingOptions:
     check_range: bool = True
 
     def __post_init__(self) -> None:
+        optional = {name: getattr(self, name) for name in ("ema_decay", "learning_rate", "max_grad_norm")}
+        check_numbers(drop_conditioning=self.drop_conditioning, **{k: v for k, v in optional.items() if v is not None})
+        check_mapping("null_conditioning", self.null_conditioning, "{'class_labels': 10}")
+        for name in ("image_key", "label_name", "label_key"):
+            if not isinstance(value := getattr(self, name), (str, type(None))):
+                raise TypeError(f"{name} must be a string or None, got {value!r}")
+        for name in ("ema_warmup", "check_range"):
+            if getattr(self, name) not in (True, False, None):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}; 2e-4 is usual")
         check_choice("precision", self.precision, get_args(Precision))
         check_count("accumulation", self.accumulation)
         check_count("max_skipped", self.max_skipped, least=0)

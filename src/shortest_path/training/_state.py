@@ -19,7 +19,14 @@ FORMAT, VERSION = "shortest_path.DiffusionTrainer", 1
 
 
 def check_format(state: Mapping[str, Any]) -> None:
-    """Raise a ValueError unless a state is a trainer's, of this version."""
+    """Raise a TypeError or ValueError unless a state is a trainer's, of this version."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"a state must be a mapping, as state_dict returns it, got {type(state).__name__}")
+    if "format" not in state:
+        raise ValueError(
+            "not a trainer's state: expected what DiffusionTrainer.state_dict returned, got the entries "
+            f"{', '.join(map(repr, list(state)[:5])) or '(none)'}; load weights alone with model.load_state_dict"
+        )
     if state.get("format") != FORMAT:
         raise ValueError(f"not a trainer's state: format {state.get('format')!r}, expected {FORMAT!r}")
     if state["version"] != VERSION:

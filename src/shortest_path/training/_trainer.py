@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from .._checks import check_batches, check_count, images_of
+from .._checks import check_batches, check_count, check_function, images_of
 from .._progress import Progress
 from ._base import TrainerBase, TrainStep
 from ._batches import check_first
 from ._checkpoint import load_latest, save_checkpoint, whole_checkpoints
+from ._folder import checked_folder
 from ._nonfinite import NonFiniteError
 from ._options import TrainingOptions
 from ._preemption import Stop
@@ -142,7 +144,19 @@ class DiffusionTrainer(TrainerBase):
         if on_signal is not None and checkpoint_dir is None:
             raise ValueError("on_signal='save' requires checkpoint_dir, where it saves; pass one, or omit it")
         check_names(allow_changes, self._config)
+        if not isinstance(callbacks, Iterable):
+            raise TypeError(f"callbacks must be a sequence of functions, got {type(callbacks).__name__}; pass a list")
+        for callback in callbacks:
+            check_function("every callback", callback, "(trainer, TrainStep)")
+        if checkpoint_dir is not None:
+            checkpoint_dir = checked_folder(checkpoint_dir)
         check_batches(batches)
+        if steps < self.step:
+            warnings.warn(
+                f"steps={steps} is the total to reach, and {self.step} steps are made: nothing is left to do",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         if checkpoint_dir is not None and not resume and (later := whole_checkpoints(checkpoint_dir, after=self.step)):
             raise ValueError(
                 f"resume=False requires a folder without checkpoints of later steps than {self.step}, got "
@@ -167,9 +181,7 @@ class DiffusionTrainer(TrainerBase):
                 if stop.agreed() or not chunk:
                     break
                 if first:
-                    check_first(
-                        images_of(chunk[0], self.options.image_key), self.model, check_range=self.options.check_range
-                    )
+                    check_first(chunk[0], self._ranks.model, self.options)
                     self._position.count_images(
                         (images_of(batch, self.options.image_key) for batch in chunk), resumed=resumed, stacklevel=2
                     )

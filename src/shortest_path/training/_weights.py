@@ -48,6 +48,11 @@ class Weights:
     ) -> None:
         _check_optimizer(optimizer, model, also)
         if scheduler is not None:
+            if not isinstance(scheduler, LRScheduler) and not hasattr(scheduler, "optimizer"):
+                raise TypeError(
+                    f"scheduler must be a torch.optim.lr_scheduler.LRScheduler, got {type(scheduler).__name__}; make "
+                    "it of the optimizer that is passed beside it"
+                )
             if _requires_argument(scheduler):
                 raise TypeError(f"scheduler {type(scheduler).__name__} requires a measure; step it in a callback")
             if scheduler.optimizer is not optimizer:

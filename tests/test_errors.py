@@ -1,0 +1,129 @@
+"""Arguments of a wrong type: every error names the argument, and is raised on purpose."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import shortest_path as sp
+from tests.worlds import SHAPE, spectrum
+
+FLOW, DATA, IMAGES = sp.GaussianCorruption("flow"), spectrum(), torch.zeros(2, *SHAPE)
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 3, 1)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        output: Tensor = self.layer(x_t)
+        return output
+
+
+def sampler(**options: object) -> sp.Sampler:
+    return sp.Sampler(Net(), FLOW, **options)
+
+
+def sample(**options: object) -> Tensor:
+    return sampler(steps=2).sample(IMAGES.shape, **options)
+
+
+def trainer(**options: object) -> sp.DiffusionTrainer:
+    return sp.DiffusionTrainer(Net(), FLOW, **options)
+
+
+def fit(batch: object = IMAGES, steps: int = 1, **options: object) -> None:
+    trainer().fit([batch], steps=steps, **options)
+
+
+def law(**options: object) -> sp.PowerSpectrum:
+    return sp.PowerSpectrum.power_law(SHAPE, **{"amplitude": 1.0, "offset": 0.1, "exponent": 2.0, **options})
+
+
+def loss(**options: object) -> Tensor:
+    return sp.DiffusionLoss(FLOW)(Net(), IMAGES, **options)
+
+
+NULL = {"y": 0}
+CASES: dict[str, Callable[[], object]] = {
+    "guidance_scale must be a number, got '2'": lambda: sampler(guidance_scale="2", null_conditioning=NULL),
+    "guidance_interval[0] must be a number": lambda: sampler(
+        guidance_scale=2.0, guidance_interval=("a", 1.0), null_conditioning=NULL
+    ),
+    "null_conditioning must be a mapping, got list": lambda: sampler(guidance_scale=2.0, null_conditioning=[1]),
+    "got the class Uniform; make one, e.g. grid=Uniform()": lambda: sampler(grid=sp.grids.Uniform),
+    "callback must be a function of a SampleStep, got int": lambda: sample(callback=1),
+    "denoised_callback must be a function of (x_0_hat, t), got int": lambda: sample(denoised_callback=1),
+    "every callback must be a function": lambda: sp.edits.compose(1),
+    "start must be a number, got 'a'": lambda: sample(start="a", x_1=IMAGES),
+    "conditioning must be a mapping, got list": lambda: sample(conditioning=[1]),
+    "generator must be a torch.Generator or one per image, got int": lambda: sample(generator=0),
+    "estimate the spectrum on images of this shape": lambda: sampler(spectrum=DATA).sample((1, 3, 16, 16)),
+    "fractions must be a sequence of numbers in [0, 1], got 0.5": lambda: sampler().interpolate(IMAGES, IMAGES, 0.5),
+    "every fraction must be a number": lambda: sampler().interpolate(IMAGES, IMAGES, ["a"]),
+    "ema_decay must be a number, got 'a'": lambda: trainer(ema_decay="a"),
+    "learning_rate must be a number, got 'a'": lambda: trainer(learning_rate="a"),
+    "learning_rate must be positive, got -1": lambda: trainer(learning_rate=-1.0),
+    "max_grad_norm must be a number": lambda: trainer(max_grad_norm="a"),
+    "drop_conditioning must be a number": lambda: trainer(drop_conditioning="a"),
+    "scheduler must be a torch.optim.lr_scheduler.LRScheduler, got int": lambda: trainer(scheduler=1),
+    "metadata must be a mapping, got int": lambda: trainer(metadata=1),
+    "null_conditioning must be a mapping": lambda: trainer(drop_conditioning=0.1, null_conditioning=[1]),
+    "label_name must be a string or None, got 3": lambda: trainer(label_name=3),
+    "check_range must be True or False, got 'a'": lambda: trainer(check_range="a"),
+    "model must be a torch.nn.Module, got the class Net": lambda: sp.DiffusionTrainer(Net, FLOW),
+    "model must be a torch.nn.Module, got NoneType": lambda: sp.DiffusionTrainer(None, FLOW),
+    "model Identity has no parameters to train": lambda: sp.DiffusionTrainer(torch.nn.Identity(), FLOW),
+    "model predicts 'noise', got prediction='data'": lambda: trainer().sampler(prediction="data"),
+    "callbacks must be a sequence of functions": lambda: fit(callbacks=print),
+    "every callback must be a function of (trainer, TrainStep), got int": lambda: fit(callbacks=[1]),
+    "checkpoint_dir is empty": lambda: fit(checkpoint_dir=""),
+    "checkpoint_dir must be a path, got int": lambda: fit(checkpoint_dir=3),
+    "a state must be a mapping, as state_dict returns it, got NoneType": lambda: trainer().load_state_dict(None),
+    "got the entries 'a'; load weights alone": lambda: trainer().load_state_dict({"a": 1}),
+    "label_name='y' requires batches (images, labels)": lambda: trainer(label_name="y").fit([IMAGES], steps=1),
+    "eps must be a torch.Tensor, got float": lambda: loss(eps=1.0),
+    "generator must be a torch.Generator, got int": lambda: loss(generator=0),
+    "model must be a function of (x_t, t), got int": lambda: sp.DiffusionLoss(FLOW)(1, IMAGES),
+    "max_blur must be a number, got 'a'": lambda: sp.BlurCorruption("a"),
+    "amplitude must be a number, got '1'": lambda: law(amplitude="1"),
+    "floor must be a number, got 'a'": lambda: sp.PowerSpectrum.estimate([torch.randn(8, *SHAPE)], floor="a"),
+    "quantile must be a number, got 'a'": lambda: sp.edits.dynamic_threshold("a"),
+    "at_noise must be a number, got 'a'": lambda: sp.grids.Power("a"),
+}
+
+
+@pytest.mark.parametrize("message", CASES)
+def test_the_error_names_the_argument(message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        CASES[message]()
+    assert message in str(caught.value)
+    assert "shortest_path" in traceback.extract_tb(caught.value.__traceback__)[-1].filename
+
+
+def test_a_model_that_requires_labels_says_how_to_pass_them() -> None:
+    class Labelled(Net):
+        def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+            return super().forward(x_t, t)
+
+    with pytest.raises(TypeError, match=r"Labelled.forward requires y, got only x_t, t; .* set label_name='y'"):
+        sp.DiffusionTrainer(Labelled(), FLOW).fit([(IMAGES, torch.zeros(2))], steps=1)
+
+
+def test_fewer_steps_than_are_made_are_told() -> None:
+    run = trainer()
+    run.fit([IMAGES], steps=2)
+    with pytest.warns(RuntimeWarning, match="steps=1 is the total to reach, and 2 steps are made"):
+        run.fit([IMAGES], steps=1)
+
+
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fit(checkpoint_dir="~/run")
+    assert (tmp_path / "run" / "checkpoint-00000001.pt").exists()
