@@ -82,8 +82,9 @@ def train(settings: Settings, me: Ranks) -> None:
         corruption = runs.make_corruption(settings, spectrum)
         if isinstance(corruption, nn.Module):
             corruption = corruption.to(me.device)
-        for seed in (torch.manual_seed, np.random.seed, random.seed):  # a checkpoint holds the states of all three
-            seed(settings.seed)
+        torch.manual_seed(settings.seed)
+        np.random.seed(settings.seed % 2**32)  # a checkpoint holds the states of all three
+        random.seed(settings.seed)
         network: nn.Module = runs.make_network(settings, corruption, spectrum, classes).to(me.device)
     except (OSError, ValueError) as error:  # a setting that does not fit: its message is enough
         raise SystemExit(f"train_cifar10: {error}") from error
