@@ -124,7 +124,7 @@ def works() -> dict[str, Work]:
 
     return {
         **{f"corrupt {name}": corrupting(name) for name in CORRUPTIONS if name != "own"},
-        **{f"sample by {name}": sampling(solver=solver) for name, solver in SOLVERS.items()},
+        **{f"sample by {name}": sampling(solver=solver) for name, solver in SOLVERS.items() if "noisy" in name},
         **{f"sample {name}": sampling(name=name, spectrum=None) for name in CORRUPTIONS if name not in ("own", "heat")},
         "sample with a spectrum": sampling(name="gaussian-cosine", spectrum=data, prediction="whitened-velocity"),
         **{f"grid {name}": on_a_grid(name) for name in ("log-snr", "spectrum")},
@@ -144,6 +144,7 @@ def _compare(rank: int, ranks: int, folder: str, float64: bool) -> None:
     torch.set_num_threads(1)
     gpu, wrong, todo = FakeGPU(float64=float64), [], works()
     if not float64:
+        todo = {name: work for name, work in todo.items() if name.split()[0] in ("corrupt", "sample", "training")}
         todo.pop("sample gaussian-callable")  # cos(π/2) is 6e-17 in float64 and -4e-8 in float32
     for name, work in todo.items():
         expected = list(work("cpu"))

@@ -64,7 +64,7 @@ def test_the_shortest_path_is_shortest(data: Any, shape: tuple[int, ...]) -> Non
         assert steps == 1 or math.isfinite(kl)  # one step from pure noise gives the mean image, without variance
 
 
-@fuzz(12)
+@fuzz(8)
 @given(st.data(), image_shapes(most=3))
 def test_extreme_spectra_have_a_length_or_are_refused(data: Any, shape: tuple[int, ...]) -> None:
     spectrum, corruption = data.draw(spectra(shape)), data.draw(corruptions(shape))

@@ -56,7 +56,7 @@ def test_encoding_gaussian_data_is_exact_at_any_number_of_steps(name: str, predi
     torch.testing.assert_close(sampler.invert(x_0), expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["gaussian-flow", "shortest-fourier", "own"])
+@pytest.mark.parametrize("name", ["shortest-fourier", "own"])
 def test_there_and_back_again(name: str) -> None:
     errors = []
     for steps in (40, 80, 160):
@@ -73,9 +73,8 @@ def test_encoding_without_a_spectrum_and_with_ddim() -> None:
     # Unit power is then only a choice of coordinates: the same noise in the end.
     known, model = mixture_sampler("gaussian-flow", 400)
     x_0 = known.corruption.basis.synthesize(model.centres[[0, 1]])
-    for options in ({"solver": "multistep"}, {"solver": "ddim"}):
-        other = sp.Sampler(model, known.corruption, prediction="data", grid="cosine", steps=400, **options)
-        torch.testing.assert_close(other.invert(x_0), known.invert(x_0), rtol=0, atol=2e-3)
+    other = sp.Sampler(model, known.corruption, prediction="data", solver="ddim", grid="cosine", steps=400)
+    torch.testing.assert_close(other.invert(x_0), known.invert(x_0), rtol=0, atol=2e-3)
 
 
 def test_encoding_from_a_time_above_zero() -> None:

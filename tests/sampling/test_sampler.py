@@ -40,9 +40,9 @@ def ddim_error(name: str, steps: int) -> float:
 
 @pytest.mark.parametrize("name", ["gaussian-flow", "blur", "shortest-cosine", "own"])
 def test_ddim_is_of_first_order(name: str) -> None:
-    errors = [ddim_error(name, steps) for steps in (100, 200, 400)]
+    errors = [ddim_error(name, steps) for steps in (100, 200)]
     orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
-    assert orders == pytest.approx([1.0, 1.0], abs=0.1)
+    assert orders == pytest.approx([1.0], abs=0.1)
 
 
 @pytest.mark.parametrize("prediction", ["data", "velocity", "noise", "whitened-velocity"])
@@ -101,7 +101,7 @@ def test_ancestral_samples_have_the_covariance_that_the_analysis_predicts() -> N
     corruption = CORRUPTIONS["shortest-fourier"]()
     world = gaussian_world(corruption)
     sampler = sp.Sampler(world.model, corruption, solver="ancestral", steps=20)
-    x = sampler.sample((4000, *SHAPE), generator=seeded(), **DOUBLE)
+    x = sampler.sample((2000, *SHAPE), generator=seeded(), **DOUBLE)
     measured = corruption.basis.analyze(x).square().mean(0)
     power, times = world.power, sampler.times[:-1]
     expected = corruption.signal(times[:1]) ** 2 * corruption.power + corruption.noise(times[:1]) ** 2
@@ -112,7 +112,7 @@ def test_ancestral_samples_have_the_covariance_that_the_analysis_predicts() -> N
         gain = ratio * s_s**2 / s_t**2 + a_s * large / s_t**2 * a_t * power / (a_t**2 * power + s_t**2)
         expected = gain**2 * expected + large
     expected = (a_s * power / (a_s**2 * power + s_s**2)) ** 2 * expected
-    assert (measured / expected).log().abs().max() < 5 * math.sqrt(2 / 4000)
+    assert (measured / expected).log().abs().max() < 5 * math.sqrt(2 / 2000)
 
 
 # --- against diffusers and the reference ------------------------------------------------------------------
