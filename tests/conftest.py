@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +12,9 @@ from torch import Tensor
 import shortest_path as sp
 from tests.worlds import CORRUPTIONS, correlated_images
 
+# Processes that tests start import the library of this checkout, as the tests do by `pythonpath` in pyproject.toml.
+SOURCE = str(Path(__file__).parents[1] / "src")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH")]))
 torch.set_num_threads(1)  # parallel test processes would only disturb each other
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,13 @@ METADATA = PROJECT["project"]
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 FOLDERS = ["src", "tests", "examples", "benchmarks", "studies", "docs", ".ci"]
 SCRIPTS = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+
+
+def test_tests_and_the_processes_they_start_import_this_checkout() -> None:
+    program = "import importlib.util; print(importlib.util.find_spec('shortest_path').origin)"
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    here = (ROOT / "src/shortest_path/__init__.py").resolve()
+    assert [Path(file).resolve() for file in (sp.__file__, child.stdout.strip())] == [here, here]
 
 
 def bounds(lines: list[str], relation: str) -> dict[str, tuple[int, ...]]:

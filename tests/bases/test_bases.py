@@ -62,6 +62,19 @@ def test_synthesize_inverts_analyze_for_any_batch(shape: str, name: str) -> None
     torch.testing.assert_close(u[1, 2], basis.analyze(x[1, 2]), atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize(("shape", "name"), ALL)
+def test_images_are_mixed_in_coefficients(shape: str, name: str) -> None:
+    basis = bases(SHAPES[shape])[name]
+    x, y, a, b = torch.randn(4, 1, *SHAPES[shape], dtype=torch.float64)
+    u_x, u_y = basis.analyze(x), basis.analyze(y)
+    for even in (False, True):
+        if even and isinstance(basis, sp.FourierBasis):
+            a, b = (weight + basis.mirror(weight) for weight in (a, b))
+        expected = tuple(basis.synthesize(u) for u in (a * u_x + b * u_y, b * u_x - a * u_y))
+        torch.testing.assert_close(basis.mix(x, y, (a, b), (b, -a), even=even), expected)
+        torch.testing.assert_close(basis.mix(x, y, (a, b), even=even), expected[:1])
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_cosine_is_scipys_dct(shape: str) -> None:
     size = SHAPES[shape]
@@ -78,6 +91,7 @@ def test_fourier_is_hartley_and_its_own_inverse(shape: str) -> None:
     spectrum = torch.fft.fftn(x, dim=list(range(2, x.ndim)), norm="ortho")
     torch.testing.assert_close(basis.analyze(x), spectrum.real - spectrum.imag)
     torch.testing.assert_close(basis.analyze(basis.analyze(x)), x)
+    torch.testing.assert_close(basis.mirror(spectrum), spectrum.conj())  # as the images are real
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 32, 513, 1000])
@@ -89,13 +103,15 @@ def test_fast_cosine_agrees_with_the_matrix(n: int) -> None:
     torch.testing.assert_close(_dct.fft_inverse_cosine(u), x, atol=1e-11, rtol=0)
 
 
-def test_long_axes_take_the_fft(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = torch.randn(2, 1, 12, 9, dtype=torch.float64)
-    expected = sp.CosineBasis().analyze(x)
-    monkeypatch.setattr(_cosine, "_MATRIX_LIMIT", 8)
-    u = sp.CosineBasis().analyze(x)
+@pytest.mark.parametrize("limit", [0, 4])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_long_axes_take_the_fft(shape: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, basis = torch.randn(2, *SHAPES[shape], dtype=torch.float64), sp.CosineBasis(len(SHAPES[shape]) - 1)
+    expected = basis.analyze(x)
+    monkeypatch.setattr(_cosine, "_MATRIX_LIMIT", limit)
+    u = basis.analyze(x)
     torch.testing.assert_close(u, expected)
-    torch.testing.assert_close(sp.CosineBasis().synthesize(u), x)
+    torch.testing.assert_close(basis.synthesize(u), x)
 
 
 def test_fourier_power_of_a_cosine_wave_is_at_its_frequency() -> None:
@@ -148,6 +164,14 @@ def test_training_works_after_sampling_in_inference_mode() -> None:
     assert x.grad is not None
 
 
+def test_a_loaded_matrix_takes_the_place_of_the_one_before() -> None:
+    basis, other = (sp.PrincipalBasis(torch.linalg.qr(torch.randn(12, 12, dtype=torch.float64)).Q, 1) for _ in range(2))
+    x = torch.randn(2, 3, 4)
+    basis.analyze(x)
+    basis.load_state_dict(other.state_dict())
+    assert torch.equal(basis.analyze(x), other.analyze(x))
+
+
 def test_tables_keep_their_precision_when_a_model_is_cast() -> None:
     exact = sp.CosineBasis(2, rotation(3))
     cast = sp.CosineBasis(2, rotation(3)).half().to(torch.bfloat16)
@@ -175,6 +199,7 @@ def test_parseval_for_any_shape(shape: list[int], kind: str, seed: int) -> None:
         (lambda: sp.CosineBasis(-1), "dims must be 0 or more, got -1"),
         (lambda: sp.CosineBasis(2, torch.ones(3, 2)), r"square matrix, got shape \(3, 2\)"),
         (lambda: sp.CosineBasis(2, torch.ones(3, 3)), "must be orthonormal, but its rows deviate"),
+        (lambda: sp.CosineBasis(2, rotation(3) * (1 + 1e-12)), "must be orthonormal, but its rows deviate by 2e-12"),
         (lambda: sp.PrincipalBasis(torch.full((4, 4), float("nan"))), "must be orthonormal"),
         (lambda: sp.CosineBasis(2, rotation(3)).analyze(torch.zeros(1, 4, 8, 8)), "rotation is for 3 channels, got 4"),
         (lambda: sp.CosineBasis(2).analyze(torch.zeros(4)), r"needs at least 2 axes, got shape \(4,\)"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import shortest_path as sp
-from shortest_path.corruptions import per_sample
+from shortest_path.corruptions import per_sample, prior_deviation
 from shortest_path.corruptions._heat_kernel import laplacian_eigenvalues
 from tests.worlds import CORRUPTIONS, SHAPE, SHORTEST, TO_NOISE, correlated_images, white
 
@@ -64,6 +64,17 @@ def test_zero_noise_and_time_zero_return_the_image(images: Tensor) -> None:
             torch.testing.assert_close(
                 sp.corrupt(CORRUPTIONS[name](), images, 0.0, torch.randn_like(images)), images, atol=1e-12, rtol=0
             )
+
+
+def test_sampling_starts_from_noise_where_little_of_the_image_is_left() -> None:
+    def point(signal: float, noise: float) -> sp.solvers.Point:
+        return sp.solvers.Point(1.0, *(torch.tensor([[[value]]]).double().sqrt() for value in (signal, noise)))
+
+    assert prior_deviation(point(0.049, 0.951), None).item() ** 2 == pytest.approx(0.951)
+    assert prior_deviation(point(0.051, 0.949), None) is None
+    power = torch.full((1, 1, 1), 4.0, dtype=torch.float64)
+    assert prior_deviation(point(0.24, 1), power).item() ** 2 == pytest.approx(1.96)
+    assert prior_deviation(point(0.26, 1), power) is None
 
 
 # --- the shortest path ------------------------------------------------------------------------------------
@@ -250,6 +261,19 @@ def test_state_dict_and_casts(name: str) -> None:
     if name not in ("blur", "heat"):  # their tables follow from the arguments and are not stored
         assert torch.equal(restored.signal(TIMES), corruption.signal(TIMES))
     assert torch.equal(copy.deepcopy(corruption).to(torch.float16).signal(TIMES), corruption.signal(TIMES))
+
+
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name != "own"])
+def test_every_table_follows_to_the_device(name: str, images: Tensor) -> None:
+    corruption, t = CORRUPTIONS[name](), torch.rand(16)
+    corruption.corrupt(images, t, images)  # makes the tables that a basis keeps for each device
+    corruption.to("meta")
+    assert all(buffer.is_meta for buffer in corruption.buffers())
+    tensors = [each for part in corruption.modules() for each in vars(part).values() if isinstance(each, Tensor)]
+    assert not tensors
+    x, t = images.to("meta"), t.to("meta")
+    assert [value.device.type for value in (*corruption.scales(t), corruption.corrupt(x, t, x))] == ["meta"] * 3
+    assert all(str(matrix.device) in key for key, matrix in corruption.basis._cache.items())
 
 
 @pytest.mark.slow

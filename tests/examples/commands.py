@@ -99,6 +99,7 @@ def _child(
     import torch  # already there, in the server
 
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background, or by nohup
     os.environ.update(environment)
     for stream, kind in ((sys.stdout, "out"), (sys.stderr, "err")):
         file = os.open(f"{folder}/{number}.{kind}", os.O_WRONLY | os.O_CREAT)

@@ -12,6 +12,7 @@ from torch import Tensor
 import shortest_path as sp
 from shortest_path._covariance import channel_blocks, covariance_path, geodesic_length
 from shortest_path._covariance import dense as covariance
+from shortest_path.geometry import _fisher
 from tests.worlds import CORRUPTIONS, SHAPE, SHORTEST, TO_NOISE, correlated_images, spectrum
 
 SMALL = (2, 4, 4)
@@ -52,6 +53,18 @@ def test_distance_across_bases() -> None:
     cosine, fourier = small_spectrum("cosine"), small_spectrum("fourier")
     assert sp.fisher_distance(cosine, fourier) > 0.1
     assert sp.fisher_distance(small_spectrum("cosine"), small_spectrum("cosine", "independent")) < 1e-6
+
+
+def test_nearly_equal_channels_are_not_singular() -> None:
+    cross = torch.tensor([[1.0, 1 - 1e-9], [1 - 1e-9, 1.0]], dtype=torch.float64).view(2, 2, 1)
+    law = sp.PowerSpectrum(sp.CosineBasis(1), torch.ones(2, 1, dtype=torch.float64), cross=cross)
+    flow = sp.GaussianCorruption("flow", dims=1)
+    length = math.sqrt(0.5 * (math.log(2) ** 2 + math.log(1e-9) ** 2))
+    assert sp.fisher_distance(law, 1.0) == pytest.approx(length, rel=1e-6)
+    assert sp.path_length(flow, law) > length
+    law.cross[0, 1] = law.cross[1, 0] = 1 - 1e-14
+    with pytest.raises(ValueError, match="a covariance is singular to the rounding of float64"):
+        sp.path_length(flow, law)
 
 
 # --- path lengths -----------------------------------------------------------------------------------------
@@ -119,6 +132,28 @@ def test_a_jump_counts_as_the_geodesic_across_it() -> None:
     measured = small_spectrum()
     ends = covariance_path(jump, measured)
     assert sp.path_length(jump, measured) == pytest.approx(geodesic_length(ends.at(0.0), ends.at(1.0)))
+
+
+def test_a_path_that_does_not_settle_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    law = sp.PowerSpectrum.power_law((1, 4), amplitude=1.0, offset=0.5, exponent=1.0)
+    flow = sp.GaussianCorruption("flow", dims=1)
+    length = sp.path_length(flow, law)
+    monkeypatch.setattr(_fisher, "_HALVINGS", 100)
+    assert sp.path_length(flow, law) == length  # a smooth path takes fewer
+    assert sp.path_length(flow, law, rtol=0.5) == pytest.approx(length, rel=0.01)
+    times: list[Tensor] = []
+
+    def rough(t: Tensor) -> tuple[Tensor, Tensor]:
+        times.append(t)
+        return (1 - t) * (1 + 0.1 * torch.cos(1e9 * t)), t
+
+    def missing(t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.where(t > 0.7, torch.nan, 1 - t), t
+
+    for schedule in (rough, missing):
+        with pytest.raises(ValueError, match=r"did not settle to rtol=0.0001 in 100 halvings, near t = .*no NaN"):
+            sp.path_length(sp.GaussianCorruption(schedule, dims=1), law)
+    assert len(times) < 300
 
 
 # --- the exact analysis -----------------------------------------------------------------------------------

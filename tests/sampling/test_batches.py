@@ -23,6 +23,7 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
+        self.codes = nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False)  # as quantised networks have
         self.layer = nn.Conv2d(3, 3, 3, padding=1)
         self.seen: list[tuple[torch.dtype, torch.dtype]] = []
 

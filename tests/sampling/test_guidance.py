@@ -75,12 +75,23 @@ def test_guidance_of_any_prediction_is_guidance_of_the_clean_image(prediction: s
     torch.testing.assert_close(x_0[0], clean[1] + 3 * (clean[0] - clean[1]), rtol=0, atol=1e-9)
 
 
-def test_guidance_acts_within_its_interval_alone() -> None:
+@pytest.mark.parametrize(
+    ("interval", "guided"),
+    [
+        ((0.4, 0.8), [0.75, 0.5]),
+        ((0.5, 0.75), [0.75, 0.5]),  # both ends belong to it
+        ((0.5 + 1e-9, 0.75 - 1e-9), []),
+        ((0.25, 0.25), [0.25]),
+        (None, [1.0, 0.75, 0.5, 0.25]),
+    ],
+)
+def test_guidance_acts_within_its_interval_alone(interval: tuple[float, float] | None, guided: list[float]) -> None:
     model = Labelled()
-    sampler = flow(model, guidance_scale=2.0, guidance_interval=(0.4, 0.8), null_conditioning={"label": 0.0})
+    sampler = flow(model, guidance_scale=2.0, guidance_interval=interval, null_conditioning={"label": 0.0})
     steps = list(sampler.trajectory((1, *SHAPE), conditioning={"label": torch.tensor([1.0])}))
-    assert [t for t, _ in model.calls] == pytest.approx([1.0, 0.75, 0.75, 0.5, 0.5, 0.25])
-    assert [step.x_0_hat.mean().item() for step in steps] == pytest.approx([1, 2, 2, 1])
+    times = [1.0, 0.75, 0.5, 0.25]
+    assert [t for t, _ in model.calls] == sorted(times + guided, reverse=True)
+    assert [step.x_0_hat.mean().item() for step in steps] == pytest.approx([1 + (t in guided) for t in times])
 
 
 def test_no_guidance_costs_no_second_call() -> None:
@@ -131,6 +142,28 @@ def test_inpainting_keeps_what_is_known_and_changes_the_rest(name: str, options:
     )
     torch.testing.assert_close(kept[..., :4], image[..., :4].expand(2, -1, -1, -1), rtol=0, atol=1e-9)
     assert (kept - free)[..., 4:].abs().max() > 1e-3
+
+
+def test_a_mask_between_0_and_1_blends() -> None:
+    known, found = correlated_images(2)
+    mask = torch.linspace(0, 1, 8, dtype=torch.float64)
+    blended = sp.edits.inpaint(known, mask)(found[None], 0.5)
+    torch.testing.assert_close(blended[0], mask * known + (1 - mask) * found)
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        (torch.tensor([0, 255], dtype=torch.uint8), ValueError, r"\[0, 1\].*divide 8-bit masks by 255"),
+        (torch.tensor([-0.1, 1.0]), ValueError, r"mask must lie in \[0, 1\]"),
+        (torch.tensor([0.5, torch.nan]), ValueError, r"mask must lie in \[0, 1\]"),
+        (np.ones(8), TypeError, r"mask must be a tensor of bool or of numbers in \[0, 1\], got ndarray"),
+        (torch.ones(5), ValueError, r"x_0 \(1, 3, 8, 8\) and mask \(5,\) must broadcast to the images, \(2, 3, 8, 8\)"),
+    ],
+)
+def test_wrong_masks_are_explained(mask: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        sp.edits.inpaint(correlated_images(1), mask)(correlated_images(2), 0.5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("options", ALL_SOLVERS)

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 import shortest_path as sp
 from tests.worlds import SHAPE, correlated_images, spectrum
@@ -100,17 +102,37 @@ def test_any_number_of_axes(shape: tuple[int, ...]) -> None:
     assert spectrum.power.mean().item() == pytest.approx(x.square().mean().item())
 
 
-def test_merged_parts_equal_the_whole() -> None:
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("basis", ["cosine", "fourier", "principal"])
+def test_parts_of_any_mean_equal_the_whole(basis: str, center: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def seen(*images: Tensor) -> sp.spectra.SpectrumEstimator:
+        estimator = sp.spectra.SpectrumEstimator(basis, center=center)  # type: ignore[arg-type]
+        for each in images:
+            estimator.update(each)
+        return estimator
+
     x = correlated_images(64)
-    whole, parts = sp.spectra.SpectrumEstimator("fourier"), [sp.spectra.SpectrumEstimator("fourier") for _ in range(3)]
-    whole.update(x)
-    for part, chunk in zip(parts, (x[:10], x[10:11], x[11:]), strict=True):
-        part.update(chunk)
-    merged = sp.spectra.SpectrumEstimator("fourier")
-    for part in (sp.spectra.SpectrumEstimator("fourier"), *parts):
+    chunks = (x[:10] + 0.5, x[10:11] - 1, x[11:] * x[11:])
+    begun, merged, *ranks = (seen(chunks[0]), seen(), *(seen(chunk) for chunk in chunks))
+    for part in (seen(), *ranks):
         merged.merge(part)
-    torch.testing.assert_close(merged.spectrum().cross, whole.spectrum().cross)
-    assert merged.count == 64
+    for part in ranks[1:]:
+        begun.merge(part)
+    sent: list[list[Tensor]] = []  # what each rank gives to the sums of all ranks
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    for rank in ranks:
+        sent.append([])
+        monkeypatch.setattr(dist, "all_reduce", lambda tensor: sent[-1].append(tensor))
+        rank.all_reduce()
+    sums = iter([sum(tensors) for tensors in zip(*sent, strict=True)])
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor: tensor.copy_(next(sums)))
+    ranks[2].all_reduce()
+    whole = seen(*chunks).spectrum()
+    for estimator in (begun, merged, ranks[2]):
+        found = estimator.spectrum()
+        torch.testing.assert_close(found.power, whole.power)
+        torch.testing.assert_close(found.cross, whole.cross)
+        assert found.count == 64
 
 
 def test_values_without_power_are_floored_and_counted() -> None:
@@ -365,9 +387,17 @@ def test_wrong_arguments_are_explained(make: object, error: type[Exception], mes
         make()  # type: ignore[operator]
 
 
-def test_large_values_are_allowed_on_request() -> None:
-    x = torch.rand(4, 1, 4, 4, dtype=torch.float64) * 255
-    assert sp.PowerSpectrum.estimate([x], check_range=False).count == 4
+@pytest.mark.parametrize(("low", "high"), [(0, 2.1), (0, 255), (-9, 16.1)])
+def test_large_values_are_allowed_on_request(low: float, high: float) -> None:
+    x = torch.tensor([low, high], dtype=torch.float64).view(2, 1, 1, 1)
+    with pytest.raises(ValueError, match=r"expected about \[-1, 1\]; .* or pass check_range=False"):
+        sp.PowerSpectrum.estimate([x])
+    assert sp.PowerSpectrum.estimate([x], check_range=False).count == 2
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 2), (-0.1, 16), (-300, 1)])
+def test_values_of_unusual_images_are_allowed(low: float, high: float) -> None:
+    assert sp.PowerSpectrum.estimate([torch.tensor([low, high], dtype=torch.float64).view(2, 1, 1, 1)]).count == 2
 
 
 def test_estimates_of_different_kinds_are_not_merged() -> None:

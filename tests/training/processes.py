@@ -73,6 +73,7 @@ class Run:
 
 
 def _as_script(log: str, function: Callable[..., None], arguments: dict[str, object]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background, or by nohup
     os.setsid()
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 1)

@@ -334,6 +334,8 @@ def test_batches_that_are_mappings() -> None:
 def test_images_without_a_channel_axis_are_read_as_signals_aloud() -> None:
     with pytest.warns(RuntimeWarning, match=r"\(4, 28, 28\) is read as signals of 28 channels.*images\[:, None\]"):
         sp.PowerSpectrum.estimate([torch.randn(4, 28, 28).clamp(-1, 1)])
+    for shape in ((4, 28, 30), (9, 4, 4)):  # these may well be signals
+        sp.PowerSpectrum.estimate([torch.randn(shape).clamp(-1, 1)])
 
 
 @pytest.mark.parametrize(

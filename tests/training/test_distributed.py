@@ -95,7 +95,7 @@ def test_another_number_of_processes_goes_on_and_says_so(tmp_path: Path) -> None
 
 def work(rank: int, ranks: int, folder: str) -> None:
     with group(rank, ranks, f"{folder}/rendezvous"):
-        estimator = sp.spectra.SpectrumEstimator()
+        estimator = sp.spectra.SpectrumEstimator(center=True)
         for images, _ in data(rank):
             estimator.update(images)
         estimator.all_reduce()
@@ -114,7 +114,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> N
     together(work, tmp_path)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     single = train(model(), data())
-    estimator = sp.spectra.SpectrumEstimator()
+    estimator = sp.spectra.SpectrumEstimator(center=True)
     for images, _ in data():
         estimator.update(images)
     for result in ranks:

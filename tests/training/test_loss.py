@@ -158,6 +158,45 @@ def test_an_overridden_mix_is_obeyed_everywhere(kind: str) -> None:
     torch.testing.assert_close(seen[0], wanted)
 
 
+class Lopsided(sp.DiagonalCorruption):
+    """Scales in the Fourier basis that differ at k and −k."""
+
+    def __init__(self) -> None:
+        super().__init__(sp.FourierBasis())
+
+    def signal(self, t: Tensor) -> Tensor:
+        return (1 - t.view(-1, 1, 1, 1)) ** torch.linspace(1, 2, 192, dtype=t.dtype).view(SHAPE)
+
+    def noise(self, t: Tensor) -> Tensor:
+        return t.view(-1, 1, 1, 1) ** torch.linspace(2, 1, 192, dtype=t.dtype).view(SHAPE)
+
+
+class OwnLopsided:
+    basis, signal, noise = sp.FourierBasis(), Lopsided.signal, Lopsided.noise
+
+
+@pytest.mark.parametrize("kind", [Lopsided, OwnLopsided])
+def test_scales_may_differ_at_k_and_minus_k(kind: Callable[[], sp.Corruption]) -> None:
+    def hartley(x: Tensor) -> Tensor:
+        coefficients = torch.fft.fftn(x, dim=(-2, -1), norm="ortho")
+        return coefficients.real - coefficients.imag
+
+    def wanted(t: Tensor) -> Tensor:
+        return hartley(corruption.signal(t) * hartley(x_0) + corruption.noise(t) * hartley(eps))
+
+    corruption, x_0, eps = kind(), correlated_images(4), white(0, 4)
+    t = torch.linspace(0.1, 0.9, 4, dtype=torch.float64)
+    torch.testing.assert_close(sp.corrupt(corruption, x_0, t, eps), wanted(t))
+    task = sp.DiffusionLoss(corruption, "velocity").task(x_0, t, eps)
+    torch.testing.assert_close(task.x_t, wanted(t))
+    velocity = corruption.signal(t) * hartley(eps) - corruption.noise(t) * hartley(x_0)
+    torch.testing.assert_close(task.target, hartley(velocity))
+    times = torch.tensor([0.8, 0.5, 0.2], dtype=torch.float64)
+    sampler = sp.Sampler(lambda x_t, t: x_0, corruption, prediction="data", solver="ddim", times=times)
+    for step in sampler.trajectory(x_0.shape, x_1=wanted(times[:1]), dtype=torch.float64):
+        torch.testing.assert_close(step.x_t, wanted(torch.tensor([step.t], dtype=torch.float64)))
+
+
 # --- weights of errors ------------------------------------------------------------------------------------
 
 

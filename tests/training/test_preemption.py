@@ -193,11 +193,13 @@ def send(number: int, step: int) -> object:
 
 @pytest.fixture
 def handlers() -> object:
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, and by nohup
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]
     yield before
     after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]
     for number, handler in zip((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD), before, strict=True):
         signal.signal(number, handler)
+    signal.signal(signal.SIGINT, outside)
     assert after == before
 
 

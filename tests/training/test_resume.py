@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, T
 import shortest_path as sp
 from shortest_path.training import latest_checkpoint, load_checkpoint
 from tests.training.networks import Net, batches, net, trainer, weights
+from tests.training.processes import together
 from tests.worlds import CORRUPTIONS, SHAPE, correlated_images, spectrum
 
 
@@ -103,6 +105,56 @@ def test_random_transforms_of_a_data_set_resume_too(tmp_path: Path) -> None:
     torch.manual_seed(99)
     second.fit(data(), steps=7, checkpoint_dir=tmp_path)
     assert torch.equal(weights(second.model), weights(straight.model))
+
+
+def test_several_trainers_may_continue_from_one_state() -> None:
+    first = trainer()
+    first.fit(batches(3), steps=2)
+    state = first.state_dict()
+    kept, others = copy.deepcopy(state), [trainer(), trainer()]
+    for each in others:
+        each.load_state_dict(state)
+    for each in others:
+        torch.set_rng_state(state["random"]["ranks"][0]["cpu"])
+        each.fit(batches(3), steps=5)
+    assert torch.equal(weights(others[0].model), weights(others[1].model))
+    torch.testing.assert_close(state["optimizer"], kept["optimizer"], rtol=0, atol=0)
+
+
+def test_the_devices_random_state_is_continued_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, given = torch.device("cuda", 1), []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor([device.index, 7], dtype=torch.uint8))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: given.append((state.tolist(), device)))
+    first, second, elsewhere = trainer(), trainer(), trainer()
+    for each in (first, second):
+        each._position._device = gpu
+    state = first.state_dict()
+    elsewhere.load_state_dict(state)  # on the CPU there is none to continue
+    assert given == []
+    second.load_state_dict(state)
+    assert given == [([1, 7], gpu)]
+
+
+def load_views(rank: int, ranks: int, folder: str) -> None:
+    """Continue from a state whose random numbers are parts of larger tensors."""
+
+    def part(value: Tensor) -> Tensor:
+        return torch.cat([torch.ones_like(value), value])[len(value) :]
+
+    straight, again = trainer(), trainer()
+    straight.fit(batches(3), steps=2)
+    state = straight.state_dict()
+    own = {name: part(value) for name, value in state["random"]["ranks"][0].items()}
+    state["random"] = {"trainer": part(state["random"]["trainer"]), "ranks": {0: own}}
+    again.load_state_dict(state)
+    for one in (again, straight):  # both use torch's random state
+        torch.set_rng_state(own["cpu"].clone())
+        one.fit(batches(3), steps=5)
+    assert torch.equal(weights(again.model), weights(straight.model))
+
+
+def test_random_states_may_be_views(tmp_path: Path) -> None:
+    together(load_views, tmp_path, ranks=1)  # torch 2.13 reads past the end of a view, which ends the process
 
 
 def scheduled(kind: str) -> sp.DiffusionTrainer:

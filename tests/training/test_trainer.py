@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -244,25 +245,28 @@ def test_labels_and_conditioning_reach_the_model() -> None:
     assert seen[0]["classes"] is labels
 
 
-def test_fit_counts_steps_calls_back_and_passes_again_over_the_data() -> None:
+def test_fit_counts_steps_calls_back_and_passes_again_over_the_data(tmp_path: Path) -> None:
     class Data:
-        epochs: list[int]
-
         def __init__(self) -> None:
-            self.epochs = []
+            self.epochs: list[int] = []
 
         def set_epoch(self, epoch: int) -> None:
             self.epochs.append(epoch)
 
         def __iter__(self) -> object:
-            return iter(batches(3))
+            return iter([(x, torch.full((8,), number)) for number, x in enumerate(batches(3))])
 
-    seen: list[tuple[int, float]] = []
-    data, trained = Data(), trainer()
-    trained.fit(data, steps=7, callbacks=[lambda who, step: seen.append((step.step, step.loss.item()))])
-    assert [step for step, _ in seen] == list(range(1, 8))
-    assert data.epochs == [0, 1, 2]
-    assert trained.step == 7
+    def fit(steps: int, folder: Path | None = None) -> tuple[list[int], list[int], list[int]]:
+        seen: list[int] = []
+        data, model = Data(), LabelledNet()
+        trained = sp.DiffusionTrainer(model, CORRUPTIONS["blur"](), label_name="y")
+        trained.fit(data, steps=steps, checkpoint_dir=folder, callbacks=[lambda who, done: seen.append(done.step)])
+        assert trained.step == steps
+        return seen, data.epochs, [call["y"][0].item() for call in model.seen]
+
+    assert fit(7) == ([1, 2, 3, 4, 5, 6, 7], [0, 1, 2], [0, 1, 2, 0, 1, 2, 0])
+    assert fit(4, tmp_path) == ([1, 2, 3, 4], [0, 1], [0, 1, 2, 0])
+    assert fit(7, tmp_path) == ([5, 6, 7], [1, 2], [1, 2, 0])  # in the middle of a pass
 
 
 # --- wrong input --------------------------------------------------------------------------------------------

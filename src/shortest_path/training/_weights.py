@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -144,7 +145,7 @@ class Weights:
             self._scaler.load_state_dict(state["scaler"])
         if "optimizer" in changed:
             return
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # torch would train on the tensors given
         if "learning_rate" in changed:
             for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
