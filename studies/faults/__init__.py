@@ -4,9 +4,9 @@
 
 Results: `results.jsonl` in the folder `--out`, a table at the end of the output, and docs/reliability.md.
 
-- `training.py`: the small training that the faults strike.
-- `lives.py`, `disk.py`, `damage.py`: the faults. To add one, write a module that injects it and returns a line with
-  `part` and `problems`, call it in `__main__.py`, and add its row to `results.py`.
+- `recipes.py`, `training.py`: the small trainings that the faults strike, and how they report their progress.
+- `lives.py`, `disk.py`, `rivals.py`, `strays.py`, `ranks.py`, `damage.py`: the faults. To add one, write a module that
+  injects it and returns a line with `part` and `problems`, call it in `__main__.py`, and add its row to `results.py`.
 - `files.py`, `mutations.py`: image files, and random damage.
 - `children.py`: the processes that die.
 """

@@ -1,38 +1,50 @@
-"""Kill a training at hundreds of instants, fill its disk, and read ten thousand damaged files.
+"""Kill trainings at hundreds of instants, fill their disk, and read ten thousand damaged files.
 
-    python -m studies.faults --out outputs/soak           # 200 kills, 10,000 files
+    python -m studies.faults --out outputs/soak           # 300 kills, 10,000 files
     python -m studies.faults --out outputs/quick --quick  # a few of each
 
 An interrupted soak continues: all results are in `results.jsonl` in the folder. The output ends with a Markdown table
 of faults and outcomes. The exit code is 1 if any outcome is not as docs/reliability.md promises.
 
-(a) Kills. A small training receives SIGKILL at instants spread over its steps, over starting and loading, and over the
-parts of saving, and is started again until it has reached its end. Checked after each death: the newest checkpoint
-that loads is the last complete one; the next life continues from it; torn files are gone after its first checkpoint.
-Checked at the end: weights, moving average, optimizer, place in the data and random states are bit-identical to those
-of an undisturbed training. The same is done with SIGTERM, after which the newest checkpoint must be that of the last
-step. SIGKILL leaves the system running, which still writes what it had not yet flushed: a power cut is not tested.
+(a) Kills. Small trainings with several optimizers, precisions and kinds of data (`recipes.py`) receive SIGKILL at
+instants spread over their steps, over starting and loading, and over the parts of saving, and are started again until
+they have reached their end. Checked after each death: the newest checkpoint that loads is the last complete one; the
+next life continues from it; torn files are gone after its first checkpoint. Checked at the end: weights, moving
+average, optimizer, schedule, scale of the loss, place in the data and random states are bit-identical to those of an
+undisturbed training. The same is done with SIGTERM, after which the newest checkpoint must be that of the last step.
+SIGKILL leaves the system running, which still writes what it had not yet flushed: a power cut is not tested.
 
-(b) Full disks. The same training runs on a full file system of a few MB (requires root, else omitted), and under a
-limit on the size of files. Checked: an OSError that names the file, unchanged earlier checkpoints, and a bit-identical
-end once there is room.
+(b) Full disks. A training runs on a full file system of a few MB, or one that is filled meanwhile (both require root,
+else omitted), and under a limit on the size of files. Checked: an OSError that names the file, unchanged earlier
+checkpoints, and a bit-identical end once there is room.
 
-(c) Damaged files. Checkpoints, spectra and images with random damage (`mutations.py`) are read, some with corrected
+(c) Folders. A second training is started in the folder of a first one; newer damaged files, folders and links have the
+names of checkpoints.
+
+(d) Two processes that exchange by gloo, of which one is stopped for a while or killed.
+
+(e) Damaged files. Checkpoints, spectra and images with random damage (`mutations.py`) are read, some with corrected
 checksums. Some are traps: pickles that create a folder if anything executes them.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from benchmarks.timing import describe_machine, one_thread
-from studies.faults import damage, disk, lives
+from studies.faults import damage, disk, lives, ranks, rivals, strays
+from studies.faults.recipes import RECIPES
 from studies.faults.results import Line, Record, problems, table
+
+Whole: TypeAlias = Callable[[str], Line]
+"""Returns the last state of the undisturbed training of a recipe, or of two processes."""
 
 
 class Clock:
@@ -51,7 +63,7 @@ class Clock:
         print(f"{self._what}: {done} of {self._total}, {max(left, 0) / 60:.1f} min left", flush=True)
 
 
-def kill(out: Path, record: Record, whole: Line, *, kind: str, total: int, seed: int) -> None:
+def kill(out: Path, record: Record, whole: Whole, *, kind: str, total: int, seed: int) -> None:
     """Kill trainings until `total` deaths are recorded and the last training has reached its end."""
 
     def died() -> int:
@@ -69,30 +81,44 @@ def kill(out: Path, record: Record, whole: Line, *, kind: str, total: int, seed:
             if not known and died() >= total:
                 return
             deaths = min(total, lives.PER_TRAINING)
-            lives.training(out, number, whole, seed=seed, known=known, deaths=deaths, kind=kind, record=add)
+            recipe = list(RECIPES)[number % len(RECIPES)]
+            lives.training(
+                out, number, whole(recipe), seed=seed, known=known, deaths=deaths, kind=kind, recipe=recipe, record=add
+            )
         number += 1
 
 
-def fill(out: Path, record: Record, whole: Line, *, cases: int, seed: int) -> None:
-    """Fill the disk `cases` times in each way that is possible on this machine."""
-    for kind in ("file system", "file size"):
-        folder, clock = out / "full", Clock(f"full {kind}", cases, len(record.of("disk", kind=kind)))
+def fill(out: Path, record: Record, whole: Whole, *, total: int, seed: int) -> None:
+    """Fill the disk `total` times in each way that is possible on this machine."""
+    for kind in disk.KINDS:
+        case = functools.partial(disk.full, kind=kind, seed=seed)
         if kind == "file size":
-            folder = out / "limited"
-            folder.mkdir(exist_ok=True)
-            _fill(folder, record, whole, kind, cases, seed, clock)
+            (out / "limited").mkdir(exist_ok=True)
+            each(out / "limited", record, whole, case, part="disk", kind=kind, total=total)
             continue
-        with disk.small_file_system(folder) as mounted:
+        with disk.small_file_system(out / "full") as mounted:
             if mounted:
-                _fill(folder, record, whole, kind, cases, seed, clock)
+                each(out / "full", record, whole, case, part="disk", kind=kind, total=total)
             else:
                 print("no file system can be mounted (requires root); omitted", flush=True)
 
 
-def _fill(folder: Path, record: Record, whole: Line, kind: str, cases: int, seed: int, clock: Clock) -> None:
-    for number in range(cases):
-        if not record.of("disk", kind=kind, number=number):
-            record.add(disk.full(folder, whole, kind, seed=seed, number=number))
+def each(
+    out: Path,
+    record: Record,
+    whole: Whole,
+    case: Callable[..., Line],
+    *,
+    part: str,
+    kind: str | None = None,
+    recipe: str = "adamw",
+    total: int,
+) -> None:
+    """Record the cases of a part, and of a kind of it, that are not yet recorded."""
+    clock = Clock(f"{part} {kind or ''}".strip(), total, len(record.of(part, kind=kind)))
+    for number in range(total):
+        if not record.of(part, kind=kind, number=number):
+            record.add(case(out, whole(recipe), number=number))
             clock(number + 1)
 
 
@@ -121,24 +147,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "python -m studies.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for all files, with results.jsonl")
-    parser.add_argument("--kills", type=int, default=200, help="number of SIGKILLs (default 200)")
-    parser.add_argument("--terminations", type=int, default=40, help="number of SIGTERMs (default 40)")
-    parser.add_argument("--disks", type=int, default=20, help="number of full disks of each kind (default 20)")
+    parser.add_argument("--kills", type=int, default=300, help="number of SIGKILLs (default 300)")
+    parser.add_argument("--terminations", type=int, default=60, help="number of SIGTERMs (default 60)")
+    parser.add_argument("--cases", type=int, default=20, help="number of cases of (b), (c) and (d) each (default 20)")
     parser.add_argument("--mutations", type=int, default=10_000, help="number of damaged files (default 10,000)")
     parser.add_argument("--seed", type=int, default=0, help="random seed of instants and damage (default 0)")
     parser.add_argument("--quick", action="store_true", help="a few of each")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.kills, options.terminations, options.disks, options.mutations = 12, 4, 2, 300
+        options.kills, options.terminations, options.cases, options.mutations = 12, 4, 2, 300
     one_thread()
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     record = Record(out / "results.jsonl", {"seed": options.seed, "machine": describe_machine(), "commit": _commit()})
     begun = time.monotonic()
-    whole = lives.uninterrupted(out / "whole")
-    kill(out, record, whole, kind="kill", total=options.kills, seed=options.seed)
-    kill(out, record, whole, kind="terminate", total=options.terminations, seed=options.seed)
-    fill(out, record, whole, cases=options.disks, seed=options.seed)
+    seed, cases = options.seed, options.cases
+
+    @functools.cache
+    def whole(recipe: str) -> Line:
+        if recipe == ranks.RECIPE:
+            return ranks.uninterrupted(out / "whole-ranks")
+        return lives.uninterrupted(out / f"whole-{recipe}", recipe)
+
+    kill(out, record, whole, kind="kill", total=options.kills, seed=seed)
+    kill(out, record, whole, kind="terminate", total=options.terminations, seed=seed)
+    fill(out, record, whole, total=cases, seed=seed)
+    each(out, record, whole, functools.partial(rivals.meet, seed=seed), part="rivals", total=cases)
+    each(out, record, whole, functools.partial(strays.resume, seed=seed), part="strays", total=cases)
+    for kind in ranks.KINDS:
+        case = functools.partial(ranks.strike, kind=kind, seed=seed)
+        each(out, record, whole, case, part="ranks", kind=kind, recipe=ranks.RECIPE, total=cases)
     read_damaged(out, record, total=options.mutations, seed=options.seed)
     rows, bad = table(record)
     print(f"\n{record.lines[0]['machine']}, commit {record.lines[0]['commit']}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -42,6 +43,52 @@ def finish(child: ForkServerProcess, timeout: float = _LONGEST) -> int | None:
 def pipe() -> Any:
     """Return the (reading, writing) ends of a pipe to hand to a child."""
     return _context.Pipe(duplex=False)
+
+
+def said(function: Callable[..., None], *arguments: Any, log: Path) -> str:
+    """Return what a function does in a child: "finished", or its error with the kind."""
+    reader, writer = pipe()
+    child = start(_report, function, arguments, writer, log=log)
+    writer.close()
+    try:
+        return str(reader.recv()) if reader.poll(60) else "nothing"
+    except EOFError:
+        return "nothing"
+    finally:
+        finish(child, 10)
+
+
+def stop(child: ForkServerProcess) -> None:
+    """Send SIGSTOP and wait until it has acted."""
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGSTOP)
+    time.sleep(0.05)
+
+
+def go_on(child: ForkServerProcess) -> None:
+    """Send SIGCONT."""
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGCONT)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file under a folder, or what a link points to."""
+    return {str(path.relative_to(folder)): _digest(path) for path in sorted(folder.rglob("*"))}
+
+
+def _digest(path: Path) -> str:
+    if path.is_symlink():
+        return f"link to {os.readlink(path)}"
+    return "folder" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _report(function: Callable[..., None], arguments: tuple[Any, ...], writer: Any) -> None:
+    try:
+        function(*arguments)
+        writer.send("finished")
+    except BaseException as error:  # any error is the result
+        kind = "OSError" if isinstance(error, OSError) else type(error).__name__
+        writer.send(f"{kind}: {error}")
 
 
 def _run(function: Callable[..., None], arguments: tuple[Any, ...], log: str, longest: int) -> None:

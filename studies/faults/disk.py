@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import resource
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from studies.faults import children
-from studies.faults.training import final_state, same, train
+from studies.faults.lives import newest_in, whole_in
+from studies.faults.training import KEEP, Board, final_state, same, train
 
+KINDS = ("file system", "file system, between two checkpoints", "file size")
 _MEGABYTES = 18  # room for four checkpoints
 _BEFORE = 8  # steps until the disk is full
 
@@ -42,60 +45,90 @@ def full(out: Path, whole: dict[str, Any], kind: str, *, seed: int, number: int)
     """Train until the disk is full, check what is left, make room, and continue.
 
     Args:
-        out: Folder, on a small file system if `kind` is `file system`.
+        out: Folder, on a small file system unless `kind` is `file size`.
         whole: The last state of an undisturbed training.
-        kind: `file system`, which is filled, or `file size`, which is limited.
-        seed: Random seed of the remaining room.
+        kind: `file system`, which is filled before training continues; `file system, between two checkpoints`, which
+            is filled at a random instant of training and kept full; or `file size`, which is limited.
+        seed: Random seed of the remaining room, or of the instant.
         number: Number of the case.
     """
-    log = out / "disk.log"
     folder, filler = out / "run", out / "filler"
     if folder.exists():
         shutil.rmtree(folder)
     filler.unlink(missing_ok=True)
-    problems = []
-    if children.finish(children.start(_train, folder, _BEFORE, None, log=log)) != 0:
-        problems.append("it did not train while there was room")
-    before = _digests(folder)
-    size = max((path.stat().st_size for path in folder.iterdir()), default=0)
-    room = int(random.Random(f"{seed} {kind} {number}").random() * 0.98 * size)
-    limit = room if kind == "file size" else None
-    if limit is None:
-        free = os.statvfs(out)
-        filler.write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - room)))
-    said = _said(folder, limit, log)
+    rng = random.Random(f"{seed} {kind} {number}")
+    log = out.with_suffix(".log")  # not on the full disk
+    found = (
+        _filled_meanwhile(folder, filler, rng, log) if "between" in kind else _filled(folder, filler, kind, rng, log)
+    )
+    problems, said = found["problems"], found["said"]
     if not said.startswith("OSError") or "could not write" not in said or "checkpoint-" not in said:
         problems.append(f"it said {said!r}")
-    after = _digests(folder)
-    if after != before:
-        problems.append(f"there were {sorted(before)}, there are {sorted(after)}, or their bytes changed")
     filler.unlink(missing_ok=True)
     if children.finish(children.start(_train, folder, None, None, log=log)) != 0:
         problems.append("it did not train on after room was made")
     elif not same(final_state(folder), whole):
         problems.append("the last state is not that of the undisturbed training")
-    return {"part": "disk", "kind": kind, "number": number, "room": room, "said": said, "problems": problems}
+    return {"part": "disk", "kind": kind, "number": number, **found}
 
 
-def _said(folder: Path, limit: int | None, log: Path) -> str:
-    reader, writer = children.pipe()
-    child = children.start(_report, folder, limit, writer, log=log)
-    writer.close()
+def _filled(folder: Path, filler: Path, kind: str, rng: random.Random, log: Path) -> dict[str, Any]:
+    """Train, leave room for a part of a checkpoint, and train on."""
+    problems = []
+    if children.finish(children.start(_train, folder, _BEFORE, None, log=log)) != 0:
+        problems.append("it did not train while there was room")
+    before = children.digests(folder)
+    size = max((path.stat().st_size for path in folder.iterdir()), default=0)
+    room = int(rng.random() * 0.98 * size)
+    limit = room if kind == "file size" else None
+    if limit is None:
+        free = os.statvfs(folder)
+        filler.write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - room)))
+    said = children.said(_train, folder, None, limit, log=log)
+    after = children.digests(folder)
+    if after != before:
+        problems.append(f"there were {sorted(before)}, there are {sorted(after)}, or their bytes changed")
+    return {"room": room, "said": said, "problems": problems}
+
+
+def _filled_meanwhile(folder: Path, filler: Path, rng: random.Random, log: Path) -> dict[str, Any]:
+    """Fill the file system at an instant of a running training, and take whatever its deletions free."""
+    path = log.with_suffix(".board")
+    board = Board(path, fresh=True)
+    step, delay = rng.randrange(_BEFORE, 50), rng.random() * 0.02
+    filling = children.start(_fill, filler, path, step, delay, log=log)
     try:
-        return str(reader.recv()) if reader.poll(60) else "nothing"
-    except EOFError:
-        return "nothing"
+        said = children.said(_train_on_board, folder, path, log=log)
     finally:
-        children.finish(child, 10)
+        _end(filling)
+    newest, problems = newest_in(folder)
+    if newest < board["renamed"]:
+        problems.append(f"step {board['renamed']} was complete, but {newest} is the newest found")
+    steps = whole_in(folder)
+    if steps[-KEEP:] != [newest - 2 * (KEEP - 1 - n) for n in range(KEEP)]:
+        problems.append(f"the checkpoints left are of steps {steps}")
+    if torn := list(folder.glob("*.tmp")):
+        problems.append(f"torn files are left: {torn}")
+    return {"step": step, "said": said, "problems": problems}
 
 
-def _report(folder: Path, limit: int | None, writer: Any) -> None:
-    try:
-        _train(folder, None, limit)
-        writer.send("finished")
-    except BaseException as error:  # any error is the result
-        kind = "OSError" if isinstance(error, OSError) else type(error).__name__
-        writer.send(f"{kind}: {error}")
+def _end(child: ForkServerProcess) -> None:
+    child.kill()
+    child.join()
+
+
+def _fill(filler: Path, path: Path, step: int, delay: float) -> None:
+    """Fill a file system from an instant of a training on."""
+    board = Board(path)
+    while board["step"] < step:
+        time.sleep(0.001)
+    time.sleep(delay)
+    with filler.open("wb", buffering=0) as file:
+        while True:
+            with suppress(OSError):  # full
+                while file.write(bytes(2**16)):
+                    pass
+            time.sleep(0.0005)
 
 
 def _train(folder: Path, steps: int | None, limit: int | None) -> None:
@@ -104,5 +137,5 @@ def _train(folder: Path, steps: int | None, limit: int | None) -> None:
     train(folder) if steps is None else train(folder, steps=steps)
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+def _train_on_board(folder: Path, board: Path) -> None:
+    train(folder, Board(board))

@@ -7,10 +7,11 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from shortest_path.training import load_latest
+from shortest_path.training import load_checkpoint, load_latest
 from studies.faults import children
 from studies.faults.training import STEPS, Board, final_state, same, train
 
@@ -31,9 +32,12 @@ class Plan(NamedTuple):
     delay: float
 
 
-def live(folder: Path, when: Plan | None) -> None:
+Life: TypeAlias = Callable[[Path, Plan | None, str], None]
+
+
+def live(folder: Path, when: Plan | None, recipe: str = "adamw") -> None:
     """Train to the end, or to where the plan holds it; the work of a child."""
-    train(folder, board_of(folder, when))
+    train(folder, board_of(folder, when), recipe=recipe)
 
 
 def board_of(folder: Path, when: Plan | None) -> Board:
@@ -54,14 +58,18 @@ def plan(seed: int, training: int, life: int) -> Plan:
     return Plan(how, step, phase, 0.0 if at_once else rng.random() * longest)
 
 
-def uninterrupted(folder: Path) -> dict[str, Any]:
+def uninterrupted(folder: Path, recipe: str = "adamw") -> dict[str, Any]:
     """Return the last state of an undisturbed training."""
     if folder.exists():
         shutil.rmtree(folder)
-    code = children.finish(children.start(train, folder, log=folder.with_suffix(".log")))
+    code = children.finish(children.start(_undisturbed, folder, recipe, log=folder.with_suffix(".log")))
     if code != 0:
         raise RuntimeError(f"the undisturbed training ended with {code}; see {folder.with_suffix('.log')}")
     return final_state(folder)
+
+
+def _undisturbed(folder: Path, recipe: str) -> None:
+    train(folder, recipe=recipe)
 
 
 def training(
@@ -73,7 +81,8 @@ def training(
     known: Sequence[dict[str, Any]] = (),
     deaths: int = PER_TRAINING,
     kind: str = "kill",
-    life: Callable[[Path, Plan | None], None] = live,
+    recipe: str = "adamw",
+    life: Life = live,
     planned: Callable[[int, int, int], Plan] = plan,
     record: Callable[[dict[str, Any]], None],
 ) -> None:
@@ -87,28 +96,29 @@ def training(
         known: Results of this training from an interrupted run, which continues.
         deaths: Number of kills.
         kind: `kill` for SIGKILL, `terminate` for SIGTERM.
-        life: Work of a child, with the plan of its death or None.
+        recipe: Name of the kind of training.
+        life: Work of a child, with the plan of its death or None, and the recipe.
         planned: Returns the plan of a death for a seed, a training and a life.
         record: Called with each result.
     """
     folder = out / f"{kind}-{number}"
     if not known and folder.exists():
         shutil.rmtree(folder)
-    newest, _ = _newest(folder)  # an interrupted run may not have recorded its last life
+    newest, _ = newest_in(folder)  # an interrupted run may not have recorded its last life
     lost = max((line["newest"] for line in known), default=0) > newest
     done = sum(line["died"] for line in known)
     torn: dict[str, int] = {}
     for index in range(len(known), 10 * deaths):
         if done >= deaths:
             break
-        found = _end(folder, planned(seed, number, index), kind, newest, torn, life)
+        found = _end(folder, planned(seed, number, index), kind, newest, torn, life, recipe)
         newest = found["newest"]
         done += found["died"]
-        record({"part": kind, "training": number, "life": index, **found})
+        record({"part": kind, "training": number, "recipe": recipe, "life": index, **found})
         if found["code"] == 0:
             break  # it reached its end before
     board = Board(folder.with_suffix(".board"), fresh=True)
-    code = children.finish(children.start(life, folder, None, log=folder.with_suffix(".log")))
+    code = children.finish(children.start(life, folder, None, recipe, log=folder.with_suffix(".log")))
     problems = [] if code == 0 else [f"the last life ended with {code}"]
     if lost:
         problems.append("what an interrupted run had found was no longer there")
@@ -117,17 +127,18 @@ def training(
     identical = code == 0 and same(final_state(folder), whole)
     if not identical:
         problems.append("the last state is not that of the undisturbed training")
-    record({"part": f"{kind} end", "training": number, "identical": identical, "problems": problems})
+    end = {"part": f"{kind} end", "training": number, "recipe": recipe, "identical": identical, "problems": problems}
+    record(end)
     if not problems:
         shutil.rmtree(folder)
 
 
 def _end(
-    folder: Path, when: Plan, kind: str, newest: int, torn: dict[str, int], life: Callable[[Path, Plan | None], None]
+    folder: Path, when: Plan, kind: str, newest: int, torn: dict[str, int], life: Life, recipe: str
 ) -> dict[str, Any]:
     """Start a life, end it as planned, and check the disk."""
     board = Board(folder.with_suffix(".board"), fresh=True)
-    child = children.start(life, folder, when, log=folder.with_suffix(".log"))
+    child = children.start(life, folder, when, recipe, log=folder.with_suffix(".log"))
     begun = time.monotonic()
     try:
         while child.is_alive() and not _reached(board, when) and time.monotonic() < begun + 60:
@@ -156,7 +167,7 @@ def _end(
         problems.append(f"torn files of an earlier life are left: {sorted(torn)}")
     torn.clear()
     torn.update(left)
-    found, more = _newest(folder)
+    found, more = newest_in(folder)
     least = max(newest, board["renamed"])
     if found < least:
         problems.append(f"step {least} was complete, but {found} is the newest found")
@@ -192,7 +203,7 @@ def _reached(board: Board, when: Plan) -> bool:
     return board["writer"] == Board.WRITER.index(when.phase)
 
 
-def _newest(folder: Path) -> tuple[int, list[str]]:
+def newest_in(folder: Path) -> tuple[int, list[str]]:
     """Return the step of the newest checkpoint that loads, and all problems of checkpoints."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -209,8 +220,19 @@ def _newest(folder: Path) -> tuple[int, list[str]]:
     return step, problems
 
 
+def whole_in(folder: Path) -> list[int]:
+    """Return the steps of the checkpoints that load, in order; links are not among them."""
+    found = []
+    for path in sorted(folder.glob("checkpoint-*.pt")):
+        if path.is_file() and not path.is_symlink():
+            with suppress(ValueError):
+                found.append(int(load_checkpoint(path)["step"]))
+    return found
+
+
 def summary(lines: Iterable[dict[str, Any]], kind: str) -> dict[str, int]:
     """Return counts over the results of a kind."""
+    lines = list(lines)
     lives = [line for line in lines if line["part"] == kind]
     ends = [line for line in lines if line["part"] == f"{kind} end"]
     died = [line for line in lives if line["died"]]

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from studies.faults import lives
+from studies.faults import disk, lives
+from studies.faults.ranks import STOPS
+from studies.faults.recipes import RECIPES
 
 Line: TypeAlias = dict[str, Any]
 
@@ -66,14 +68,15 @@ def table(record: Record) -> tuple[list[str], int]:
             f"checkpoints: {checkpoints}{more}; {found['identical']} of {found['trainings']} trainings ended "
             "bit-identical to the undisturbed one |"
         )
-    for kind, name in (("file system", "file system full"), ("file size", "file size limit reached")):
-        lines = record.of("disk", kind=kind)
+        rows += _by_recipe(record) if kind == "kill" else []
+    for part, of, name, promised in _CASES:
+        lines = [line for line in record.of(part) if of in (None, line.get("kind"))]
         wrong = sum(bool(line["problems"]) for line in lines)
         bad += wrong
-        rows.append(
-            f"| {name} | {len(lines)} | {len(lines) - wrong}: OSError that names the file, earlier checkpoints "
-            f"unchanged, bit-identical end once there was room; {wrong} otherwise |"
-        )
+        slow = max((line.get("waited", 0.0) for line in lines), default=0.0)
+        more = f" (after at most {slow} s)" if slow else ""
+        count = f"{STOPS * len(lines)} in {len(lines)} trainings" if of == "stop" else f"{len(lines)}"
+        rows.append(f"| {name} | {count} | {len(lines) - wrong}: {promised}{more}; {wrong} otherwise |")
     for name, wanted in _GROUPS.items():
         outcomes: Counter[str] = Counter()
         for line in record.of("damage"):
@@ -89,10 +92,48 @@ def table(record: Record) -> tuple[list[str], int]:
     return rows, bad
 
 
+def _by_recipe(record: Record) -> list[str]:
+    """Return a row for each kind of training that was killed."""
+    rows = []
+    for name, recipe in RECIPES.items():
+        deaths = [line for line in record.of("kill", recipe=name) if line["died"]]
+        ends = record.of("kill end", recipe=name)
+        same = sum(line["identical"] for line in ends)
+        rows.append(f"| SIGKILL, of these: {recipe.words} | {len(deaths)} | {same} of {len(ends)} bit-identical |")
+    return rows
+
+
 def _is(*words: str) -> Callable[[str], bool]:
     return lambda kind: any(kind.startswith(word) for word in words)
 
 
+_NO_ROOM = "OSError that names the file, earlier checkpoints unchanged, bit-identical end once there was room"
+_CASES = (
+    ("disk", disk.KINDS[0], "file system full", _NO_ROOM),
+    ("disk", disk.KINDS[1], "file system filled while a training ran, at a random instant", _NO_ROOM),
+    ("disk", disk.KINDS[2], "file size limit reached", _NO_ROOM),
+    (
+        "rivals",
+        None,
+        "second training in the folder of another; in half of them the first was then killed",
+        "told before its first step, no file changed, bit-identical end of the one that was left",
+    ),
+    (
+        "strays",
+        None,
+        "newer damaged files, folders and links named as checkpoints, 2 to 8 at once",
+        "continued from the newest good one with a warning of each damaged one, "
+        "folders, targets of links and files of other steps unchanged, "
+        "bit-identical end",
+    ),
+    ("ranks", "stop", "SIGSTOP of 1 to 2 s to one of two processes", "the other waited, bit-identical end"),
+    (
+        "ranks",
+        "kill",
+        "SIGKILL to one of two processes",
+        "both started again, bit-identical end; the other had ended with an error",
+    ),
+)
 _GROUPS: dict[str, Callable[[str], bool]] = {
     "damaged checkpoint": lambda kind: kind == "checkpoint",
     "damaged checkpoint with a corrected checksum": _is("checkpoint, sealed"),
@@ -121,4 +162,4 @@ def problems(lines: Iterable[Line]) -> Iterable[str]:
     """Yield a sentence for each problem and note."""
     for line in lines:
         for problem in [*line.get("problems", ()), *line.get("notes", ())]:
-            yield f"{line['part']} {line.get('training', line.get('kind'))}: {problem}"
+            yield f"{line['part']} {line.get('training', line.get('kind', line.get('number')))}: {problem}"

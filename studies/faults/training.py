@@ -9,7 +9,7 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 import shortest_path as sp
 from shortest_path.training import load_checkpoint
+from studies.faults import recipes
 
 STEPS, EVERY, KEEP = 60, 2, 2
-_PADDING = 2**20  # floats; makes a checkpoint of 4 MB, so that writing it takes a while
 _STEP, _FLUSH = 0.008, 0.003  # extra seconds, so that instants spread over all phases
 # The library's functions between which a process is killed; they are patched by name, as they are private.
 SAVING = {
@@ -74,62 +74,30 @@ class Board:
             threading.Event().wait()
 
 
-class Shuffled:
-    """Batches in an order that depends on the epoch, with a little noise from torch's global generator."""
+def train(
+    folder: Path,
+    board: Board | None = None,
+    *,
+    steps: int = STEPS,
+    recipe: str = "adamw",
+    rank: int = 0,
+    wrap: Callable[[nn.Module], nn.Module] | None = None,
+) -> None:
+    """Train to `steps` in all, from the newest checkpoint if there is one.
 
-    def __init__(self, board: Board | None) -> None:
-        self._images = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
-        self._epoch, self._board = 0, board
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass."""
-        self._epoch = epoch
-
-    def __iter__(self) -> Iterator[Tensor]:
-        order = torch.randperm(40, generator=torch.Generator().manual_seed(self._epoch))
-        for rows in order.split(8):
-            if self._board is not None:
-                self._board.main("training")
-            yield self._images[rows] + 0.01 * torch.randn(8, 3, 8, 8)
-
-
-class Network(nn.Module):
-    """A tiny network with batch statistics."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        first, last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
-        self.layers = nn.Sequential(first, nn.BatchNorm2d(8), nn.SiLU(), last)
-
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return a velocity; the time is ignored."""
-        return self.layers(x_t)  # type: ignore[no-any-return]
-
-
-def trainer() -> sp.DiffusionTrainer:
-    """Return the trainer, the same one each time."""
-    torch.manual_seed(0)
-    spectrum = sp.PowerSpectrum.power_law((3, 8, 8), amplitude=1.59, offset=0.0086, exponent=2.0)
-    padding = torch.rand(_PADDING, generator=torch.Generator().manual_seed(2))
-    return sp.DiffusionTrainer(
-        Network(),
-        sp.ShortestPathCorruption(spectrum),
-        prediction="velocity",
-        learning_rate=1e-2,
-        ema_decay=0.9,
-        max_grad_norm=1.0,
-        time_sampling="stratified",
-        metadata={"padding": padding},
-    )
-
-
-def train(folder: Path, board: Board | None = None, *, steps: int = STEPS) -> None:
-    """Train to `steps` in all, from the newest checkpoint if there is one."""
+    Args:
+        folder: Folder of the checkpoints.
+        board: Where to report progress, or None.
+        steps: Total number of steps.
+        recipe: Name of the kind of training.
+        rank: Rank of this process.
+        wrap: Wraps the network, e.g. `DistributedDataParallel`.
+    """
     torch.set_num_threads(1)
     if board is not None:
         _watch(board)
         board["threads"] = _threads(os.getppid())
-    ours = trainer()
+    ours = recipes.trainer(recipe, steps=STEPS, rank=rank, wrap=wrap)
 
     def note(trainer: sp.DiffusionTrainer, report: Any) -> None:
         if board is None:
@@ -139,11 +107,15 @@ def train(folder: Path, board: Board | None = None, *, steps: int = STEPS) -> No
         board["step"] = trainer.step
         time.sleep(_STEP)
 
+    def mark() -> None:
+        if board is not None:
+            board.main("training")
+
     if board is not None:
         board.main("loading")
     ours.fit(
-        Shuffled(board), steps=steps, checkpoint_dir=folder, checkpoint_every=EVERY, keep_checkpoints=KEEP,
-        on_signal="save", callbacks=[note], progress=False,
+        recipes.data(recipe, mark, rank=rank), steps=steps, checkpoint_dir=folder, checkpoint_every=EVERY,
+        keep_checkpoints=KEEP, on_signal="save", callbacks=[note], progress=False,
     )  # fmt: skip
     if board is not None:
         board.main("leaving")
@@ -158,7 +130,7 @@ def same(one: object, other: object) -> bool:
     """Return whether two states are equal bit by bit."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         alike = (one.dtype, one.shape) == (other.dtype, other.shape)
-        return alike and one.contiguous().numpy().tobytes() == other.contiguous().numpy().tobytes()
+        return alike and torch.equal(_bytes(one), _bytes(other))
     if isinstance(one, dict) and isinstance(other, dict):
         return list(one) == list(other) and all(same(one[name], other[name]) for name in one)
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
@@ -166,11 +138,17 @@ def same(one: object, other: object) -> bool:
     return type(one) is type(other) and one == other
 
 
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
 def _threads(process: int) -> int:
+    """Count the threads of a process, without the one of pyarrow's memory allocator, which is made to be forked."""
     try:
-        return len(os.listdir(f"/proc/{process}/task"))
+        names = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/comm")]
     except OSError:
         return 0  # not Linux
+    return sum(not name.startswith("jemalloc") for name in names)
 
 
 def _watch(board: Board) -> None:

@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,7 +16,7 @@ import pytest
 
 pytest.importorskip("resource", reason="limits and signals of POSIX systems")
 
-from studies.faults import damage, lives
+from studies.faults import damage, disk, lives, ranks, rivals, strays
 from studies.faults.__main__ import main
 from studies.faults.lives import Plan, board_of
 from studies.faults.results import Record, table
@@ -65,7 +67,7 @@ def test_a_torn_checkpoint_would_be_noticed(tmp_path: Path, whole: dict[str, Any
     assert "trying the one before" in problem
 
 
-def _careless(folder: Path, when: Plan | None) -> None:
+def _careless(folder: Path, when: Plan | None, recipe: str) -> None:
     board = board_of(folder, when)
 
     def replace(path: Path, data: memoryview) -> None:
@@ -76,7 +78,30 @@ def _careless(folder: Path, when: Plan | None) -> None:
             file.write(data[len(data) // 2 :])
 
     with patch(SAVING["replace"], replace):
-        train(folder, board)
+        train(folder, board, recipe=recipe)
+
+
+def test_faults_in_the_folder_and_of_one_of_two_processes_lose_nothing(tmp_path: Path, whole: dict[str, Any]) -> None:
+    """All at once, as they mostly wait; the last is a second training without a lock, which must be noticed."""
+
+    def of_two(folder: Path, _: object, **options: int) -> dict[str, Any]:
+        return ranks.strike(folder, ranks.uninterrupted(folder / "whole"), "kill", **options)
+
+    faults = (partial(disk.full, kind="file size"), rivals.meet, strays.resume, of_two)
+    with ThreadPoolExecutor() as pool:
+        jobs = []
+        for place, fault in enumerate((*faults, partial(rivals.meet, second=_unlocked))):
+            folder = tmp_path / str(place)
+            folder.mkdir()
+            jobs.append(pool.submit(fault, folder, whole, seed=0, number=1))
+    *found, unlocked = (job.result()["problems"] for job in jobs)
+    assert found == [[]] * len(faults)
+    assert "and said 'finished'" in unlocked[0]
+
+
+def _unlocked(folder: Path) -> None:
+    with patch("shortest_path.training._folder.fcntl", None):
+        train(folder, Board(folder.with_suffix(".second")))
 
 
 def test_a_crash_of_the_reader_would_be_counted(tmp_path: Path) -> None:
@@ -92,13 +117,13 @@ def _crash(place: int) -> None:
 
 
 def test_a_tiny_soak_loses_nothing_and_repeats_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few = ["--kills", "1", "--terminations", "1", "--disks", "1", "--mutations", "93", "--out", str(tmp_path)]
+    few = ["--kills", "0", "--terminations", "1", "--cases", "0", "--mutations", "93", "--out", str(tmp_path)]
     assert main(few) == 0
     printed, results = capsys.readouterr().out, (tmp_path / "results.jsonl").read_text()
     assert "0 not as promised" in printed
     assert "| control: the traps undamaged, read with pickles allowed | 10 | 10 executed |" in printed
     lines = [json.loads(line) for line in results.splitlines()]
-    assert {line["part"] for line in lines} >= {"kill end", "terminate end", "disk", "damage", "control"}
+    assert {line["part"] for line in lines} >= {"terminate end", "damage", "control"}
     with (tmp_path / "results.jsonl").open("a") as file:
         file.write('{"part": "disk", "nu')  # torn
     assert main(few) == 0
