@@ -162,6 +162,7 @@ class Own:
         ),
         (lambda u_0, before, noise: u_0 + noise() + noise(), r"calls noise\(\) more than once in a step"),
         (lambda u_0, before, noise: u_0.clamp(-0.1, 0.1), "requires steps that are linear in u_t"),
+        (lambda u_0, before, noise: u_0 + 1e-4 * u_0**2, "requires steps that are linear in u_t"),
         (lambda u_0, before, noise: u_0 + 0.5, "requires steps that are linear in u_t"),
         (lambda u_0, before, noise: u_0 + torch.randn_like(u_0), r"linear in .*other random numbers than noise\(\)"),
         (lambda u_0, before, noise: u_0 / 0, "returns values that are not finite"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
+from shortest_path.grids._interpolation import times_at
 from tests.worlds import CORRUPTIONS, SHAPE, spectrum
 
 NAMES = ["uniform", "cosine", "power", "log-snr", "spectrum"]
@@ -55,6 +56,22 @@ def test_equal_steps_of_the_log_signal_to_noise_ratio() -> None:
     ratio = (corruption.signal(times) / corruption.noise(times)).log().flatten().diff()
     assert times[[0, -1]].tolist() == pytest.approx([0.99, 0.01])
     torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=2e-3, atol=0)
+
+
+def test_steps_of_the_ratio_stay_equal_up_to_the_ends() -> None:
+    times = sp.grids.LogSnr(sp.GaussianCorruption("flow"))(30)[:-1]
+    expected = torch.linspace(1, -1, 30, dtype=torch.float64) * math.log(999)
+    torch.testing.assert_close(torch.logit(times), expected, rtol=0, atol=2e-3)
+
+
+def test_the_inverse_of_a_rising_function_rises_and_stays_between_its_values() -> None:
+    generator = torch.Generator().manual_seed(0)
+    steps = 10 ** torch.empty(256, dtype=torch.float64).uniform_(-5, 5, generator=generator)
+    rising = torch.cat([torch.zeros(1, dtype=torch.float64), steps]).cumsum(0)
+    times = torch.linspace(0, 1, 257, dtype=torch.float64)
+    torch.testing.assert_close(times_at(rising, rising, times), times)
+    between = torch.lerp(rising[:-1, None], rising[1:, None], torch.linspace(0, 1, 20, dtype=torch.float64)).flatten()
+    assert times_at(between, rising, times).diff().min() > -1e-12
 
 
 @pytest.mark.parametrize("name", ["gaussian-cosine", "gaussian-linear", "blur", "shortest-cosine"])

@@ -28,6 +28,11 @@ def test_times_that_differ_by_rounding_are_refused() -> None:
         sp.gaussian_kl(FLOW, spectrum(), times=single)
 
 
+def test_steps_that_shrink_towards_the_data_are_not_rounding() -> None:
+    times = [*(20.0**-k for k in range(8)), 0.0]
+    assert sp.Sampler(quarter, FLOW, prediction="data", times=times).times.tolist() == times
+
+
 @pytest.mark.parametrize("steps", [1, 2, 1000, 20_000])
 @pytest.mark.parametrize("grid", ["uniform", "cosine", "power"])
 def test_fine_grids_are_not_rounding(grid: str, steps: int) -> None:

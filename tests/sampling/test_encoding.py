@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
-from shortest_path.sampling._encoding import log_density
+from shortest_path.sampling._encoding import log_density, spherical
 from tests.worlds import CORRUPTIONS, SHAPE, TO_NOISE, Mixture, correlated_images, gaussian_world, white
 
 SIZE = math.prod(SHAPE)
@@ -116,6 +116,15 @@ def test_interpolation_of_gaussian_data_is_the_arc_of_whitened_coefficients() ->
     # The middle of an arc points half way, and is no shorter than its ends on average.
     torch.testing.assert_close(found / found.norm(dim=1, keepdim=True), middle / middle.norm(dim=1, keepdim=True))
     assert (found.norm(dim=1) / length.squeeze(1)).mean().item() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("angle", [1e-9, 0.01, 0.5, 1.5, 3.0])
+def test_an_arc_is_divided_by_its_angle(angle: float) -> None:
+    def at(fraction: float) -> Tensor:
+        turned = torch.tensor([[fraction * angle]], dtype=torch.float64)
+        return torch.cat([turned.cos(), turned.sin()], 1)
+
+    torch.testing.assert_close(spherical(at(0), at(1), 0.3), at(0.3), rtol=0, atol=1e-13)
 
 
 def test_interpolation_between_an_image_and_itself() -> None:

@@ -6,13 +6,24 @@ import functools
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
 import shortest_path as sp
-from tests.worlds import CORRUPTIONS, SHAPE, TO_NOISE, Mixture, correlated_images, gaussian_world, spectrum, white
+from tests.worlds import (
+    CORRUPTIONS,
+    SHAPE,
+    TO_NOISE,
+    Mixture,
+    correlated_images,
+    gaussian_world,
+    point,
+    spectrum,
+    white,
+)
 
 DOUBLE = {"dtype": torch.float64, "progress": False}
 
@@ -190,6 +201,26 @@ def test_noise_on_the_way_keeps_gaussian_data_at_any_number_of_steps(eta: float,
     assert whitened.square().mean().item() == pytest.approx(1, abs=0.007)
     again = sampler.sample((4096, *SHAPE), x_1=samples, generator=torch.Generator().manual_seed(1), progress=False)
     assert (again - samples).abs().max() > 0.1  # it is stochastic: other images from the same noise
+
+
+def test_eta_squared_of_a_step_is_taken_and_given_back_as_noise() -> None:
+    corruption, power = CORRUPTIONS["shortest-cosine"](), spectrum().power
+    here, there, beyond = (point(corruption, t) for t in (0.7, 0.5, 0.5 - 0.3**2 * 0.2))
+    step = sp.solvers.Multistep(eta=0.3).start(power, lambda t: point(corruption, t))
+    zero = torch.zeros(1, *SHAPE, dtype=torch.float64)
+    found = step(zero, zero, here, there, lambda: torch.ones_like(zero))
+    expected = there.noise**2 - (there.signal / beyond.signal * beyond.noise) ** 2
+    torch.testing.assert_close(found**2, expected.expand_as(found))
+
+
+@pytest.mark.parametrize("length", [-20.0, -0.7, -9e-4, 1e-9, 9e-4, 1.1e-3, 0.7, 20.0])
+def test_the_later_fraction_is_a_mean_with_exponential_weights(length: float) -> None:
+    # By Gauss–Legendre: the mean of x with weight exp(h x) over 0 < x < 1.
+    nodes, weights = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(40))
+    x = (nodes + 1) / 2
+    weights = weights * torch.exp(length * x)
+    found = sp.solvers.Exponential().later_fraction(torch.tensor(length, dtype=torch.float64))
+    assert found.item() == pytest.approx(((weights * x).sum() / weights.sum()).item(), abs=1e-9)
 
 
 def test_a_spectrum_in_another_basis_is_an_error() -> None:

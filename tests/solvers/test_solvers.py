@@ -48,6 +48,15 @@ def test_the_posterior_is_bayes_rule() -> None:
     torch.testing.assert_close(large.sigma**2, torch.full_like(weights.w_t, s_t**2 - ratio**2 * s_s**2))
 
 
+def test_a_ratio_that_stays_adds_no_noise() -> None:
+    factor = torch.rand(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    early = sp.solvers.Point(0.3, torch.full_like(factor, 0.7), torch.full_like(factor, 0.3))
+    late = sp.solvers.Point(0.4, factor * 0.7, factor * 0.3)
+    ratio, sigma = sp.solvers.forward_weights(early, late)
+    torch.testing.assert_close(ratio, factor)
+    torch.testing.assert_close(sigma, torch.zeros_like(sigma), rtol=0, atol=1e-8)
+
+
 def test_a_step_is_the_references_formula() -> None:
     # The authors' chain in float64: mean (u − β ε / √(1−ᾱ)) / √α, variance β, from their ᾱ on their grid.
     corruption = CORRUPTIONS["shortest-reference"]()

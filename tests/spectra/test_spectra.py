@@ -146,6 +146,21 @@ def test_values_without_power_are_floored_and_counted() -> None:
     assert "128 values floored" in repr(spectrum)
 
 
+@pytest.mark.parametrize("basis", ["cosine", "fourier", "principal"])
+@pytest.mark.parametrize("count", [1, 3, 7, 11])
+def test_rounding_is_no_power(basis: str, count: int) -> None:
+    same = correlated_images(1, seed=2).expand(count, *SHAPE)
+    with pytest.raises(ValueError, match=r"carry no power: every image is zero \(or equal to the mean, with center="):
+        sp.PowerSpectrum.estimate([same], basis, center=True)
+
+
+def test_small_deviations_from_a_large_mean_are_power() -> None:
+    x = correlated_images(64)
+    small = sp.PowerSpectrum.estimate([1 + 1e-5 * x], channels="independent", center=True)
+    expected = sp.PowerSpectrum.estimate([x], channels="independent", center=True).power
+    torch.testing.assert_close(small.power * 1e10, expected, rtol=1e-2, atol=0)
+
+
 def test_one_image_and_zero_padding_give_a_positive_spectrum() -> None:
     padded = torch.nn.functional.pad(correlated_images(1), (4, 4, 4, 4))
     spectrum = sp.PowerSpectrum.estimate([padded])
@@ -188,6 +203,13 @@ def test_radial_average_of_an_isotropic_spectrum_is_its_profile() -> None:
     frequency, power = spectrum.radial_average()
     assert frequency.tolist() == list(range(33))
     torch.testing.assert_close(power[0], 1 / (0.5 + frequency) ** 1.5)
+
+
+def test_rings_are_a_cycle_wide_and_halves_belong_to_the_next() -> None:
+    law = sp.PowerSpectrum.power_law((1, 4), amplitude=1.0, offset=0.5, exponent=1.0, basis=sp.CosineBasis(1))
+    frequency, power = law.radial_average()  # of 0, ½, 1 and 1½ cycles
+    assert frequency.tolist() == [0, 1, 2]
+    assert power[0].tolist() == pytest.approx([2, (1 + 1 / 1.5) / 2, 1 / 2])
 
 
 def test_tempered_scales_the_logarithm() -> None:

@@ -269,6 +269,18 @@ def test_averages_are_those_of_float32(tmp_path: Path, dtype: torch.dtype, warmu
     assert resumed.ema_model.cache.shape == (8,)
 
 
+@pytest.mark.parametrize(("warmup", "decays"), [(True, [1 / 10, 2 / 11, 0.2]), (False, [0.2, 0.2, 0.2])])
+def test_the_warm_up_of_an_average_is_tensorflows(warmup: bool, decays: list[float]) -> None:
+    model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    average = sp.training.ExponentialMovingAverage(model, 0.2, warmup=warmup)
+    expected = model.weight.item()
+    for step, decay in enumerate(decays):
+        nn.init.constant_(model.weight, step)
+        average.update(model)
+        expected = decay * expected + (1 - decay) * step
+        assert average.model.weight.item() == pytest.approx(expected, rel=1e-12)
+
+
 def test_a_short_training_forgets_the_first_weights() -> None:
     one = trainer(prediction="data", learning_rate=1e-2)
     first = weights(one.model).clone()

@@ -42,7 +42,8 @@ def block_power(moment: Tensor, rotation: Tensor | None) -> Tensor:
 def floor_blocks(moment: Tensor, floor: float, least: float) -> tuple[Tensor, int]:
     """Raise the eigenvalues of each channel covariance (C, C, *spatial) to the floor; return how many were."""
     blocks = moment.movedim((0, 1), (-2, -1))
-    values, vectors = torch.linalg.eigh((blocks + blocks.mH) / 2)
+    blocks = (blocks + blocks.mH) / 2  # what centring leaves of a large mean is Hermitian to its own rounding only
+    values, vectors = torch.linalg.eigh(blocks)
     raised, floored = raise_to_floor(values, floor, least)
     if floored:
         low = (raised != values).any(-1)
