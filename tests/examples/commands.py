@@ -17,13 +17,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.forks import preload
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    [
-        *("torch", "torch.utils.tensorboard", "diffusers.models.unets.unet_2d", "jsonargparse", "matplotlib.figure"),
-        *("matplotlib.backends.backend_agg", "pyarrow.parquet", "safetensors.torch", "shortest_path", "tqdm"),
-    ]
+preload(
+    *("torch", "torch.utils.tensorboard", "diffusers.models.unets.unet_2d", "jsonargparse", "matplotlib.figure"),
+    *("matplotlib.backends.backend_agg", "pyarrow.parquet", "safetensors.torch", "shortest_path", "tqdm"),
 )
 
 

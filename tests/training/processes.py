@@ -16,10 +16,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from tests.forks import preload
+
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-if METHOD == "forkserver":
-    # The last is what torch imports with the first optimizer.
-    multiprocessing.set_forkserver_preload(["pytest", "shortest_path", "torch.distributed", "torch._dynamo"])
+preload("pytest", "shortest_path", "torch.distributed", "torch._dynamo")  # the last for the first optimizer
 
 
 def together(function: Callable[..., None], folder: Path, *arguments: object, ranks: int = 2) -> None:
