@@ -34,7 +34,7 @@ def read_named(path: Path, names: Sequence[str]) -> np.ndarray:
     """Return the first of the named arrays of an .npz archive.
 
     Raises:
-        ValueError: there is none of them, or it cannot be read; the message names the file.
+        ValueError: the archive has no such array, or it cannot be read; the message names the file.
     """
 
     def choose(held: Sequence[str]) -> str:

@@ -62,6 +62,11 @@ def _is_number(value: Any) -> bool:
     return True
 
 
+def kind_of(value: object) -> str:
+    """Return what a value is, for an error: its type, or that it is a class itself, as one without its () is."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
 def check_mapping(name: str, value: object, example: str) -> None:
     """Raise a TypeError unless `value` is a mapping or None."""
     if value is not None and not isinstance(value, Mapping):
@@ -71,8 +76,7 @@ def check_mapping(name: str, value: object, example: str) -> None:
 def check_function(name: str, value: object, form: str) -> None:
     """Raise a TypeError unless `value` can be called, or is None."""
     if isinstance(value, type) or not (value is None or callable(value)):
-        found = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-        raise TypeError(f"{name} must be a function of {form}, got {found}")
+        raise TypeError(f"{name} must be a function of {form}, got {kind_of(value)}")
 
 
 def check_fraction(name: str, value: float) -> None:

@@ -40,7 +40,7 @@ class ExactModule(nn.Module):
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
-    """Return the type of tables on a device: float64, or float32 where there is none, as on Apple's."""
+    """Return the type of tables on a device: float64, or float32 on one without it, as Apple's."""
     if device.type not in _HAS_FLOAT64:
         try:
             torch.empty(0, dtype=torch.float64, device=device)

@@ -54,7 +54,7 @@ def as_times(t: Tensor | float, x: Tensor) -> Tensor:
 
 
 def one_time(t: float, device: torch.device) -> Tensor:
-    """Return a time for exact scales on a device, (1,): float64, or float32 where there is none."""
+    """Return a time for exact scales on a device, (1,): float64, or float32 on one without it."""
     return torch.full((1,), t, dtype=exact_dtype(device), device=device)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._checks import check_has_values
+from .._checks import check_has_values, kind_of
 from ..corruptions import Corruption
 from ..solvers import Solver
 from ._names import GridName, make_grid
@@ -54,9 +54,8 @@ def make_times(
     if isinstance(grid, str):
         grid = make_grid(grid, corruption, power)
     if isinstance(grid, type) or not callable(grid):
-        name = getattr(grid, "__name__", type(grid).__name__)
-        found = f"the class {name}; make one, e.g. grid={name}()" if isinstance(grid, type) else name
-        raise TypeError(f"grid must be a name or a function of (steps, start), got {found}")
+        mend = f"; make one, e.g. grid={grid.__name__}()" if isinstance(grid, type) else ""
+        raise TypeError(f"grid must be a name or a function of (steps, start), got {kind_of(grid)}{mend}")
     return falling_times(grid(_STEPS if steps is None else steps, start=start))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from .._checks import check_floating, check_mapping, images_of
+from .._checks import check_floating, check_mapping, images_of, kind_of
 from .._devices import device_of
 from .._model import weights_dtype
 from ..corruptions import Corruption, check_corruption, check_device
@@ -61,8 +61,9 @@ class TrainerBase:
     ) -> None:
         check_corruption(corruption)
         if not isinstance(model, nn.Module):
-            found = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
-            raise TypeError(f"model must be a torch.nn.Module, got {found}; its forward is called as model(x_t, t)")
+            raise TypeError(
+                f"model must be a torch.nn.Module, got {kind_of(model)}; its forward is called as model(x_t, t)"
+            )
         if optimizer is None and not any(True for _ in model.parameters()):
             raise ValueError(f"model {type(model).__name__} has no parameters to train; pass an optimizer of others")
         check_mapping("metadata", metadata, "{'settings': settings}")
