@@ -16,5 +16,6 @@ from ._cosine import CosineBasis
 from ._fourier import FourierBasis
 from ._pixel import PixelBasis
 from ._principal import PrincipalBasis
+from ._registry import basis_from_state, basis_state, register
 
-__all__ = ["Basis", "CosineBasis", "FourierBasis", "PixelBasis", "PrincipalBasis"]
+__all__ = ["Basis", "CosineBasis", "FourierBasis", "PixelBasis", "PrincipalBasis", "basis_from_state", "basis_state", "register"]

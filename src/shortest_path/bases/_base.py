@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -126,6 +126,14 @@ class Basis(ExactModule):
     def frequencies(self, spatial: Sequence[int]) -> Tensor:
         """Return |f|, the frequency of every coefficient in cycles per longest side, float64, shape `spatial`."""
         raise ValueError(f"{type(self).__name__} has no frequencies; use CosineBasis or FourierBasis")
+
+    argument_names: ClassVar[tuple[str, ...]] = ("dims",)
+    """Names of the constructor's arguments, the channel rotation excepted, which are attributes too."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that make this basis again, as plain values and tensors; see `bases.register`."""
+        values = {name: getattr(self, name) for name in self.argument_names}
+        return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in values.items()}
 
     def shares_transform(self, other: Basis) -> bool:
         """Whether `other` transforms the spatial axes in the same way; channel rotations may differ."""

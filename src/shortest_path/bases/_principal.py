@@ -25,6 +25,7 @@ class PrincipalBasis(Basis):
     """
 
     matrix: Tensor
+    argument_names = ("matrix", "dims")
 
     def __init__(self, matrix: Tensor, dims: int = 2) -> None:
         super().__init__(dims)
