@@ -128,16 +128,27 @@ class Basis(ExactModule):
         raise ValueError(f"{type(self).__name__} has no frequencies; use CosineBasis or FourierBasis")
 
     argument_names: ClassVar[tuple[str, ...]] = ("dims",)
-    """Names of the constructor's arguments, the channel rotation excepted, which are attributes too."""
+    """Names of the constructor's arguments, which are attributes too, without `channel_rotation`."""
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments that make this basis again, as plain values and tensors; see `bases.register`."""
-        values = {name: getattr(self, name) for name in self.argument_names}
-        return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in values.items()}
+        """Return the constructor's arguments by name, without `channel_rotation`; see `bases.register`.
+
+        Raises:
+            ValueError: `argument_names` lists a name that is not an attribute.
+        """
+        missing = [name for name in self.argument_names if not hasattr(self, name)]
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__} has no attribute {missing[0]!r}, which its argument_names lists; "
+                "set it in the constructor"
+            )
+        return {name: getattr(self, name) for name in self.argument_names}
 
     def shares_transform(self, other: Basis) -> bool:
-        """Whether `other` transforms the spatial axes in the same way; channel rotations may differ."""
-        return type(self) is type(other) and self.dims == other.dims
+        """Whether `other` has the same class and arguments; channel rotations may differ."""
+        if type(self) is not type(other) or self.dims != other.dims:
+            return False
+        return _equal(list(self.arguments().values()), list(other.arguments().values()))
 
     def with_channel_rotation(self, rotation: Tensor) -> Self:
         """Return a copy of this basis that first applies the orthonormal `rotation` (C, C) to the channels."""
@@ -219,6 +230,19 @@ class Basis(ExactModule):
             with torch.inference_mode(False):  # else training after sampling would meet inference tensors
                 matrix = self._cache[key] = build()
         return matrix
+
+
+def _equal(ours: object, theirs: object) -> bool:
+    """Compare arguments of bases: tensors by their values, bases by their transforms, sequences item by item."""
+    if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
+        if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
+            return False
+        return torch.equal(ours, theirs if theirs.device == ours.device else theirs.to(ours.device))
+    if isinstance(ours, Basis) and isinstance(theirs, Basis):
+        return ours.shares_transform(theirs)
+    if isinstance(ours, (list, tuple)) and isinstance(theirs, (list, tuple)):
+        return len(ours) == len(theirs) and all(map(_equal, ours, theirs))
+    return type(ours) is type(theirs) and bool(ours == theirs)
 
 
 def check_orthonormal(matrix: Tensor, name: str) -> None:

@@ -10,10 +10,12 @@ from typing_extensions import override
 
 from ._base import Basis, positive_sizes, radius
 from ._dct import cosine_matrix, fft_cosine, fft_inverse_cosine
+from ._registry import register
 
 _MATRIX_LIMIT = 512  # longest axis for which a product with the n×n matrix beats the FFT (benchmarks/README.md)
 
 
+@register
 class CosineBasis(Basis):
     """The orthonormal cosine transform (DCT-II) of every spatial axis, any size.
 

@@ -10,8 +10,10 @@ from typing_extensions import override
 
 from .._exact import no_autocast
 from ._base import Basis, positive_sizes, radius
+from ._registry import register
 
 
+@register
 class FourierBasis(Basis):
     """The orthonormal Fourier transform of the spatial axes, in real Hartley coordinates.
 

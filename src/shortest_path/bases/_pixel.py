@@ -6,8 +6,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from ._base import Basis
+from ._registry import register
 
 
+@register
 class PixelBasis(Basis):
     """The identity: every pixel is its own coefficient.
 

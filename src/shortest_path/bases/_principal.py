@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
 from ._base import Basis, check_orthonormal, real_matrix
+from ._registry import register
 
 
+@register
 class PrincipalBasis(Basis):
-    """Any orthonormal matrix, acting on the whole flattened sample: principal components, wavelets, graphs.
+    """Any orthonormal matrix, acting on the whole flattened sample, channels included, e.g. principal components.
 
         u = M vec(x)
 
@@ -40,10 +41,6 @@ class PrincipalBasis(Basis):
     @override
     def spatial_inverse(self, u: Tensor) -> Tensor:
         return self._multiply(u, transpose=True)
-
-    @override
-    def shares_transform(self, other: Basis) -> bool:
-        return isinstance(other, PrincipalBasis) and self.dims == other.dims and torch.equal(self.matrix, other.matrix)
 
     @override
     def extra_repr(self) -> str:
