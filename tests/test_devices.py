@@ -171,8 +171,8 @@ def _tables_come_back_exact(gpu: FakeGPU) -> None:
         made.to("gpu").to("cpu")
     assert all(torch.equal(buffer, before[name]) for name, buffer in made.named_buffers())
     with gpu:
-        made.to("gpu").log_power.fill_(1.0)  # given there: these are the values now
-        assert float(made.to("cpu").log_power.mean()) == 1.0
+        made.to("gpu").log_ratio.fill_(1.0)  # given there: these are the values now
+        assert float(made.to("cpu").log_ratio.mean()) == 1.0
 
 
 def _loops_do_not_wait(gpu: FakeGPU) -> None:

@@ -2,8 +2,9 @@
 
     Σ_t = A_t Σ_0 A_t + N_t²,    A_t = diag(signal), N_t = diag(noise)
 
-in a frame in which it is block diagonal: the channels at one frequency are a block, or one coefficient is, or, where
-the corruption's basis is not the spectrum's, all of a small image is.
+about the data's mean, which is taken as zero or as known to the corruption, in a frame in which it is block diagonal:
+the channels at one frequency are a block, or one coefficient is, or, where the corruption's basis is not the
+spectrum's, all of a small image is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from ._devices import device_of
 from .bases import Basis, FourierBasis, PrincipalBasis
 from .corruptions import Corruption, Point, Process, check_corruption, one_time, prior_deviation, scales
-from .spectra import PowerSpectrum
+from .spectra import PowerSpectrum, require_power
 
 DENSE_LIMIT = 1024
 """Largest sample size (C · Π spatial) for which covariances are treated as full matrices."""
@@ -47,7 +48,7 @@ class CovariancePath(NamedTuple):
 
     def prior(self, first: Point) -> Tensor | None:
         """Return the standard deviations from which a sampler starts, (F, n); None if it starts from images."""
-        return prior_deviation(first, self.power)
+        return prior_deviation(first, self.point(1.0), self.power)
 
     def corrupted(self, point: Point) -> Tensor:
         """Return Σ_t = A Σ_0 A + N², (F, n, n)."""
@@ -77,20 +78,24 @@ def covariance_path(
     check_corruption(corruption)
     if not isinstance(spectrum, PowerSpectrum):
         raise TypeError(f"spectrum must be a PowerSpectrum, got {type(spectrum).__name__}")
+    require_power(spectrum, "spectrum")
     process, shape = Process(corruption, known), spectrum.shape
-    data = _blocks(process, spectrum)
+    power = process.power if known is None else known.power  # about its own mean, as the data's
+    if power is not None:
+        power = power.detach().cpu()[None]
+    data = _blocks(process, spectrum, power)
     _check_condition(data)
-    power = None if process.power is None else _layout(process.power.detach().cpu()[None], shape, data)
+    power = None if power is None else _layout(power, shape, data)
     return CovariancePath(corruption, shape, data, power)
 
 
-def _blocks(process: Process, spectrum: PowerSpectrum) -> Tensor:
+def _blocks(process: Process, spectrum: PowerSpectrum, power: Tensor | None) -> Tensor:
     """Return Σ_0 in coefficients in which the corruption, and the power that a sampler knows, are diagonal."""
     corruption, basis = process.corruption, process.basis
     middle = scales(corruption, one_time(0.5, device_of(corruption)), (1, *spectrum.shape))
     probe = [scale.detach().cpu().double() for scale in middle]
-    if process.power is not None:
-        probe.append(process.power.detach().cpu()[None])
+    if power is not None:
+        probe.append(power)
     isotropic = all(scale.numel() == 1 for scale in probe)
     if isinstance(spectrum.basis, PrincipalBasis):
         if isotropic or basis.shares_transform(spectrum.basis):

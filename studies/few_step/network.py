@@ -37,7 +37,7 @@ def load_network(folder: Path) -> Network:
         raise SystemExit(f"few_step: {folder} has no checkpoint; run examples/quickstart.py --out {folder}")
     state = load_checkpoint(path)
     try:
-        power, rotation = state["corruption"]["log_power"].exp(), state["corruption"]["basis.channel_rotation"]
+        power, rotation = state["corruption"]["log_ratio"].exp(), state["corruption"]["basis.channel_rotation"]
         spectrum = sp.PowerSpectrum(sp.CosineBasis(2, rotation), power)
         corruption = sp.ShortestPathCorruption(spectrum)
         channels, size = power.shape[:2]

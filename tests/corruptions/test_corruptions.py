@@ -70,11 +70,16 @@ def test_sampling_starts_from_noise_where_little_of_the_image_is_left() -> None:
     def point(signal: float, noise: float) -> sp.solvers.Point:
         return sp.solvers.Point(1.0, *(torch.tensor([[[value]]]).double().sqrt() for value in (signal, noise)))
 
-    assert prior_deviation(point(0.049, 0.951), None).item() ** 2 == pytest.approx(0.951)
-    assert prior_deviation(point(0.051, 0.949), None) is None
+    end = point(0, 1)
+    assert prior_deviation(point(0.049, 0.951), end, None).item() ** 2 == pytest.approx(0.951)
+    assert prior_deviation(point(0.051, 0.949), end, None) is None
+    weak = point(0, 0.01)  # an end state of little power: what is left of the image is measured by it
+    assert prior_deviation(point(0.049, 0.00951), weak, None).item() ** 2 == pytest.approx(0.00951)
+    assert prior_deviation(point(0.051, 0.00949), weak, None) is None
+    assert prior_deviation(point(1, 0), point(1, 0), None) is None  # no noise at all
     power = torch.full((1, 1, 1), 4.0, dtype=torch.float64)
-    assert prior_deviation(point(0.24, 1), power).item() ** 2 == pytest.approx(1.96)
-    assert prior_deviation(point(0.26, 1), power) is None
+    assert prior_deviation(point(0.24, 1), end, power).item() ** 2 == pytest.approx(1.96)
+    assert prior_deviation(point(0.26, 1), end, power) is None
 
 
 # --- the shortest path ------------------------------------------------------------------------------------
@@ -83,7 +88,7 @@ def test_sampling_starts_from_noise_where_little_of_the_image_is_left() -> None:
 @pytest.mark.parametrize("name", SHORTEST)
 def test_equation_3_covariance_is_a_power_of_the_spectrum(name: str) -> None:
     corruption = CORRUPTIONS[name]()
-    power = corruption.log_power.exp()
+    power = corruption.power
     variance = corruption.signal(TIMES) ** 2 * power + corruption.noise(TIMES) ** 2
     torch.testing.assert_close(variance, power ** (1 - per_sample(TIMES, 2)), rtol=1e-10, atol=0)
 
@@ -91,7 +96,7 @@ def test_equation_3_covariance_is_a_power_of_the_spectrum(name: str) -> None:
 @pytest.mark.parametrize("name", SHORTEST)
 def test_equation_2_fisher_speed_is_constant(name: str) -> None:
     corruption = CORRUPTIONS[name]()
-    power = corruption.log_power.exp().expand(SHAPE)
+    power = corruption.power.expand(SHAPE)
     variance = corruption.signal(TIMES) ** 2 * power + corruption.noise(TIMES) ** 2
     chords = [sp.fisher_distance(a, b) for a, b in itertools.pairwise(variance)]
     assert chords == pytest.approx([sp.fisher_distance(power, 1.0) / 40] * 40, rel=1e-9)
@@ -147,8 +152,8 @@ def test_the_reference_chain_from_the_closed_form(steps: int) -> None:
 
 
 def test_equal_channels_are_stored_once() -> None:
-    assert CORRUPTIONS["shortest-reference"]().log_power.shape == (1, 8, 8)
-    assert CORRUPTIONS["shortest-cosine"]().log_power.shape == SHAPE
+    assert CORRUPTIONS["shortest-reference"]().power.shape == (1, 8, 8)
+    assert CORRUPTIONS["shortest-cosine"]().power.shape == SHAPE
 
 
 # --- the other schedules ----------------------------------------------------------------------------------

@@ -44,9 +44,9 @@ def test_scales_are_finite_and_the_ratio_falls(
         total = signal.double() ** 2 + s.double() ** 2
         torch.testing.assert_close(total, torch.ones_like(total), atol=8 * eps, rtol=0)
         if dtype == torch.float64:  # the law of the path: a² S + s² = S^(1 − t)
-            power = corruption.log_power.exp()
+            power = corruption.power
             variance = signal**2 * power + s**2
-            expected = torch.exp((1 - t.reshape(-1, *(1,) * len(shape))) * corruption.log_power)
+            expected = torch.exp((1 - t.reshape(-1, *(1,) * len(shape))) * corruption.power.log())
             inside = signal**2 * power > 1e-280
             torch.testing.assert_close(
                 (variance / expected)[inside], torch.ones_like(variance)[inside], atol=1e-9, rtol=0

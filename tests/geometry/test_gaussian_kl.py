@@ -96,7 +96,7 @@ def test_the_analysis_is_what_the_sampler_does(
     assert found == pytest.approx(expected, rel=1e-7)
 
 
-def generous_prior(first: sp.solvers.Point, power: Tensor | None) -> Tensor:
+def generous_prior(first: sp.solvers.Point, end: sp.solvers.Point, power: Tensor | None) -> Tensor:
     """Start from noise even where part of the image is left, as at t = 0.9: here only the steps are compared."""
     return first.noise if power is None else (first.signal**2 * power + first.noise**2).sqrt()
 

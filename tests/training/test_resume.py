@@ -209,7 +209,7 @@ def test_a_changed_configuration_is_listed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"precision: 'fp32' in the checkpoint, 'bf16' here; prediction: 'noise' in"):
         trainer(precision="bf16", prediction="data").load_state_dict(state)
     other = sp.ShortestPathCorruption(sp.PowerSpectrum.estimate([correlated_images(seed=3)]))
-    with pytest.raises(ValueError, match=r"corruption.log_power: other values"):
+    with pytest.raises(ValueError, match=r"corruption.log_ratio: other values"):
         sp.DiffusionTrainer(net(), other, ema_decay=0.9).load_state_dict(state)
     for changed, message in (({"format": "else"}, "format 'else', expected"), ({"version": 9}, "has version 9")):
         with pytest.raises(ValueError, match=message):

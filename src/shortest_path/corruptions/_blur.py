@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from .._checks import check_sizes, check_time
-from .._exact import working_dtype
+from .._checks import check_sizes
 from ..bases import CosineBasis
-from ._diagonal import DiagonalCorruption
+from ._elementwise import ElementwiseCorruption, Pick
 from ._heat_kernel import check_positive, heat_kernel, laplacian_eigenvalues
-from ._scales import per_sample
 
 
-class BlurCorruption(DiagonalCorruption):
+class BlurCorruption(ElementwiseCorruption):
     """Blur and noise together, diagonal in the cosine basis.
 
         λ_k = Σ_axes (π k / N)²,    σ(t) = σ_max sin²(πt/2),    d_t = (1 − d_min) exp(−λ σ(t)²/2) + d_min
@@ -60,18 +58,11 @@ class BlurCorruption(DiagonalCorruption):
         self.register_buffer("eigenvalues", laplacian_eigenvalues(spatial), persistent=False)
 
     @override
-    def signal(self, t: Tensor) -> Tensor:
-        check_time(t)
-        time, dims = t.to(working_dtype(t)), self.basis.dims  # the square of a blur leaves the range of float16
-        blur = per_sample(self.max_blur * torch.sin(math.pi / 2 * time) ** 2, dims)
-        kept = (1 - self.min_scale) * heat_kernel(self.eigenvalues.to(time.dtype), blur) + self.min_scale
+    def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
+        blur = self.max_blur * torch.sin(math.pi / 2 * time) ** 2
+        kept = (1 - self.min_scale) * heat_kernel(pick(self.eigenvalues).to(time.dtype), blur) + self.min_scale
         # cos φ_t as the sine of the angle at 1 − t: never below 0, where φ_1 rounds to more than π/2.
-        return (per_sample(torch.sin(self._angle(1 - time)), dims) * kept).to(t.dtype)
-
-    @override
-    def noise(self, t: Tensor) -> Tensor:
-        check_time(t)
-        return per_sample(torch.sin(self._angle(t)), self.basis.dims)
+        return torch.sin(self._angle(1 - time)) * kept, torch.sin(self._angle(time))
 
     @override
     def extra_repr(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from typing_extensions import final, override
 
@@ -19,14 +20,17 @@ class DiagonalCorruption(ExactModule):
 
     Args:
         basis: The orthonormal basis in which the process is diagonal.
+        mean: The data's mean image, (C, *spatial), which equation 1 leaves as it is; None is zero.
     """
 
     basis: Basis
+    mean: Tensor | None
     _even = False  # whether the scales are known to be the same at k and −k, as those of a Fourier spectrum are
 
-    def __init__(self, basis: Basis) -> None:
+    def __init__(self, basis: Basis, *, mean: Tensor | None = None) -> None:
         super().__init__()
         self.basis = basis
+        self.register_buffer("mean", None if mean is None else mean.detach().to(torch.float64, copy=True))
 
     def signal(self, t: Tensor) -> Tensor:
         """Return a_t for times `t` (B,), shaped to broadcast against coefficients (B, C, *spatial)."""

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from .._checks import check_sizes, check_time
-from .._exact import working_dtype
+from .._checks import check_sizes
 from ..bases import CosineBasis
-from ._diagonal import DiagonalCorruption
+from ._elementwise import ElementwiseCorruption, Pick
 from ._heat_kernel import check_positive, heat_kernel, laplacian_eigenvalues
-from ._scales import per_sample
 
 
-class HeatDissipationCorruption(DiagonalCorruption):
+class HeatDissipationCorruption(ElementwiseCorruption):
     """Pure blur with a little constant noise, diagonal in the cosine basis.
 
         a_t = exp(−λ σ(t)²/2),    s_t = noise_level,    σ(t) = min_blur^(1−t) max_blur^t
@@ -59,16 +57,9 @@ class HeatDissipationCorruption(DiagonalCorruption):
         self.register_buffer("eigenvalues", laplacian_eigenvalues(spatial), persistent=False)
 
     @override
-    def signal(self, t: Tensor) -> Tensor:
-        check_time(t)
-        time = t.to(working_dtype(t))
-        blur = per_sample(self.min_blur ** (1 - time) * self.max_blur**time, self.basis.dims)
-        return heat_kernel(self.eigenvalues.to(time.dtype), blur).to(t.dtype)
-
-    @override
-    def noise(self, t: Tensor) -> Tensor:
-        check_time(t)
-        return per_sample(torch.full_like(t, self.noise_level), self.basis.dims)
+    def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
+        blur = self.min_blur ** (1 - time) * self.max_blur**time
+        return heat_kernel(pick(self.eigenvalues).to(time.dtype), blur), torch.full_like(time, self.noise_level)
 
     @override
     def extra_repr(self) -> str:

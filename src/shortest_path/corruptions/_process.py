@@ -1,6 +1,8 @@
 """Equation 1: a corruption bound to the basis in which it is seen and to what is known of the data.
 
-u_t = a_t ⊙ u_0 + s_t ⊙ ε,    ε ~ N(0, I),    x_t = Bᵀ u_t,    u_0 = B x_0
+u_t = m + a_t ⊙ (u_0 − m) + s_t ⊙ ε,    ε ~ N(0, I),    x_t = Bᵀ u_t,    u_0 = B x_0
+
+with the data's mean m where the corruption knows it, else 0. Solvers work in u − m, the coefficients of deviations.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from .._devices import device_of
 from .._exact import exact_dtype, working_dtype
 from ..bases import Basis
 from ..spectra import PowerSpectrum
+from ._end import check_spectrum, same_rotation
 from ._protocol import Corruption
-from ._scales import Point, check_device, known_power, one_time, scales
+from ._scales import Point, both_scales, check_device, known_mean, known_power, one_time, scales
 
 
 class Process:
@@ -33,11 +36,11 @@ class Process:
     """
 
     def __init__(self, corruption: Corruption, spectrum: PowerSpectrum | None = None) -> None:
-        if spectrum is not None and not isinstance(spectrum, PowerSpectrum):
-            raise TypeError(f"spectrum must be a PowerSpectrum, got {type(spectrum).__name__}")
+        if spectrum is not None:
+            check_spectrum(spectrum)
         self.corruption = corruption
         self.basis = self._basis = corruption.basis if spectrum is None else _common_basis(corruption, spectrum)
-        self.power = self._power = known_power(corruption) if spectrum is None else spectrum.power
+        self.power = self._power = known_power(corruption) if spectrum is None else _power_about_mean(spectrum, self)
         self._device: torch.device | None = None
 
     def scales(self, t: Tensor, x_0: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,7 +52,9 @@ class Process:
     ) -> tuple[Tensor, ...]:
         """Return the corrupted images x_t by equation 1 and, for each pair of weights, another mixture.
 
-            x_t = Bᵀ[ signal(t) ⊙ B x_0 + noise(t) ⊙ B eps ],    Bᵀ[ w_0 ⊙ B x_0 + w_ε ⊙ B eps ]
+            x_t = x̄ + Bᵀ[ signal(t) ⊙ B (x_0 − x̄) + noise(t) ⊙ B eps ],    Bᵀ[ w_0 ⊙ B (x_0 − x̄) + w_ε ⊙ B eps ]
+
+        with the mean image x̄ = Bᵀ m.
 
         Args:
             x_0: Clean images, (B, C, *spatial), of any floating-point type.
@@ -61,12 +66,37 @@ class Process:
             Images in float32 or float64.
         """
         dtype = working_dtype(x_0)
-        x_0, eps = x_0.to(dtype), eps.to(dtype)
+        x_0, eps, mean = x_0.to(dtype), eps.to(dtype), self._mean_like(x_0.to(dtype))
+        if mean is not None:
+            x_0 = x_0 - mean
         mix = getattr(self.corruption, "mix", self.corruption.basis.mix)
         if self.basis is self.corruption.basis:
-            mixed: tuple[Tensor, ...] = mix(x_0, eps, at_t, *weights)
-            return mixed
-        return (*mix(x_0, eps, at_t), *(self.basis.mix(x_0, eps, *weights) if weights else ()))
+            x_t, *others = mix(x_0, eps, at_t, *weights)
+        else:
+            (x_t,), others = mix(x_0, eps, at_t), list(self.basis.mix(x_0, eps, *weights) if weights else ())
+        return (x_t if mean is None else x_t + mean, *others)
+
+    def analyze(self, x: Tensor) -> Tensor:
+        """Return the coefficients of images without the data's mean, u − m = B (x − x̄)."""
+        mean = self._mean_like(x)
+        return self.basis.analyze(x if mean is None else x - mean)
+
+    def synthesize(self, u: Tensor) -> Tensor:
+        """Return the images x̄ + Bᵀ u of coefficients without the data's mean."""
+        x, mean = self.basis.synthesize(u), self._mean_like(u)
+        return x if mean is None else x + mean
+
+    def _mean_like(self, x: Tensor) -> Tensor | None:
+        """Return the mean image of what the corruption leaves as it is, in the type and on the device of `x`."""
+        mean = known_mean(self.corruption)
+        if mean is None:
+            return None
+        if tuple(mean.shape) != tuple(x.shape[1:]):
+            raise ValueError(
+                f"the data's mean has shape {tuple(mean.shape)}, the images {tuple(x.shape)}; estimate the spectrum on "
+                "images of this shape"
+            )
+        return mean.to(x.device, x.dtype)
 
     def check_shape(self, shape: Sequence[int]) -> None:
         """Raise a ValueError unless the known power belongs to images of a shape (B, C, *spatial)."""
@@ -89,13 +119,23 @@ class Process:
             ValueError: too much of the image is left for them to be noise.
         """
         power = None if self.power is None else self.power.to(first.signal.device)
-        deviation = prior_deviation(first, power)
+        deviation = prior_deviation(first, self._end(first.signal.device), power)
         if deviation is None:
             raise ValueError(
                 f"{type(self.corruption).__name__} keeps part of the image at t = {first.time:.4g}, so "
                 "sampling cannot start from noise; pass x_1=corruption.corrupt(training_images, t, eps)"
             )
         return deviation
+
+    def power_or_end(self, device: torch.device) -> Tensor:
+        """Return the data's power where it is known, else that of the end state, 1 where that has none."""
+        if self.power is not None:
+            return self.power
+        final = self._end(device).noise[0] ** 2
+        return torch.where(final > 0, final, 1.0)
+
+    def _end(self, device: torch.device) -> Point:
+        return Point(1.0, *both_scales(self.corruption, one_time(1.0, device)))
 
     def to(self, device: torch.device) -> None:
         """Make ready for images on a device: the basis follows them, the corruption must be there already.
@@ -114,23 +154,38 @@ class Process:
         self._device = device
 
 
-def prior_deviation(first: Point, power: Tensor | None) -> Tensor | None:
+def prior_deviation(first: Point, end: Point, power: Tensor | None) -> Tensor | None:
     """Return the standard deviation of the coefficients that sampling starts from, or None if it cannot.
 
         √(a² S + s²) where the data's power S is known, else s
 
-    It cannot start from white noise while much of the image is left: more than half of a coefficient's
-    variance or, where S is unknown, a signal of more than 5 % beside the noise (a² > 0.05 (a² + s²)).
+    It cannot start from noise while much of the image is left: more than half of a coefficient's variance or, where S
+    is unknown, 5 % of it for data of the power of the end state, S = Q.
 
     Args:
         first: The first time and its scales.
+        end: The scales at t = 1, where the noise is that of the end state, Q = s_1².
         power: S, broadcastable to coefficients, or None.
     """
     signal, noise = first.signal**2, first.noise**2
     if power is None:
-        return None if bool((signal > 0.05 * (signal + noise)).any()) else first.noise
+        kept = signal * end.noise**2
+        return None if bool(((kept > 0.05 * (kept + noise)) | ((noise == 0) & (signal > 0))).any()) else first.noise
     kept = signal * power.to(signal)
     return None if bool((kept > noise).any()) else (kept + noise).sqrt()
+
+
+def _power_about_mean(spectrum: PowerSpectrum, process: Process) -> Tensor:
+    """Return the second moment of the data about the mean that the corruption leaves as it is, (C, *spatial)."""
+    mean = known_mean(process.corruption)
+    mean = None if mean is None else mean.detach().cpu().double()
+    if spectrum.mean is None and mean is None:
+        return spectrum.power
+    shift = torch.zeros(spectrum.shape, dtype=torch.float64, device="cpu")
+    for image, sign in ((spectrum.mean, 1), (mean, -1)):
+        if image is not None:
+            shift = shift + sign * image
+    return spectrum.power + spectrum.basis.analyze(shift) ** 2
 
 
 def _common_basis(corruption: Corruption, spectrum: PowerSpectrum) -> Basis:
@@ -138,13 +193,7 @@ def _common_basis(corruption: Corruption, spectrum: PowerSpectrum) -> Basis:
     device = device_of(corruption)
     pair = scales(corruption, one_time(0.5, device), (1, *spectrum.shape))
     ours, theirs = corruption.basis, spectrum.basis
-    one_rotation = (
-        ours.channel_rotation is None
-        if theirs.channel_rotation is None
-        else ours.channel_rotation is not None
-        and torch.allclose(ours.channel_rotation.cpu(), theirs.channel_rotation.cpu())
-    )
-    if one_rotation and ours.shares_transform(theirs):
+    if same_rotation(ours, theirs) and ours.shares_transform(theirs):
         return ours
     isotropic = all(scale.numel() == 1 for scale in pair)
     alike_channels = all(scale.shape[1] == 1 for scale in pair)  # such scales commute with a channel rotation

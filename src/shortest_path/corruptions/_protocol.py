@@ -18,6 +18,7 @@ class Corruption(Protocol):
     The signal-to-noise ratio (a_t / s_t)² of every coefficient must not increase with t. A corruption may also have:
 
     - `power`, the data's power S, (C, *spatial): samplers then start with the variance a²S + s² rather than s²;
+    - `mean`, the data's mean image, (C, *spatial), which the corruption leaves as it is: m = B mean in equation 1;
     - `scales(t)`, which returns (signal(t), noise(t)) where computing both together is cheaper;
     - `mix(x_0, eps, *weights)`, a faster way to compute equation 1; see `Basis.mix`, which it replaces.
     """

@@ -121,6 +121,12 @@ def known_power(corruption: Corruption) -> Tensor | None:
     return power if isinstance(power, Tensor) else None
 
 
+def known_mean(corruption: Corruption) -> Tensor | None:
+    """Return the data's mean image, (C, *spatial), which the corruption leaves as it is; None is zero."""
+    mean = getattr(corruption, "mean", None)
+    return mean if isinstance(mean, Tensor) else None
+
+
 def check_device(corruption: Corruption, device: torch.device) -> None:
     """Raise a ValueError if the corruption's tables are on another device than the images will be."""
     if has_tensors(corruption) and device_of(corruption).type != device.type:

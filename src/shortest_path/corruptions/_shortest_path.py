@@ -1,4 +1,4 @@
-"""The shortest path: the Fisher–Rao geodesic from the data's power spectrum to white noise."""
+"""The shortest path: the Fisher–Rao geodesic from the data's power spectrum to an end state."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from .._checks import check_time
-from .._exact import working_dtype
 from ..bases import FourierBasis
 from ..spectra import PowerSpectrum
-from ._diagonal import DiagonalCorruption
-from ._scales import per_sample, root
+from ._elementwise import ElementwiseCorruption, Pick
+from ._end import check_spectrum, end_power
+from ._scales import root
 
 
-class ShortestPathCorruption(DiagonalCorruption):
-    """The corruption whose covariance follows the geodesic Σ_t = S^(1−t) at constant Fisher speed.
+class ShortestPathCorruption(ElementwiseCorruption):
+    """The corruption whose covariance follows the geodesic Σ_t = S^(1−t) Q^t at constant Fisher speed.
 
-    With the power spectrum S and L = log S (equation 3 of docs/theory.md):
+    With the data's power spectrum S, that of the end state N(m, Q) and L = log(S / Q) (equation 3 of docs/theory.md):
 
-        a_t² = expm1((1−t) L) / expm1(L),    s_t² = 1 − a_t² = exp((1−t) L) expm1(t L) / expm1(L)
+        a_t² = expm1((1−t) L) / expm1(L),    s_t² = Q (1 − a_t²),    1 − a_t² = exp((1−t) L) expm1(t L) / expm1(L)
 
-    and a_t² = 1 − t, s_t² = t in the limit L → 0. Evaluated without differences of nearly equal numbers, as
+    and a_t² = 1 − t in the limit L → 0; where Q = S the path has no length. Evaluated without differences of nearly
+    equal numbers, as
 
-        a_t² = tanh((1−t) L/2) (e^(−tL) + e^(−L)) / (1 − e^(−L)),    s_t² = tanh(t L/2) (e^(−tL) + 1) / (1 − e^(−L))
+        a_t² = tanh((1−t) L/2) (e^(−tL) + e^(−L)) / (1 − e^(−L)),    1 − a_t² = tanh(t L/2) (e^(−tL) + 1) / (1 − e^(−L))
 
-    for L > 0, and with t and 1 − t, a and s exchanged for L < 0, so that nothing overflows. The relative
-    error of the signal-to-noise ratio is below 1e-5 in float32 for S in [1e-8, 1e8], S = 1 included.
+    for L > 0, and with t and 1 − t, a² and 1 − a² exchanged for L < 0, so that nothing overflows. The relative
+    error of the signal-to-noise ratio is below 1e-5 in float32 for S / Q in [1e-8, 1e8], 1 included.
 
     docs/theory.md tells what the length of a path decides; docs/results.md compares trained networks.
 
     Args:
-        spectrum: The data's power spectrum; its basis becomes the corruption's.
+        spectrum: The data's power spectrum; its basis becomes the corruption's, its mean is m.
+        final: Power spectrum Q of the end state, diagonal in the basis of `spectrum`; None is white noise, Q = 1.
 
     Raises:
-        TypeError: `spectrum` is not a `PowerSpectrum`.
-        ValueError: `t` outside [0, 1], or images of another shape than the spectrum's.
+        TypeError: `spectrum` or `final` is not a `PowerSpectrum`.
+        ValueError: `t` outside [0, 1], images of another shape than the spectrum's, an empty coefficient, or an end
+            state of another mean or that is not diagonal in the basis of `spectrum`.
 
     Source: Das et al. 2023, arXiv:2306.00501, theorem 3.2 and equation 17.
 
@@ -49,55 +51,46 @@ class ShortestPathCorruption(DiagonalCorruption):
         (2, 1, 8, 8)
     """
 
-    log_power: Tensor
+    log_ratio: Tensor
+    final_power: Tensor | None
 
-    def __init__(self, spectrum: PowerSpectrum) -> None:
-        if not isinstance(spectrum, PowerSpectrum):
-            raise TypeError(
-                f"spectrum must be a PowerSpectrum, got {type(spectrum).__name__}; see PowerSpectrum.estimate"
-            )
-        super().__init__(copy.deepcopy(spectrum.basis))  # to move without moving the spectrum's
+    def __init__(self, spectrum: PowerSpectrum, *, final: PowerSpectrum | None = None) -> None:
+        check_spectrum(spectrum)
+        super().__init__(copy.deepcopy(spectrum.basis), mean=spectrum.mean)  # to move without moving the spectrum's
         self._even = isinstance(spectrum.basis, FourierBasis)  # PowerSpectrum checks the symmetry
-        self.shape = tuple(spectrum.power.shape)
-        power = spectrum.power.to(torch.float64)
-        if bool((power == power[:1]).all()):
-            power = power[:1]  # one channel stands for all: a third of the work at every call
-        log_power = power.log()
+        self.shape = spectrum.shape
+        log_ratio, final_power = spectrum.power.log(), None
+        if final is not None:
+            final_power = _one_for_all(end_power(final, spectrum))
+            log_ratio = log_ratio - final_power.log()
+        log_ratio = _one_for_all(log_ratio)
         # L enters through ratios that have their limit at L → 0, and a tiny L gives it exactly.
-        tiny = torch.full_like(log_power, 1e-20)
-        self.register_buffer("log_power", torch.where(log_power.abs() < tiny, tiny, log_power))
+        tiny = torch.full_like(log_ratio, 1e-20)
+        self.register_buffer("log_ratio", torch.where(log_ratio.abs() < tiny, tiny, log_ratio))
+        self.register_buffer("final_power", final_power)
 
     @override
-    def signal(self, t: Tensor) -> Tensor:
-        return self.scales(t)[0]
-
-    @override
-    def noise(self, t: Tensor) -> Tensor:
-        return self.scales(t)[1]
-
-    @override
-    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        check_time(t)
-        dtype = working_dtype(t)  # 1 / (1 − e^(−L)) at L → 0 leaves the range of float16
-        half, slope, start, decay, of_signal, of_noise = self._tables().to(dtype)
-        time = per_sample(t.to(dtype), self.basis.dims)
+    def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
+        half, slope, start, decay, of_signal, of_noise = pick(self._tables()).to(time.dtype)
         shared = torch.addcmul(start, time, slope).exp_()
-        signal = _multiply(torch.addcmul(of_signal, shared, decay), ((1 - time) * half).tanh_())
-        noise = _multiply(torch.addcmul(of_noise, shared, decay), (time * half).tanh_())
-        return root(signal).to(t.dtype), root(noise).to(t.dtype)
+        signal = root(_multiply(torch.addcmul(of_signal, shared, decay), ((1 - time) * half).tanh_()))
+        noise = root(_multiply(torch.addcmul(of_noise, shared, decay), (time * half).tanh_()))
+        if self.final_power is None:
+            return signal, noise
+        return signal, noise * pick(self.final_power).sqrt().to(time.dtype)
 
     def _tables(self) -> Tensor:
-        """Return what `scales` needs of L, stacked, so that casting it is one operation."""
-        log_power = self.log_power
-        size = log_power.abs()
+        """Return what `_scales` needs of L, stacked, so that casting it is one operation."""
+        log_ratio = self.log_ratio
+        size = log_ratio.abs()
         decay = -1 / torch.expm1(-size)  # 1 / (1 − e^(−|L|))
         rest = decay * torch.exp(-size)
-        rises = log_power > 0
+        rises = log_ratio > 0
         return torch.stack(
             [
                 size / 2,
-                -log_power,
-                log_power.clamp(max=0),
+                -log_ratio,
+                log_ratio.clamp(max=0),
                 decay,
                 torch.where(rises, rest, decay),
                 torch.where(rises, decay, rest),
@@ -107,11 +100,17 @@ class ShortestPathCorruption(DiagonalCorruption):
     @property
     def power(self) -> Tensor:
         """The spectrum S, (C, *spatial) or (1, *spatial), float64."""
-        return self.log_power.exp()
+        power = self.log_ratio.exp()
+        return power if self.final_power is None else power * self.final_power
 
     @override
     def extra_repr(self) -> str:
-        return f"shape={self.shape}"
+        return f"shape={self.shape}" + ("" if self.final_power is None else f", final={tuple(self.final_power.shape)}")
+
+
+def _one_for_all(values: Tensor) -> Tensor:
+    """Return values (C, *spatial) as (1, *spatial) where they are the same in all channels: less work at every call."""
+    return values[:1] if bool((values == values[:1]).all()) else values
 
 
 def _multiply(x: Tensor, y: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ training, no sampling error: what is computed here is a property of the process 
 To add a quantity: one file with a function of a corruption and a spectrum, and its export here.
 """
 
+from ._compare import Compared, Comparison, compare
 from ._fisher import fisher_distance, path_length
 from ._gaussian_kl import gaussian_kl
 
-__all__ = ["fisher_distance", "gaussian_kl", "path_length"]
+__all__ = ["Compared", "Comparison", "compare", "fisher_distance", "gaussian_kl", "path_length"]

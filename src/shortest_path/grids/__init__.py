@@ -6,8 +6,10 @@ A grid is a frozen value: called with a number of steps, it returns falling time
 To add a grid: one file with a frozen dataclass, its export here, and its entry in `GRIDS` of tests/worlds.py.
 """
 
+from ._coefficients import evenly
 from ._cosine import Cosine
 from ._fisher import Fisher
+from ._interpolation import coefficients_shape, scales_at
 from ._log_snr import LogSnr
 from ._names import GridName, make_grid
 from ._power import Power
@@ -27,7 +29,10 @@ __all__ = [
     "Spectrum",
     "TimeGrid",
     "Uniform",
+    "coefficients_shape",
+    "evenly",
     "falling_times",
     "make_grid",
     "make_times",
+    "scales_at",
 ]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..corruptions import Corruption, check_corruption
-from ._interpolation import fine_times, scales_at, times_at
+from ._coefficients import evenly
+from ._interpolation import coefficients_shape, fine_times, scales_at, times_at
 from ._protocol import falling_fractions, strictly_falling
 
 _FAR = 15.0  # logarithms beyond are those of nothing left
@@ -17,6 +18,8 @@ _FAR = 15.0  # logarithms beyond are those of nothing left
 @dataclass(frozen=True)
 class LogSnr:
     """Equal steps of log(signal / noise), averaged over coefficients, and a last step to 0.
+
+    The mean is over 4096 coefficients, evenly spread, if there are more.
 
     Args:
         corruption: Any corruption.
@@ -42,7 +45,7 @@ class LogSnr:
         if not start > self.end:
             raise ValueError(f"start must be above end={self.end}, the last time before 0, got {start}")
         fine = fine_times(min(start, 1 - self.end), self.end)
-        signal, noise = scales_at(self.corruption, fine)
+        signal, noise = scales_at(self.corruption, fine, evenly(coefficients_shape(self.corruption)))
         ratio = (noise / signal).log().clamp(-_FAR, _FAR).flatten(1).mean(1)
         equal = torch.linspace(float(ratio[-1]), float(ratio[0]), steps, dtype=torch.float64, device="cpu")
         return strictly_falling(

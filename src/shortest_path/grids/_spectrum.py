@@ -18,21 +18,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .._checks import check_floating, check_has_values
 from ..corruptions import Corruption, Point, check_corruption, known_power
 from ..solvers import Rotation
-from ._interpolation import CELLS, fine_times, scales_at, times_at
+from ._coefficients import by_power
+from ._interpolation import coefficients_shape, fine_times, scales_at, times_at
 from ._protocol import falling_fractions, strictly_falling
-
-_MEMORY = 2**20  # coefficients looked at together
 
 
 @dataclass(frozen=True)
 class Spectrum:
     """Equal fractions of the error of a second-order solver, as the data's power spectrum predicts it; see above.
+
+    For images of more than 4096 coefficients the sum is over 4096 that stand for all: the 1024 strongest, and others
+    spread evenly over the order of power.
 
     Args:
         corruption: The corruption to sample.
@@ -71,20 +74,20 @@ class Spectrum:
         """Return rising times, and ∫ e^⅓ dt up to each of them."""
         power = self.power if self.power is not None else known_power(self.corruption)
         assert power is not None  # looked at when the grid was made
-        form = Rotation(power.detach().cpu())
-        weight = power.detach().cpu().to(torch.float64)
+        power = power.detach().cpu().to(torch.float64)
         fine = fine_times(start, 0.0)
-        at_once = max(1, _MEMORY // weight.numel())  # 256 large images at once would be too much in float64
-        parts = []
-        for first in range(0, CELLS, at_once):
-            scales = scales_at(self.corruption, fine[first : first + at_once + 1])
-            try:
-                angle = form.whitened(Point(start, *scales)).angle
-                error = weight * angle.diff(dim=0) ** 6
-            except RuntimeError as reason:
-                raise ValueError(
-                    f"power of shape {tuple(weight.shape)} does not broadcast against the coefficients of "
-                    f"{type(self.corruption).__name__}, {tuple(scales[0].shape[1:])}"
-                ) from reason
-            parts.append(error.flatten(1).sum(1) ** (1 / 6))  # e^⅓ Δt
-        return fine, torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), torch.cat(parts).cumsum(0)])
+        shape = coefficients_shape(self.corruption)
+        try:
+            power = power.expand(np.broadcast_shapes(tuple(power.shape), shape))
+        except ValueError as reason:
+            raise ValueError(
+                f"power of shape {tuple(power.shape)} does not broadcast against the coefficients of "
+                f"{type(self.corruption).__name__}, {shape}"
+            ) from reason
+        pick, count = by_power(power)
+        if pick is not None:
+            power = pick(power)
+        angle = Rotation(power).whitened(Point(start, *scales_at(self.corruption, fine, pick))).angle
+        error = count * power * angle.diff(dim=0) ** 6
+        steps = error.flatten(1).sum(1) ** (1 / 6)  # e^⅓ Δt
+        return fine, torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), steps.cumsum(0)])

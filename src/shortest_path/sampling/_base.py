@@ -122,7 +122,7 @@ class SamplerBase:
                 if callback is not None:
                     callback(self._in_pixels(step))
                 bar.advance()
-        return self._process.basis.synthesize(step.x_t)
+        return self._process.synthesize(step.x_t)
 
     def trajectory(
         self,
@@ -214,7 +214,7 @@ class SamplerBase:
         return reverse.steps(reverse.start(x_1, first), first, times)
 
     def _in_pixels(self, step: SampleStep) -> SampleStep:
-        x_t, x_0_hat = (own(self._process.basis.synthesize(u), u) for u in (step.x_t, step.x_0_hat))
+        x_t, x_0_hat = (own(self._process.synthesize(u), u) for u in (step.x_t, step.x_0_hat))
         return SampleStep(step.t, x_t, x_0_hat)
 
     def _times_from(self, start: float | None) -> Tensor:

@@ -53,15 +53,17 @@ class Denoiser:
             TypeError: the model does not return a tensor.
             ValueError: the model or `edit` returns another shape.
         """
-        basis, power, dtype = self._process.basis, self._process.power, u_t.dtype
-        output = self._output(own(basis.synthesize(u_t), u_t), here.time, conditioning)
+        process, power, dtype = self._process, self._process.power, u_t.dtype
+        output = self._output(own(process.synthesize(u_t), u_t), here.time, conditioning).to(dtype)
         of_state, of_output = (
             weight.to(dtype) for weight in data_weights(self._prediction, here.signal, here.noise, power)
         )
-        u_0 = (of_state * u_t).addcmul_(of_output, basis.analyze(output.to(dtype)))
+        # Only clean images have the data's mean; noise and velocities are measured from it.
+        predicted = process.analyze(output) if self._prediction == "data" else process.basis.analyze(output)
+        u_0 = (of_state * u_t).addcmul_(of_output, predicted)
         if edit is None:
             return u_0
-        x_0 = basis.synthesize(u_0)
+        x_0 = process.synthesize(u_0)
         edited = edit(x_0, here.time)
         if not isinstance(edited, Tensor) or edited.shape != x_0.shape:
             found = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
@@ -69,7 +71,7 @@ class Denoiser:
                 f"denoised_callback must return the clean images it was given, changed, of shape {tuple(x_0.shape)}; "
                 f"got {found}"
             )
-        return own(basis.analyze(edited.to(dtype)), edited)
+        return own(process.analyze(edited.to(dtype)), edited)
 
     def _output(self, x_t: Tensor, t: float, conditioning: Mapping[str, Any]) -> Tensor:
         """Return the model's output, guided."""

@@ -65,7 +65,7 @@ class Reverse:
             check_has_values(x_1, "x_1")
         if x_1.shape != like.shape:
             raise ValueError(f"x_1 must have the shape asked for, {tuple(like.shape)}, got {tuple(x_1.shape)}")
-        return own(self._process.basis.analyze(x_1.to(like)), x_1)
+        return own(self._process.analyze(x_1.to(like)), x_1)
 
     def steps(self, u_t: Tensor, first: Point, times: Tensor) -> Iterator[SampleStep]:
         """Yield every step along falling times, with its tensors in coefficients; never waits for the device."""
@@ -80,9 +80,8 @@ class Reverse:
                 u_0 = self._denoiser(u_t, here, self._conditioning, self._edit)
                 u_s = check_step(step(u_t, u_0, here, there, self._noise), u_t, name).to(u_t.dtype)
                 if s == 0 and self._edit is not None and u_s is not u_0:  # extrapolated beyond the edited prediction
-                    basis = self._process.basis
-                    edited = self._edit(own(basis.synthesize(u_s), u_s), 0.0)
-                    u_s = own(basis.analyze(edited.to(u_t.dtype)), edited)
+                    edited = self._edit(own(self._process.synthesize(u_s), u_s), 0.0)
+                    u_s = own(self._process.analyze(edited.to(u_t.dtype)), edited)
             yield SampleStep(s, u_s, u_0)
             u_t, here = u_s, there
 

@@ -207,7 +207,7 @@ class Sampler(SamplerBase):
         Source: Song et al. 2021, arXiv:2010.02502, section 4.3.
         """
         encoded = self._encode(x_0, conditioning, progress)
-        return self._process.basis.synthesize(encoded.radius_1 * encoded.y_1)
+        return self._process.synthesize(encoded.radius_1 * encoded.y_1)
 
     def interpolate(
         self,
@@ -252,7 +252,7 @@ class Sampler(SamplerBase):
         options = {"dtype": a.y_1.dtype, "device": a.y_1.device, **options}
         options.update(conditioning=conditioning, progress=progress)
         between = [a.radius_1 * spherical(a.y_1, b.y_1, fraction) for fraction in fractions]
-        return torch.stack([self.sample(u.shape, x_1=self._process.basis.synthesize(u), **options) for u in between])
+        return torch.stack([self.sample(u.shape, x_1=self._process.synthesize(u), **options) for u in between])
 
     def log_likelihood(
         self,
@@ -329,9 +329,8 @@ class Sampler(SamplerBase):
             return self._denoiser(u_t, point(k), conditioning or {})
 
         calls = self.steps + (not from_data)
-        power = self._process.power
-        # Unit power, where the data's is not known, is only another choice of coordinates.
-        form = Rotation(torch.ones((), device=device) if power is None else power)
+        # Another power than the data's is only another choice of coordinates.
+        form = Rotation(self._process.power_or_end(device))
         with torch.no_grad(), Progress("encoding", total=calls, show=progress) as bar:
-            u_0 = self._process.basis.analyze(x_0.to(device, working_dtype(x_0)))
+            u_0 = self._process.analyze(x_0.to(device, working_dtype(x_0)))
             return encode(u_0, self.steps, point, denoise, form, from_data=from_data, probes=probes)

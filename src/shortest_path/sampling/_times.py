@@ -7,8 +7,8 @@ from torch import Tensor
 
 from .._checks import check_numbers
 from .._devices import device_of
-from .._exact import exact_dtype
-from ..corruptions import Corruption, both_scales, one_time
+from ..corruptions import Corruption, one_time
+from ..grids import coefficients_shape, evenly, scales_at
 from ..prediction import Prediction
 
 _VANISHED = 1e-6
@@ -45,22 +45,23 @@ def times_from(start: float | None, times: Tensor) -> Tensor:
 def check_along(corruption: Corruption, times: Tensor, prediction: Prediction) -> None:
     """Look at the scales along a grid once, so that a step need not.
 
+    At 16 times, and at 4096 coefficients if there are more.
+
     Raises:
         ValueError: no signal is left at the first time, for a model that predicts noise; or a signal-to-noise ratio
             that rises.
     """
-    count = min(len(times), 16)
-    device = device_of(corruption)
-    probes = times[torch.linspace(0, len(times) - 1, count, device="cpu").long()].to(device, exact_dtype(device))
-    # A scale that does not change with time may come once for all of them.
-    signal, noise = (
-        scale.expand(count, *scale.shape[1:]) if len(scale) == 1 else scale for scale in both_scales(corruption, probes)
-    )
-    if prediction == "noise" and bool((signal[:-1] < 1e-12 * noise[:-1]).any()):
+    signal, noise = scales_at(corruption, times[:1])
+    if prediction == "noise" and bool((signal < 1e-12 * noise).any()):
         raise ValueError(
             f"a model that predicts noise cannot tell the image where signal(t) = 0, here t = {float(times[0]):.6g}; "
             "start at a smaller t, or train with prediction='data' or 'velocity'"
         )
+    pick = evenly(coefficients_shape(corruption))
+    count = min(len(times), 16)
+    probes = times[torch.linspace(0, len(times) - 1, count, device="cpu").long()]
+    # A scale that does not change with time may come once for all of them.
+    signal, noise = (scale.expand(count, *scale.shape[1:]) for scale in scales_at(corruption, probes, pick))
     rising = signal[1:] * noise[:-1] < signal[:-1] * noise[1:] - 1e-6 * (signal[1:] * noise[:-1]).abs()
     if bool(rising.any()):
         raise ValueError(

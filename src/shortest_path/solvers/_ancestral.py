@@ -10,26 +10,37 @@ import torch
 from torch import Tensor
 
 from .._checks import check_choice
+from .._exact import exact_dtype
 from ..corruptions import Point
 from ._protocol import Step
 from ._transition import forward_weights, posterior_weights
 
-Variance: TypeAlias = Literal["large", "small"]
+Variance: TypeAlias = Literal["large", "small", "exact"]
 
 
 @dataclass(frozen=True)
 class Ancestral:
-    """Stochastic: the mean of the posterior q(u_s | u_t, û_0), and noise. The last step, to t = 0, returns û_0.
+    """Stochastic: the mean of the posterior q(u_s | u_t, û_0), and noise.
 
         u_s = w_t u_t + (a_s − a_t w_t) û_0 + σ z,    w_t = √(s_s² − s²_{t|s} s_s² / s_t²) / s_t
 
+    | variance | σ² | last step, to t = 0 |
+    |---|---|---|
+    | `"large"` | s²_{t|s} | returns û_0 |
+    | `"small"` | s²_{t|s} s_s² / s_t² | returns û_0 |
+    | `"exact"` | s²_{t|s} Σ_s / Σ_t, Σ = a² S + s² | adds noise like the others |
+
+    `"large"` is the paper's. `"exact"` is the variance of u_s given u_t for Gaussian data of the power S, which it
+    samples without error in any number of steps; it requires the data's power.
+
     Args:
-        variance: `"large"`, σ = s_{t|s} (the paper's), or `"small"`, σ = s_{t|s} s_s / s_t.
+        variance: `"large"`, `"small"` or `"exact"`.
 
     Raises:
-        ValueError: an unknown variance.
+        ValueError: an unknown variance; when sampling, `"exact"` without the data's power.
 
-    Source: Ho et al. 2020, arXiv:2006.11239, equation 7; Das et al. 2023, arXiv:2306.00501, algorithm 2.
+    Source: Ho et al. 2020, arXiv:2006.11239, equation 7; Das et al. 2023, arXiv:2306.00501, algorithm 2; Bao et al.
+        2022, arXiv:2201.06503, theorem 1 ("exact", for Gaussian data and per coefficient).
 
     Example:
         >>> Ancestral()
@@ -48,7 +59,14 @@ class Ancestral:
 
     def start(self, power: Tensor | None, at: Callable[[float], Point]) -> Step:
         """Return the step function of one run; see `Solver`."""
-        return self._step
+        if self.variance != "exact":
+            return self._step
+        if power is None:
+            raise ValueError(
+                "variance='exact' requires the data's power spectrum; pass spectrum=PowerSpectrum.estimate(batches), "
+                "or use variance='large'"
+            )
+        return _Exact(power)
 
     def _step(self, u_t: Tensor, u_0: Tensor, here: Point, there: Point, noise: Callable[[], Tensor]) -> Tensor:
         if there.time == 0:
@@ -57,5 +75,22 @@ class Ancestral:
         w_t, w_0, small = posterior_weights(here, there, large, 1.0)
         # A coefficient whose noise ends here is clean from here on.
         sigma = torch.where(there.noise > 0, large if self.variance == "large" else small, 0.0)
-        u_s = (w_t.to(u_t.dtype) * u_t).addcmul_(w_0.to(u_t.dtype), u_0)
-        return u_s.addcmul_(sigma.to(u_t.dtype), noise())
+        return _combine(u_t, u_0, w_t, w_0, sigma, noise)
+
+
+class _Exact:
+    """Steps with the variance that Gaussian data of a known power have."""
+
+    def __init__(self, power: Tensor) -> None:
+        self._power = power.to(exact_dtype(power.device))
+
+    def __call__(self, u_t: Tensor, u_0: Tensor, here: Point, there: Point, noise: Callable[[], Tensor]) -> Tensor:
+        large = forward_weights(there, here).sigma
+        w_t, w_0, _ = posterior_weights(here, there, large, 1.0)
+        total_t, total_s = (point.signal**2 * self._power + point.noise**2 for point in (here, there))
+        return _combine(u_t, u_0, w_t, w_0, large * (total_s / total_t).sqrt(), noise)
+
+
+def _combine(u_t: Tensor, u_0: Tensor, w_t: Tensor, w_0: Tensor, sigma: Tensor, noise: Callable[[], Tensor]) -> Tensor:
+    u_s = (w_t.to(u_t.dtype) * u_t).addcmul_(w_0.to(u_t.dtype), u_0)
+    return u_s.addcmul_(sigma.to(u_t.dtype), noise())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -16,9 +16,11 @@ from ..bases import Basis
 from ..corruptions import Corruption, Process, as_times, check_corruption
 from ..prediction import Prediction, check_power, error_weight, mixture
 from ..spectra import PowerSpectrum
+from ._likelihood import likelihood_weight
 from ._times import TimeDistribution, TimeSampling
 
-Weighting: TypeAlias = Prediction | Callable[[Tensor, Tensor, Tensor], Tensor]
+Weighting: TypeAlias = Prediction | Literal["likelihood"] | Callable[[Tensor, Tensor, Tensor], Tensor]
+_WEIGHTINGS = (*get_args(Prediction), "likelihood")
 
 
 class Task(NamedTuple):
@@ -59,8 +61,11 @@ class DiffusionLoss:
             about unit size at every frequency and time.
         weighting: None (default) weights the model's own errors equally. A prediction type weights them as errors of
             that type: the weights of a noise prediction then grow without bound as signal(t) → 0, those of a data
-            prediction as noise(t) → 0. A function `weighting(t, signal, noise)` returns weights w ≥ 0 of the squared
-            errors, (B,) or broadcastable to (B, C, *spatial).
+            prediction as noise(t) → 0. `"likelihood"` gives the evidence lower bound of the data in nats a coefficient
+            for times uniform in [0, 1], without its terms at the two ends: the loss that schedules with parameters are
+            trained by. It grows without bound as t → 0 where noise(0) = 0: leave out small times with
+            `time_sampling=lambda u: 1e-3 + (1 - 1e-3) * u`. A function `weighting(t, signal, noise)` returns weights
+            w ≥ 0 of the squared errors, (B,) or broadcastable to (B, C, *spatial).
         spectrum: The data's power, for the whitened velocity; None takes the corruption's own, if it has one.
         time_sampling: Distribution of times: `"uniform"` in [0, 1); `"stratified"`: one time in each of B equal
             intervals, in random order; `"discrete"`: the times of the paper's code, τ_k / T with
@@ -73,7 +78,8 @@ class DiffusionLoss:
             basis in which the corruption is not diagonal.
 
     Source: Ho et al. 2020, arXiv:2006.11239, equation 14; Das et al. 2023, arXiv:2306.00501, algorithm 1;
-        Salimans & Ho 2022, arXiv:2202.00512 (velocity).
+        Salimans & Ho 2022, arXiv:2202.00512 (velocity); Kingma et al. 2021, arXiv:2107.00630, and Sahoo et al. 2024,
+        arXiv:2312.13236 (likelihood, per coefficient).
 
     Example:
         >>> import torch, shortest_path as sp
@@ -96,9 +102,11 @@ class DiffusionLoss:
         check_corruption(corruption)
         self.prediction: Prediction = check_choice("prediction", prediction, get_args(Prediction))
         if isinstance(weighting, str):
-            check_choice("weighting", weighting, get_args(Prediction))
+            check_choice("weighting", weighting, _WEIGHTINGS)
         elif weighting is not None and not callable(weighting):
-            raise TypeError(f"weighting must be a prediction type or a function, got {type(weighting).__name__}")
+            raise TypeError(
+                f"weighting must be a prediction type, 'likelihood' or a function, got {type(weighting).__name__}"
+            )
         self._weighting = None if weighting == prediction else weighting
         self._process = Process(corruption, spectrum)
         for name in (prediction, weighting):
@@ -184,6 +192,8 @@ class DiffusionLoss:
         weight = None
         if callable(self._weighting):
             weight = _factors(self._weighting(t, signal, noise), x_0)
+        elif self._weighting == "likelihood":
+            weight = likelihood_weight(process.corruption, t, prediction, power, dtype).sqrt()
         elif self._weighting is not None:
             weight = error_weight(self._weighting, prediction, signal, noise, power)
         return Task(x_t, t, target, weight, process.basis)

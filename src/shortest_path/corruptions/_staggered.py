@@ -1,0 +1,107 @@
+"""Delays: every coefficient runs another corruption at a time of its own."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from .._checks import check_floating, check_has_values, check_numbers
+from .._devices import device_of
+from ..bases import FourierBasis
+from ._elementwise import ElementwiseCorruption, Pick, everything
+from ._protocol import Corruption, check_corruption
+from ._scales import both_scales, known_mean, known_power
+
+
+class StaggeredCorruption(ElementwiseCorruption):
+    """Another corruption with a delay for every coefficient: by scale, row, or frame.
+
+        a_t, s_t of coefficient f = those of `corruption` at time clip(t (1 + w) − w δ_f, 0, 1)
+
+    A coefficient starts at t = w δ / (1 + w) and takes 1 / (1 + w) of the time: from diffusion (w = 0) to
+    autoregression, in which one group of coefficients ends before the next starts (w → ∞). The coefficients with the
+    largest delay are corrupted last and generated first. Before its start a coefficient is as at the corruption's time
+    0, after its end as at time 1; where its signal has vanished, a model cannot tell it by its noise: train with
+    `prediction="data"` or `"velocity"`.
+
+    Args:
+        corruption: The corruption to delay. Those of this library cost what they cost without delays; one of your own
+            is evaluated once for every different delay.
+        delay: δ in [0, 1], floating point, broadcastable to coefficients (C, *spatial).
+        spread: w, 0 or more.
+
+    Raises:
+        TypeError: `corruption` does not implement `Corruption`, or `delay` is not a floating-point tensor.
+        ValueError: a delay outside [0, 1] or of another number of axes, or `spread` negative.
+
+    Source: Gerdes, Welling & Cheng 2024, arXiv:2410.02667, section 3.
+
+    Example:
+        >>> import shortest_path as sp
+        >>> rows = torch.linspace(1, 0, 8).view(1, 8, 1)  # the first row is generated first
+        >>> corruption = StaggeredCorruption(sp.GaussianCorruption("flow"), rows, spread=7.0)
+        >>> [round(each, 3) for each in corruption.noise(torch.tensor([0.5])).flatten().tolist()]
+        [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
+    """
+
+    delay: Tensor
+
+    def __init__(self, corruption: Corruption, delay: Tensor, *, spread: float) -> None:
+        check_corruption(corruption)
+        check_floating(delay, "delay")
+        check_has_values(delay, "delay")
+        check_numbers(spread=spread)
+        basis = corruption.basis
+        if delay.ndim != basis.dims + 1 or not delay.numel():
+            raise ValueError(
+                f"delay must broadcast to coefficients (C, *spatial) with {basis.dims} spatial axes, got shape "
+                f"{tuple(delay.shape)}; shape delays of frequencies as basis.frequencies(spatial)[None]"
+            )
+        if not bool(((delay >= 0) & (delay <= 1)).all()):
+            raise ValueError(
+                f"delay must lie in [0, 1], got {float(delay.min()):.4g} … {float(delay.max()):.4g}; divide it by its "
+                "largest value"
+            )
+        if not 0 <= spread < math.inf:
+            raise ValueError(f"spread must be 0 or more and finite, got {spread}")
+        super().__init__(basis, mean=known_mean(corruption))
+        self.corruption = corruption
+        self.spread = float(spread)
+        self.register_buffer("delay", delay.detach().to(device_of(corruption), torch.float64, copy=True))
+        symmetric = isinstance(basis, FourierBasis) and torch.equal(self.delay, basis.mirror(self.delay))
+        self._even = bool(getattr(corruption, "_even", False)) and symmetric
+
+    @override
+    def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
+        base = self.corruption
+        if isinstance(base, ElementwiseCorruption) and base.picks:
+            return base._scales(self._own_time(time, pick(self.delay)), pick)
+        if isinstance(base, ElementwiseCorruption):
+            signal, noise = base._scales(self._own_time(time, self.delay), everything)
+        else:
+            signal, noise = self._one_by_one(base, time)
+        return pick(signal), pick(noise)
+
+    def _own_time(self, time: Tensor, delay: Tensor) -> Tensor:
+        return (time * (1 + self.spread) - (self.spread * delay).to(time.dtype)).clamp(0, 1)
+
+    def _one_by_one(self, base: Corruption, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scales of a corruption that takes one time for all coefficients: once for every delay."""
+        signal = noise = torch.zeros((), dtype=time.dtype, device=time.device)
+        for value in torch.unique(self.delay):
+            here = self.delay == value
+            of_signal, of_noise = both_scales(base, self._own_time(time, value).flatten())
+            signal, noise = torch.where(here, of_signal, signal), torch.where(here, of_noise, noise)
+        return signal, noise
+
+    @property
+    def power(self) -> Tensor | None:
+        """The data's power that the delayed corruption knows, or None."""
+        return known_power(self.corruption)
+
+    @override
+    def extra_repr(self) -> str:
+        return f"{self.corruption!r}, delay={tuple(self.delay.shape)}, spread={self.spread:g}"

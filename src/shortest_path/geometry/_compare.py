@@ -1,0 +1,166 @@
+"""Which process for which data? What can be said before any training, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .._checks import check_count, check_mapping
+from .._covariance import covariance_path, geodesic_length
+from ..corruptions import Corruption, Point
+from ..grids import Fisher
+from ..solvers import Solver, SolverName
+from ..spectra import PowerSpectrum
+from ._fisher import path_length
+from ._gaussian_kl import gaussian_kl
+
+_NO_LENGTH = 1e-4  # nats^½: less has no direction to divide evenly
+_LIMITS = """
+KL in nats, exact for Gaussian data and a perfect network. Lengths compare paths between the same two ends only.
+No number here tells how well a network learns a process: that needs training."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One corruption of a comparison."""
+
+    name: str
+    length: float
+    """Fisher length of its path, in nats^½."""
+    distance: float
+    """Fisher distance between the two ends of its path; the length is never less."""
+    kl: dict[int, float]
+    """KL(generated ‖ data) in nats by number of steps of equal time."""
+    kl_even: dict[int, float]
+    """The same by number of steps of equal Fisher length; empty for a path without length."""
+    stiffness: float
+    """Range of the clocks: the largest tan θ_f over the smallest at t = ½, tan θ = s / (a √S)."""
+    input_power: tuple[float, float, float]
+    """Mean variance of what the network sees at t = ½, from the strongest to the weakest third of coefficients."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Corruptions side by side; printed as a table."""
+
+    rows: tuple[Compared, ...]
+
+    def __str__(self) -> str:
+        cells = [_HEADER, *map(_cells, self.rows)]
+        steps = " / ".join(map(str, self.rows[0].kl)) if self.rows else ""
+        cells[0] = [title.format(steps=steps) for title in cells[0]]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(_HEADER))]
+        lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
+        rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+        return "\n".join([lines[0], rule, *lines[1:], _LIMITS])
+
+
+_HEADER = [
+    "corruption",
+    "length / distance",
+    "stiffness",
+    "input power",
+    "KL, even time, {steps}",
+    "KL, even length, {steps}",
+]
+
+
+def compare(
+    spectrum: PowerSpectrum,
+    corruptions: Mapping[str, Corruption],
+    *,
+    steps: Sequence[int] = (10, 50),
+    solver: SolverName | Solver = "ancestral",
+) -> Comparison:
+    """Compare corruptions on the data's spectrum, before any training.
+
+    - **length / distance**: Fisher length of the path, and the distance between its own two ends.
+    - **KL**: of the data sampled in `steps` steps with the optimal denoiser, on even times and on times of even length.
+    - **stiffness**: how far apart in noise the coefficients are at one time; 1 if all lose their signal together. The
+      larger it is, the more steps a solver needs that knows no spectrum.
+    - **input power**: what the network sees at t = ½, from the strongest to the weakest third of the coefficients.
+
+    What it cannot tell: whether a network learns one process better than another. Two corruptions with the same clock
+    θ_f(t) set the same learning problem, whatever their lengths; and the divergence is of perfect networks and Gaussian
+    data, no bound of a trained sampler's error (docs/theory.md).
+
+    Args:
+        spectrum: The data, channel covariances included.
+        corruptions: Corruptions of images of the spectrum's shape, by name.
+        steps: Numbers of sampling steps.
+        solver: As `gaussian_kl` takes it.
+
+    Raises:
+        TypeError: `corruptions` is not a mapping, or a value does not implement `Corruption`.
+        ValueError: as in `path_length` and `gaussian_kl`.
+
+    Example:
+        >>> import shortest_path as sp
+        >>> law = sp.PowerSpectrum.power_law((1, 8, 8), amplitude=3.0, offset=0.1, exponent=2.0)
+        >>> both = {"Gaussian": sp.GaussianCorruption(), "path": sp.ShortestPathCorruption(law)}
+        >>> print(compare(law, both, steps=[20]))
+        | corruption | length / distance | stiffness | input power      | KL, even time, 20 | KL, even length, 20 |
+        |------------|-------------------|-----------|------------------|-------------------|---------------------|
+        | Gaussian   | 10.27 / 8.73      | 57.6      | 7.75 0.644 0.582 | 0.24              | 0.118               |
+        | path       | 8.73 / 8.73       | 7.59      | 1.73 0.527 0.39  | 0.0378            | 0.0378              |
+        ...
+    """
+    if corruptions is None:
+        raise TypeError("corruptions must be a mapping, got None; pass e.g. corruptions={'Gaussian': corruption}")
+    check_mapping("corruptions", corruptions, "{'Gaussian': corruption}")
+    for count in steps:
+        check_count("every number of steps", count)
+    return Comparison(tuple(_compared(name, each, spectrum, steps, solver) for name, each in corruptions.items()))
+
+
+def _compared(
+    name: str, corruption: Corruption, spectrum: PowerSpectrum, steps: Sequence[int], solver: SolverName | Solver
+) -> Compared:
+    path = covariance_path(corruption, spectrum)
+    length = path_length(corruption, spectrum)
+    kl = {count: gaussian_kl(corruption, spectrum, steps=count, solver=solver, grid="uniform") for count in steps}
+    even = {}
+    if length > _NO_LENGTH:
+        grid = Fisher(corruption, spectrum)
+        even = {count: gaussian_kl(corruption, spectrum, times=grid(count), solver=solver) for count in steps}
+    half = path.point(0.5)
+    power = _variances(path.data, half).flatten()
+    signal, noise = half.signal.flatten(), half.noise.flatten()
+    tangent = noise / (signal * power.sqrt())
+    return Compared(
+        name,
+        length,
+        geodesic_length(path.at(0.0), path.at(1.0)),
+        kl,
+        even,
+        float(tangent.max() / tangent.min()),
+        _by_thirds(power, signal**2 * power + noise**2),
+    )
+
+
+def _variances(blocks: Tensor, point: Point) -> Tensor:
+    """Return the variances of coefficients, (F, n): independent ones, where the scales do not tell them apart."""
+    if all(bool((scale == scale[:, :1]).all()) for scale in (point.signal, point.noise)):
+        variances: Tensor = torch.linalg.eigvalsh(blocks)
+        return variances
+    return blocks.diagonal(dim1=-2, dim2=-1).real
+
+
+def _by_thirds(power: Tensor, values: Tensor) -> tuple[float, float, float]:
+    """Return the mean of values in three parts of equal size, from the strongest power to the weakest."""
+    strong, middle, weak = (float(part.mean()) for part in values[power.argsort(descending=True)].tensor_split(3))
+    return strong, middle, weak
+
+
+def _cells(row: Compared) -> list[str]:
+    return [
+        row.name,
+        " / ".join(f"{0.0 if length < _NO_LENGTH else length:.4g}" for length in (row.length, row.distance)),
+        f"{row.stiffness:.3g}",
+        " ".join(f"{power:.3g}" for power in row.input_power),
+        " / ".join(f"{kl:.3g}" for kl in row.kl.values()),
+        " / ".join(f"{kl:.3g}" for kl in row.kl_even.values()) or "—",
+    ]
