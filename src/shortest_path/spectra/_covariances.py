@@ -14,11 +14,25 @@ Channels: TypeAlias = Literal["rotate", "independent", "shared"]
 
 
 def choose_channels(basis: Basis, moment: Tensor, channels: Channels) -> tuple[Basis, Tensor]:
-    """Return the basis with its channel rotation, and the power in it."""
+    """Return the basis with its channel rotation, and the power in it.
+
+    With "rotate", the rows of the rotation are the eigenvectors of
+
+        mean_f [ C_f / tr C_f ],    C_f = `moment` at frequency f
+
+    largest eigenvalue first. The Fisher metric weighs all frequencies alike and measures relative changes of power, so
+    each covariance counts by its shape alone; their plain mean would be decided by the few lowest frequencies, where
+    most of the power is. See docs/theory.md.
+
+    Args:
+        basis: A basis without channel rotation.
+        moment: Covariances of the channels, (C, C, *spatial), positive definite, i.e. floored.
+        channels: What to do with the channels, as in `PowerSpectrum.estimate`.
+    """
     if channels == "rotate":
         covariance = moment.real if moment.is_complex() else moment
-        # Parseval: the mean over frequencies is the mean over pixels.
-        covariance = covariance.reshape(*covariance.shape[:2], -1).mean(-1)
+        covariance = covariance.reshape(*covariance.shape[:2], -1)
+        covariance = (covariance / covariance.diagonal().sum(-1)).mean(-1)
         rotation = torch.linalg.eigh((covariance + covariance.T) / 2).eigenvectors.flip(1).T
         # Eigenvectors have no sign of their own: fix it, so that equal data give equal bases.
         rotation = rotation * torch.sign(rotation.gather(1, rotation.abs().argmax(1, keepdim=True)))
@@ -39,7 +53,7 @@ def block_power(moment: Tensor, rotation: Tensor | None) -> Tensor:
     return (power.real if power.is_complex() else power).clone()
 
 
-def floor_blocks(moment: Tensor, floor: float, least: float) -> tuple[Tensor, int]:
+def floor_blocks(moment: Tensor, floor: float, least: float = 0.0) -> tuple[Tensor, int]:
     """Raise the eigenvalues of each channel covariance (C, C, *spatial) to the floor; return how many were."""
     blocks = moment.movedim((0, 1), (-2, -1))
     blocks = (blocks + blocks.mH) / 2  # what centring leaves of a large mean is Hermitian to its own rounding only
@@ -52,9 +66,13 @@ def floor_blocks(moment: Tensor, floor: float, least: float) -> tuple[Tensor, in
     return blocks.movedim((-2, -1), (0, 1)).contiguous(), floored
 
 
-def raise_to_floor(values: Tensor, floor: float, least: float) -> tuple[Tensor, int]:
+def raise_to_floor(values: Tensor, floor: float, least: float = 0.0) -> tuple[Tensor, int]:
+    """Raise values to `floor` times their mean; return how many were raised."""
     mean = values.mean().item()
     if not mean > least:
-        raise ValueError("the data carry no power: every image is zero (or equal to the mean, with center=True)")
+        raise ValueError(
+            "the data carry no power: every image is zero, or equal to the mean image, which center=True subtracts; "
+            "pass images that differ, or center=False"
+        )
     low = values < floor * mean
     return values.clamp(min=floor * mean), int(low.sum())

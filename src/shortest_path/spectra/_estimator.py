@@ -15,7 +15,7 @@ class SpectrumEstimator(Moments):
 
     Args:
         basis: `"cosine"` (the default), `"fourier"`, `"principal"`, or a basis without channel rotation.
-        center: Subtract the mean image at the end.
+        center: Measure about the mean image, which the spectrum then keeps; see `PowerSpectrum.estimate`.
         check_range: Refuse data that look like images in [0, 255].
         image_key: Key of the images in batches that are mappings.
 
@@ -37,6 +37,7 @@ class SpectrumEstimator(Moments):
         """Return the spectrum of everything seen so far; see `PowerSpectrum.estimate`.
 
         Raises:
-            ValueError: unknown `channels`, no data, data without power, or values whose squares overflow.
+            ValueError: unknown `channels`, no data, one image about its own mean, data without power, or values
+                whose squares overflow.
         """
         return PowerSpectrum(**vars(self.measured(channels, floor=floor)))

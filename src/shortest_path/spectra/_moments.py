@@ -27,6 +27,7 @@ class Measured:
     basis: Basis
     power: Tensor
     cross: Tensor | None
+    mean: Tensor | None
     count: int
     floored: int
 
@@ -38,7 +39,7 @@ class Moments:
         self,
         basis: Basis | NamedBasis | None = None,
         *,
-        center: bool = False,
+        center: bool = True,
         check_range: bool = True,
         image_key: str | None = None,
     ) -> None:
@@ -125,35 +126,49 @@ class Moments:
         """Return what a spectrum is made of, from everything seen so far; see `PowerSpectrum.estimate`.
 
         Raises:
-            ValueError: unknown `channels`, no data, data without power, or values whose squares overflow.
+            ValueError: unknown `channels`, no data, one image about its own mean, data without power, or values
+                whose squares overflow.
         """
         check_choice("channels", channels, get_args(Channels))
         check_numbers(floor=floor)
+        floor = float(floor)
         if not 0 < floor < 1:
             raise ValueError(f"floor is a fraction of the mean power and must lie in (0, 1), got {floor}")
         self._require_data()
+        if self._center and self.count == 1:
+            raise ValueError(
+                "center=True requires two or more images, got 1, which has no power about its own mean; pass more "
+                "images, or center=False"
+            )
         moment = self._moment.cpu() / self.count
         mean = self._sum.cpu() / self.count
         if not bool(torch.isfinite(torch.view_as_real(moment) if moment.is_complex() else moment).all()):
             raise ValueError("the squares of these images are beyond float64; scale them down, to about [-1, 1]")
         # What centring leaves of images that are all the same is rounding.
         least = 1e-13 * float(mean.abs().square().mean()) if self._center else 0.0
+        image = self._mean_image(mean)
         if self._whole:
             if self._center:
                 moment = moment - torch.outer(mean.flatten(), mean.flatten())
             eigenvalues, vectors = torch.linalg.eigh((moment + moment.T) / 2)
             power, floored = raise_to_floor(eigenvalues.flip(0), floor, least)
             basis: Basis = PrincipalBasis(vectors.flip(1).T, mean.ndim - 1)
-            return Measured(basis, power.reshape(mean.shape), None, self.count, floored)
+            return Measured(basis, power.reshape(mean.shape), None, image, self.count, floored)
 
         if self._center:
             moment = moment - einsum(mean, mean.conj(), "i ..., j ... -> i j ...")
         moment, floored = floor_blocks(moment, floor, least)
         if isinstance(self._known_basis, PrincipalBasis):
             power = block_power(moment, None)
-            return Measured(self._known_basis, power, None, self.count, floored)
+            return Measured(self._known_basis, power, None, image, self.count, floored)
         basis, power = choose_channels(self._known_basis, moment, channels)
-        return Measured(basis, power, moment, self.count, floored)
+        return Measured(basis, power, moment, image, self.count, floored)
+
+    def _mean_image(self, mean: Tensor) -> Tensor | None:
+        """Return the mean in pixels, from the mean of what is summed; None without centring."""
+        if not self._center or self._whole:  # "principal" sums pixels
+            return mean if self._center else None
+        return copy.deepcopy(self._known_basis).cpu().spatial_inverse(mean)
 
     @property
     def _whole(self) -> bool:

@@ -2,78 +2,54 @@
 
 from __future__ import annotations
 
-import json
 import os
-import threading
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
 from typing_extensions import Self
 
-from .._checks import check_batches, check_count, check_numbers, check_sizes
-from .._files import replace_file
+from .._checks import check_batches
 from .._progress import Progress
-from ..bases import Basis, CosineBasis, FourierBasis, PixelBasis, PrincipalBasis
+from ..bases import Basis
+from ._archive import pack, read, unpack, write
+from ._base import BaseSpectrum
 from ._covariances import Channels
+from ._laws import band, law_frequencies, law_parameters, matern, power_law
 from ._moments import Moments, NamedBasis
-from ._power_law import PowerLaw, fit_power_law
-from ._validation import checked_cross, checked_power
-
-_FORMAT = "shortest_path.PowerSpectrum"
-_VERSION = 1
-_reading = threading.Lock()  # numpy parses headers as Python, which CPython 3.11 does in one thread at a time only
-_BASES: dict[str, type[Basis]] = {
-    basis.__name__: basis for basis in (CosineBasis, FourierBasis, PixelBasis, PrincipalBasis)
-}
+from ._power_law import PowerLaw
 
 
-class PowerSpectrum:
-    """The second moment S of every coefficient of a data set, in an orthonormal basis.
+class PowerSpectrum(BaseSpectrum):
+    """The power S of every coefficient of a data set about its mean, in an orthonormal basis.
 
-    The data are modelled as N(0, Bᵀ diag(S) B). Beside S, the covariance between the channels at each
+        S = E[(B x − B m)²]
+
+    The data are modelled as N(m, Bᵀ diag(S) B). Beside S, the covariance between the channels at each
     frequency is kept where it was measured, so that any corruption can be judged against the data
     rather than against its own assumptions.
 
     Args:
         basis: The basis of the coefficients, channel rotation included.
-        power: S, (C, *spatial), positive; in the unit of the data squared.
+        power: S, (C, *spatial), 0 or positive; in the unit of the data squared.
         cross: E[c c*] between the channels at each frequency *before* the channel rotation,
             (C, C, *spatial), Hermitian; complex for the Fourier basis. None where channels are taken as
             independent in `basis`.
+        mean: Mean image m in pixels, (C, *spatial); None is zero. A corruption that is given the spectrum
+            obeys equation 1 with this mean (docs/theory.md).
         count: Number of images behind the estimate; 0 for an analytic spectrum.
         floored: How many values were raised to the floor because the data have no power there.
 
     Raises:
-        TypeError: `power` is not a floating-point tensor, `cross` not a tensor, or `basis` not a basis.
-        ValueError: `power` not positive and finite, of another shape than `basis` expects, or, for the
-            Fourier basis, different at k and −k; or `cross` not Hermitian and positive definite.
+        TypeError: `power` or `mean` is not a floating-point tensor, `cross` not a tensor, or `basis` not a basis.
+        ValueError: `power` negative, not finite or zero everywhere, of another shape than `basis` expects, or, for
+            the Fourier basis, different at k and −k; `cross` not Hermitian and positive definite, or with empty
+            coefficients; or `mean` not finite or of another shape than `power`.
 
     Example:
         >>> spectrum = PowerSpectrum.power_law((3, 32, 32), amplitude=1.59, offset=0.0086, exponent=2.0)
         >>> spectrum
         PowerSpectrum(3×32×32 in FourierBasis(dims=2), analytic, power 0.0031 … 2.15e+04, mean 21)
     """
-
-    def __init__(
-        self,
-        basis: Basis,
-        power: Tensor,
-        *,
-        cross: Tensor | None = None,
-        count: int = 0,
-        floored: int = 0,
-    ) -> None:
-        if not isinstance(basis, Basis):
-            raise TypeError(f"basis must be a Basis, such as CosineBasis(2), got {type(basis).__name__}")
-        self.basis = basis
-        self.power = checked_power(basis, power)
-        self.cross = None if cross is None else checked_cross(cross, self.power)
-        self.count = count
-        self.floored = floored
 
     @classmethod
     def estimate(
@@ -82,22 +58,25 @@ class PowerSpectrum:
         basis: Basis | NamedBasis | None = None,
         channels: Channels = "rotate",
         *,
-        center: bool = False,
+        center: bool = True,
         floor: float = 1e-6,
         check_range: bool = True,
         image_key: str | None = None,
         progress: bool | None = None,
-    ) -> PowerSpectrum:
+    ) -> Self:
         """Measure the spectrum of a data set in one pass, in memory that does not grow with its size.
 
         Args:
             batches: An iterable of images (B, C, *spatial), floating point, or of tuples that begin with
                 them, such as a `DataLoader`.
             basis: `"cosine"` (the default), `"fourier"`, `"principal"`, or a basis without channel rotation.
-            channels: `"rotate"`: rotate channels onto the eigenvectors of their covariance. `"independent"`:
-                leave them as they are (the paper). `"shared"`: one spectrum for all channels, their mean.
-                With `"principal"` the channels are part of the components and this is not used.
-            center: Subtract the mean image. By default S is the second moment, as the paper's model is zero-mean.
+            channels: `"rotate"`: rotate channels onto the eigenvectors of their covariances, each frequency of
+                equal weight (docs/theory.md). `"independent"`: leave them as they are (the paper). `"shared"`: one
+                spectrum for all channels, their mean. With `"principal"` the channels are part of the components and
+                this is not used.
+            center: Measure about the mean image, and keep it as `mean`: a corruption then obeys equation 1 with it.
+                False measures the second moment about zero, as the paper's model has no mean; it is the better
+                choice for few images, whose mean is mostly chance.
             floor: Values below `floor` times the mean power are raised to it. 1e-6 is well below the rounding
                 error of 8-bit images; it acts on constant channels, zero padding, or fewer images than channels.
             check_range: Refuse data that look like images in [0, 255]; False for latents or audio of any scale.
@@ -109,7 +88,8 @@ class PowerSpectrum:
 
         Raises:
             TypeError: an item is not a floating-point tensor or a tuple that begins with one.
-            ValueError: no data, batches of unequal shape, NaN, an image range of [0, 255], or no power at all.
+            ValueError: no data, batches of unequal shape, NaN, an image range of [0, 255], one image about its own
+                mean, or no power at all.
 
         The defaults follow from the exact analysis (docs/theory.md): rotated channels, and the cosine basis, which
         does not assume periodic images. docs/results.md compares them with the paper's, which has neither.
@@ -127,12 +107,13 @@ class PowerSpectrum:
     def power_law(
         cls,
         shape: Sequence[int],
+        law: PowerLaw | None = None,
         *,
-        amplitude: float,
-        offset: float,
-        exponent: float,
+        amplitude: float | None = None,
+        offset: float | None = None,
+        exponent: float | None = None,
         basis: Basis | None = None,
-    ) -> PowerSpectrum:
+    ) -> Self:
         """Return the analytic spectrum of a power law.
 
             S(f) = amplitude / |offset + |f||^exponent
@@ -141,101 +122,96 @@ class PowerSpectrum:
 
         Args:
             shape: (C, *spatial).
+            law: A fitted law, `PowerSpectrum.fit_power_law`, in place of the three numbers.
             amplitude: Positive.
             offset: Positive, so that the power at f = 0 is finite.
             exponent: Any real number; about 2 for natural images.
             basis: A `FourierBasis` (the default, as in the paper) or a `CosineBasis`.
 
         Raises:
-            TypeError: `shape` is not made of whole numbers.
+            TypeError: `shape` is not made of whole numbers, neither a law nor all three numbers, or both.
             ValueError: a parameter out of range, or a basis without frequencies.
 
         Source: Das et al. 2023, arXiv:2306.00501, equation 19; amplitude 1.59, offset 0.0086, exponent 2
             are the constants of the authors' code for CIFAR-10.
         """
-        shape = check_sizes("shape", shape)
-        if len(shape) < 2 or min(shape) < 1:
-            raise ValueError(f"shape must be (C, *spatial) with every size 1 or more, got {tuple(shape)}")
-        check_numbers(amplitude=amplitude, offset=offset, exponent=exponent)
-        if not (amplitude > 0 and offset > 0):
-            raise ValueError(f"amplitude and offset must be positive, got {amplitude} and {offset}")
-        basis = FourierBasis(len(shape) - 1) if basis is None else basis
-        power = float(amplitude) / (float(offset) + basis.frequencies(shape[1:])) ** float(exponent)
-        return cls(basis, power.expand(*shape).clone())
+        numbers = law_parameters(law, {"amplitude": amplitude, "offset": offset, "exponent": exponent})
+        basis, frequency = law_frequencies(shape, basis)
+        return cls(basis, power_law(frequency, **numbers))
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one image, (C, *spatial)."""
-        return tuple(self.power.shape)
+    @classmethod
+    def matern(cls, shape: Sequence[int], *, length: float, smoothness: float, basis: Basis | None = None) -> Self:
+        """Return the spectrum of a Matérn process: white below the frequency 1 / length, then a power law.
 
-    def tempered(self, scale: float) -> PowerSpectrum:
-        """Return this spectrum with log S multiplied by `scale`: a deviation from the measured path.
+            S(f) = (1 + (length |f|)²)^(−smoothness − d/2)
 
-        Source: Das et al. 2023, arXiv:2306.00501, section 5 (deviations from the shortest path).
-        """
-        return PowerSpectrum(self.basis, self.power**scale, count=self.count)
-
-    def fit_power_law(self, channel: int | None = None) -> PowerLaw:
-        """Fit S(f) = amplitude / (offset + |f|)^exponent by least squares on log S.
-
-        The offset is sought in [1e-4, 1] cycles: it keeps S(0) finite. Spectra of photographs bend more than any power
-        law, so look at `r_squared` before using a fit. Warns if the best offset lies at a bound.
+        with |f| in cycles per longest side and d the number of spatial axes.
 
         Args:
-            channel: Which channel of the basis to fit; None fits the mean over channels.
+            shape: (C, *spatial).
+            length: Correlation length in longest sides, positive.
+            smoothness: The process has derivatives of every order below `smoothness`, positive.
+            basis: A `FourierBasis` (the default) or a `CosineBasis`.
 
         Raises:
-            ValueError: the basis has no frequencies, there are fewer than three different ones, or no such channel.
+            TypeError: `shape` is not made of whole numbers, or a parameter not a number.
+            ValueError: a parameter out of range, or a basis without frequencies.
+
+        Source: Lim et al. 2023, arXiv:2302.07400 (DDO): noise that converges in function space.
+
+        Example:
+            >>> PowerSpectrum.matern((1, 64), length=0.1, smoothness=0.5).power[0, :3].tolist()
+            [1.0, 0.9900990099009901, 0.9615384615384615]
         """
-        frequency = self.basis.frequencies(self.shape[1:]).flatten()
-        if channel is not None and check_count("channel", channel, least=0) >= self.shape[0]:
-            raise ValueError(f"channel must be one of 0 … {self.shape[0] - 1}, got {channel}")
-        power = self.power.mean(0) if channel is None else self.power[channel]
-        log_power = power.flatten().log()
-        if len(set(frequency.tolist())) < 3:
-            raise ValueError(f"a power law needs at least three different frequencies, got shape {self.shape}")
-        return fit_power_law(frequency, log_power)
+        basis, frequency = law_frequencies(shape, basis)
+        return cls(basis, matern(frequency, length=length, smoothness=smoothness, dims=basis.dims))
 
-    def radial_average(self) -> tuple[Tensor, Tensor]:
-        """Average S over rings of equal |f|, to the nearest whole cycle per longest side, halves upwards.
+    @classmethod
+    def band(
+        cls,
+        shape: Sequence[int],
+        low: float,
+        high: float,
+        *,
+        power: float = 1.0,
+        outside: float = 0.0,
+        basis: Basis | None = None,
+    ) -> Self:
+        """Return a spectrum of two values, one within a band of frequencies and one outside it.
 
-        Returns:
-            Frequencies (n,) and mean power (C, n).
+            S(f) = power where low ≤ |f| < high, outside elsewhere
+
+        with |f| in cycles per longest side. Either value may be 0, i.e. the coefficients are empty.
+
+        Args:
+            shape: (C, *spatial).
+            low: Lowest frequency of the band, 0 or positive.
+            high: Frequency at which the band ends, above `low`; infinity takes all above.
+            power: Power within the band, 0 or positive.
+            outside: Power elsewhere, 0 or positive.
+            basis: A `FourierBasis` (the default) or a `CosineBasis`.
 
         Raises:
-            ValueError: the basis has no frequencies.
+            TypeError: `shape` is not made of whole numbers, or a parameter not a number.
+            ValueError: a parameter out of range, no coefficient with power, or a basis without frequencies.
+
+        Source: SAGD, arXiv:2510.09660 (noise in bands of frequencies).
+
+        Example:
+            >>> PowerSpectrum.band((1, 8), 1, 3).power.tolist()
+            [[0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0]]
         """
-        ring = self.basis.frequencies(self.shape[1:]).flatten().add(0.5).floor().long()
-        total = torch.zeros(self.shape[0], int(ring.max()) + 1, dtype=torch.float64, device="cpu")
-        total.index_add_(1, ring, self.power.flatten(1))
-        size = torch.bincount(ring)
-        filled = size > 0
-        return filled.nonzero().flatten().to(torch.float64), total[:, filled] / size[filled]
+        basis, frequency = law_frequencies(shape, basis)
+        return cls(basis, band(frequency, low, high, power=power, outside=outside))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the spectrum as tensors and plain values, e.g. for a checkpoint; `from_state_dict` reads it.
 
         Raises:
-            ValueError: its basis is not one of this library's.
+            ValueError: its basis is not registered (`bases.register`), or has an argument named like a value of this.
         """
-        kind = type(self.basis).__name__
-        if kind not in _BASES:
-            raise ValueError(f"cannot save a spectrum in {kind}; only {', '.join(_BASES)} can be saved")
-        tensors = {
-            "power": self.power,
-            "cross": self.cross,
-            "channel_rotation": self.basis.channel_rotation,
-            "matrix": self.basis.matrix if isinstance(self.basis, PrincipalBasis) else None,
-        }
-        return {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "basis": kind,
-            "dims": self.basis.dims,
-            "count": self.count,
-            "floored": self.floored,
-            **{name: value.cpu() for name, value in tensors.items() if value is not None},
-        }
+        tensors = {"power": self.power, "cross": self.cross, "mean": self.mean}
+        return pack(self.basis, tensors, {"count": self.count, "floored": self.floored})
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
@@ -243,40 +219,18 @@ class PowerSpectrum:
 
         Raises:
             TypeError: it is not a mapping.
-            ValueError: it is of another kind, of a later version, or inconsistent.
+            ValueError: it is of another kind, of a later version, or inconsistent, or its basis is not registered.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state must be what state_dict() returned, got {type(state).__name__}")
-        if state.get("format") != _FORMAT:
-            raise ValueError(f"not the state of a power spectrum: format {state.get('format')!r}, expected {_FORMAT!r}")
-        version = state.get("version")
-        if not isinstance(version, int) or version < 1:
-            raise ValueError(f"an inconsistent power spectrum: version {version!r}, expected a number from 1 on")
-        if version > _VERSION:
-            raise ValueError(
-                f"the power spectrum has format version {version}, this library reads up to {_VERSION}; "
-                "update shortest_path"
-            )
-        try:
-            kind = _BASES[state["basis"]]
-            if kind is PrincipalBasis:
-                basis: Basis = PrincipalBasis(state["matrix"], state["dims"])
-            else:
-                basis = kind(state["dims"], state.get("channel_rotation"))
-            counts = {name: check_count(name, state[name], least=0) for name in ("count", "floored")}
-            return cls(basis, state["power"], cross=state.get("cross"), **counts)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"an inconsistent power spectrum: {error}") from error
+        return unpack(state, cls)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the spectrum to `path` as an .npz archive without pickles; an existing file is replaced whole."""
-        state = self.state_dict()
-        arrays: dict[str, Any] = {name: value.numpy() for name, value in state.items() if isinstance(value, Tensor)}
-        header = np.array(json.dumps({name: value for name, value in state.items() if name not in arrays}))
-        path = Path(path)
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"cannot save to {path}: its folder does not exist; make it first")
-        replace_file(path, lambda file: np.savez(file, header=header, **arrays))
+        """Write the spectrum to `path` as an .npz archive without pickles; an existing file is replaced whole.
+
+        Raises:
+            FileNotFoundError: the folder of `path` does not exist.
+            ValueError: its basis is not registered; see `state_dict`.
+        """
+        write(path, self.state_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -284,31 +238,6 @@ class PowerSpectrum:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is damaged, of another kind, or of a later version.
+            ValueError: the file is damaged, of another kind, or of a later version, or its basis is not registered.
         """
-        try:
-            with _reading, open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {name: torch.from_numpy(archive[name]) for name in archive.files if name != "header"}
-                header = json.loads(str(archive["header"]))
-            if header["format"] != _FORMAT:
-                raise KeyError(header["format"])
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # what a damaged archive raises is anyone's guess: zlib.error, MemoryError, …
-            raise ValueError(
-                f"{os.fspath(path)} is not a readable power spectrum ({type(error).__name__}: {error}); "
-                "make one with PowerSpectrum.estimate(...).save(path)"
-            ) from error
-        try:
-            return cls.from_state_dict({**header, **arrays})
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)} holds {error}") from error
-
-    def __repr__(self) -> str:
-        source = f"{self.count} images" if self.count else "analytic"
-        floored = f", {self.floored} values floored" if self.floored else ""
-        low, high, mean = (value.item() for value in (self.power.min(), self.power.max(), self.power.mean()))
-        return (
-            f"PowerSpectrum({'×'.join(map(str, self.shape))} in {self.basis!r}, {source}, "
-            f"power {low:.3g} … {high:.3g}, mean {mean:.3g}{floored})"
-        )
+        return read(path, cls)

@@ -22,12 +22,14 @@ def checked_power(basis: Basis, power: Tensor) -> Tensor:
             f"power of shape {tuple(power.shape)} has {power.numel()} values, {basis!r} has {len(basis.matrix)}"
         )
     power = power.detach().to("cpu", torch.float64, copy=True)
-    bad = ~(torch.isfinite(power) & (power > 0))
+    bad = ~(torch.isfinite(power) & (power >= 0))
     if bool(bad.any()):
         raise ValueError(
-            f"power must be positive and finite, but {int(bad.sum())} of {power.numel()} values are not "
-            f"(first: {power[bad][0].item()}); raise empty coefficients to a floor, as PowerSpectrum.estimate does"
+            f"power must be finite and 0 or positive, but {int(bad.sum())} of {power.numel()} values are not "
+            f"(first: {power[bad][0].item()}); power is a mean square, e.g. u.square().mean(0)"
         )
+    if not bool((power > 0).any()):
+        raise ValueError(f"power must be positive in at least one coefficient, got {power.numel()} zeros")
     rotation = basis.channel_rotation
     if rotation is not None and rotation.shape[0] != power.shape[0]:
         raise ValueError(f"power has {power.shape[0]} channels, the basis rotates {rotation.shape[0]}")
@@ -60,3 +62,14 @@ def checked_cross(cross: Tensor, power: Tensor) -> Tensor:
             "as PowerSpectrum.estimate does"
         )
     return cross
+
+
+def checked_mean(mean: Tensor, shape: tuple[int, ...]) -> Tensor:
+    check_floating(mean, "mean")
+    check_has_values(mean, "mean")
+    if tuple(mean.shape) != shape:
+        raise ValueError(f"mean must be an image of shape (C, *spatial) = {shape}, got {tuple(mean.shape)}")
+    mean = mean.detach().to("cpu", torch.float64, copy=True)
+    if not bool(mean.isfinite().all()):
+        raise ValueError("mean holds NaN or infinite values; compute it from finite images")
+    return mean
