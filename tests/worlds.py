@@ -24,7 +24,7 @@ def correlated_images(count: int = 256, shape: tuple[int, ...] = SHAPE, seed: in
 
 
 def spectrum(basis: str = "cosine", channels: str = "rotate") -> sp.PowerSpectrum:
-    return sp.PowerSpectrum.estimate([correlated_images()], basis, channels)
+    return sp.PowerSpectrum.estimate([correlated_images()], basis, channels, center=False)
 
 
 class Sharpen:
@@ -58,6 +58,12 @@ CORRUPTIONS: dict[str, Callable[[], sp.Corruption]] = {
     "shortest-cosine": lambda: sp.ShortestPathCorruption(spectrum()),
     "shortest-fourier": lambda: sp.ShortestPathCorruption(spectrum("fourier", "independent")),
     "shortest-principal": lambda: sp.ShortestPathCorruption(spectrum("principal")),
+    "shortest-final": lambda: sp.ShortestPathCorruption(spectrum(), final=spectrum().tempered(0.3)),
+    "gaussian-coloured": lambda: sp.GaussianCorruption("cosine", noise=spectrum().tempered(0.5)),
+    "staggered-scales": lambda: sp.corruptions.StaggeredCorruption(
+        sp.ShortestPathCorruption(spectrum()), sp.CosineBasis().frequencies(SHAPE[1:])[None] / 5, spread=0.3
+    ),
+    "clock": lambda: sp.corruptions.ClockCorruption(spectrum(), lambda t: torch.pi / 2 * t, lambda t: 1 + t),
     "own": Sharpen,
 }
 SOLVERS: dict[str, sp.solvers.Solver] = {
@@ -69,6 +75,7 @@ SOLVERS: dict[str, sp.solvers.Solver] = {
     "ddim-noisy": sp.solvers.DDIM(eta=0.7),
     "ancestral-large": sp.solvers.Ancestral(),
     "ancestral-small": sp.solvers.Ancestral(variance="small"),
+    "ancestral-exact": sp.solvers.Ancestral(variance="exact"),
 }
 GRIDS: dict[str, Callable[[sp.Corruption, sp.PowerSpectrum], sp.grids.TimeGrid]] = {
     "uniform": lambda corruption, data: sp.grids.Uniform(),
