@@ -202,7 +202,8 @@ def judge(trained: Trained, images: Tensor, steps: int, seed: int) -> dict[str, 
     sampler = trained.sampler(steps=steps)
     by_network = torch.cat([sampler.log_likelihood(part, generator=generator) for part in x_0.split(32)])
     normal = torch.distributions.Normal(0.0, power.sqrt())
-    by_spectrum = normal.log_prob(trained.spectrum.basis.analyze(x_0.double())).flatten(1).sum(1)
+    mean = 0 if trained.spectrum.mean is None else trained.spectrum.mean
+    by_spectrum = normal.log_prob(trained.spectrum.basis.analyze(x_0.double() - mean)).flatten(1).sum(1)
     return {
         "network": mean_and_error(sp.bits_per_dim(by_network.double(), shape)),
         "spectrum_alone": mean_and_error(sp.bits_per_dim(by_spectrum, shape)),

@@ -18,7 +18,7 @@ def none(names: str) -> dict[str, None]:
 
 POWER, START = {"power": None}, {"start": 1.0}
 BASIS = {"dims": 2, "channel_rotation": None}
-MEASURED = {"basis": None, "center": False, "check_range": True, "image_key": None}
+MEASURED = {"basis": None, "center": True, "check_range": True, "image_key": None}
 SAMPLED = none("x_1 start conditioning generator clip denoised_callback device") | {"dtype": torch.float32}
 TRAINING = none("weighting learning_rate ema_warmup discrete_steps max_grad_norm null_conditioning") | {
     **none("image_key label_name label_key"),
@@ -40,10 +40,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "FourierBasis.mix": {"even": False},
     "PixelBasis": BASIS,
     "PrincipalBasis": {"dims": 2},
-    "PowerSpectrum": {"cross": None, "count": 0, "floored": 0},
+    "bases.SeparableBasis": {"channel_rotation": None},
+    "bases.WaveletBasis": {"wavelet": "haar", "levels": None, **BASIS},
+    "PowerSpectrum": {"cross": None, "mean": None, "count": 0, "floored": 0},
+    "PowerSpectrum.band": {"power": 1.0, "outside": 0.0, "basis": None},
     "PowerSpectrum.estimate": {**MEASURED, "channels": "rotate", "floor": 1e-6, "progress": None},
     "PowerSpectrum.fit_power_law": {"channel": None},
-    "PowerSpectrum.power_law": {"basis": None},
+    "PowerSpectrum.matern": {"basis": None},
+    "PowerSpectrum.power_law": none("law amplitude offset exponent basis"),
     "spectra.SpectrumEstimator": MEASURED,
     "spectra.SpectrumEstimator.measured": {"channels": "rotate", "floor": 1e-6},
     "spectra.SpectrumEstimator.spectrum": {"channels": "rotate", "floor": 1e-6},
@@ -54,7 +58,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "log_snr_max": 10.0,
         "channel_rotation": None,
     },
-    "GaussianCorruption": {"schedule": "cosine", "dims": 2},
+    "ClockCorruption": {"radius": None},
+    "DiagonalCorruption": {"mean": None},
+    "GaussianCorruption": {"schedule": "cosine", "noise": None, "dims": None},
+    "ShortestPathCorruption": {"final": None},
+    "corruptions.ElementwiseCorruption": {"mean": None},
     "HeatDissipationCorruption": {
         "max_blur": 24.0,
         "min_blur": 0.5,
@@ -85,7 +93,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "grids.Uniform.__call__": START,
     "grids.make_grid": POWER,
     "grids.make_times": START,
+    "grids.scales_at": {"pick": None},
     "gaussian_kl": {"solver": "ancestral", **none("steps grid times sampler_spectrum")},
+    "geometry.compare": {"steps": (10, 50), "solver": "ancestral"},
     "path_length": {"rtol": 1e-4},
     "Sampler": {
         "prediction": "noise",

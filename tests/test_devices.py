@@ -13,7 +13,7 @@ from torch import Tensor
 import shortest_path as sp
 from tests.fake_gpu import FakeGPU, exists
 from tests.training.processes import together
-from tests.worlds import CORRUPTIONS, GRIDS, SHAPE, SOLVERS, correlated_images, spectrum
+from tests.worlds import CORRUPTIONS, GRIDS, INFORMED, SHAPE, SOLVERS, correlated_images, spectrum
 
 Work = Callable[[str], Iterator[Tensor]]
 IMAGES = correlated_images(8).float()
@@ -93,9 +93,21 @@ def works() -> dict[str, Work]:
         for basis in ("cosine", "fourier", "principal"):
             yield sp.PowerSpectrum.estimate([IMAGES.to(device)], basis).power
 
-    def loss(prediction: str) -> Work:
+    def of_a_mean(device: str) -> Iterator[Tensor]:
+        known = sp.PowerSpectrum(data.basis, data.power, mean=IMAGES[0])
+        made = sp.ShortestPathCorruption(known).to(device)
+        yield made.corrupt(IMAGES.to(device), 0.5, IMAGES.flip(0).to(device))
+        model = Network().to(device)
+        yield sp.Sampler(model, made, prediction="data", steps=3).sample((2, *SHAPE), generator=seed())
+        yield sp.DiffusionLoss(made, "velocity")(
+            model, IMAGES.to(device), t=0.4, eps=IMAGES.flip(0).to(device)
+        ).detach()
+        other = sp.Sampler(model, sp.GaussianCorruption(), prediction="data", steps=3, spectrum=known)
+        yield other.sample((2, *SHAPE), generator=seed())
+
+    def loss(prediction: str, **options: object) -> Work:
         def work(device: str) -> Iterator[Tensor]:
-            objective = sp.DiffusionLoss(sp.GaussianCorruption().to(device), prediction, spectrum=data)
+            objective = sp.DiffusionLoss(sp.GaussianCorruption().to(device), prediction, spectrum=data, **options)
             model, x_0 = Network().to(device), IMAGES.to(device)
             found = objective(model, x_0, t=torch.linspace(0.1, 0.9, 8).to(device), eps=x_0.flip(0))
             found.backward()
@@ -125,10 +137,12 @@ def works() -> dict[str, Work]:
     return {
         **{f"corrupt {name}": corrupting(name) for name in CORRUPTIONS if name != "own"},
         **{f"sample by {name}": sampling(solver=solver) for name, solver in SOLVERS.items() if "noisy" in name},
+        **{f"sample by {name}": sampling(solver=solver) for name, solver in INFORMED.items()},
         **{f"sample {name}": sampling(name=name, spectrum=None) for name in CORRUPTIONS if name not in ("own", "heat")},
         "sample with a spectrum": sampling(name="gaussian-cosine", spectrum=data, prediction="whitened-velocity"),
         **{f"grid {name}": on_a_grid(name) for name in ("log-snr", "spectrum")},
         **{f"loss {name}": loss(name) for name in ("noise", "data", "velocity", "whitened-velocity")},
+        "likelihood": loss("velocity", weighting="likelihood"), "mean": of_a_mean,
         "guidance": guided, "edits": edited, "encoding": encoding, "spectra": estimating, "training": training,
         "analysis": analysing,
     }  # fmt: skip
@@ -177,7 +191,7 @@ def _tables_come_back_exact(gpu: FakeGPU) -> None:
 
 def _loops_do_not_wait(gpu: FakeGPU) -> None:
     with gpu:
-        for solver in SOLVERS.values():
+        for solver in (*SOLVERS.values(), *INFORMED.values()):
             steps = iter(sampler("gpu", solver=solver).trajectory((2, *SHAPE)))
             next(steps)  # with the tables of the basis, which are copied once
             gpu.forget()

@@ -143,9 +143,11 @@ def test_a_training_lowers_the_loss(name: str) -> None:
         def forward(self, x: Tensor, t: Tensor) -> Tensor:
             return self.layers(torch.cat([x.flatten(1), t[:, None].to(x.dtype)], 1)).view_as(x)
 
-    trainer = sp.DiffusionTrainer(Net(), sp.ShortestPathCorruption(data), prediction="velocity", seed=0)
+    trainer = sp.DiffusionTrainer(
+        Net(), sp.ShortestPathCorruption(data), prediction="velocity", learning_rate=3e-3, check_range=False
+    )
     losses: list[float] = []
-    trainer.fit([x_0], steps=60, callbacks=[lambda trainer, step: losses.append(float(step.loss))], progress=False)
+    trainer.fit([x_0], steps=100, callbacks=[lambda trainer, step: losses.append(float(step.loss))], progress=False)
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     images = trainer.sampler(steps=3).sample((2, *data.shape))
     assert bool(images.isfinite().all())

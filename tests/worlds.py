@@ -45,6 +45,7 @@ def _wave(t: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cos(torch.pi / 2 * t), torch.sin(torch.pi / 2 * t)
 
 
+_DEVIATION = spectrum().power.sqrt()
 CORRUPTIONS: dict[str, Callable[[], sp.Corruption]] = {
     "gaussian-cosine": lambda: sp.GaussianCorruption("cosine"),
     "gaussian-linear": lambda: sp.GaussianCorruption("linear"),
@@ -60,12 +61,15 @@ CORRUPTIONS: dict[str, Callable[[], sp.Corruption]] = {
     "shortest-principal": lambda: sp.ShortestPathCorruption(spectrum("principal")),
     "shortest-final": lambda: sp.ShortestPathCorruption(spectrum(), final=spectrum().tempered(0.3)),
     "gaussian-coloured": lambda: sp.GaussianCorruption("cosine", noise=spectrum().tempered(0.5)),
-    "staggered-scales": lambda: sp.corruptions.StaggeredCorruption(
+    "staggered-scales": lambda: sp.StaggeredCorruption(
         sp.ShortestPathCorruption(spectrum()), sp.CosineBasis().frequencies(SHAPE[1:])[None] / 5, spread=0.3
     ),
-    "clock": lambda: sp.corruptions.ClockCorruption(spectrum(), lambda t: torch.pi / 2 * t, lambda t: 1 + t),
+    "clock": lambda: sp.ClockCorruption(
+        spectrum(), lambda t: torch.pi / 2 * t, lambda t: (1 - t) * _DEVIATION.to(t) + 2 * t
+    ),
     "own": Sharpen,
 }
+ENDS = {"shortest-final": spectrum().tempered(0.3), "gaussian-coloured": spectrum().tempered(0.5)}
 SOLVERS: dict[str, sp.solvers.Solver] = {
     "multistep": sp.solvers.Multistep(),
     "multistep-1": sp.solvers.Multistep(order=1),
@@ -75,8 +79,9 @@ SOLVERS: dict[str, sp.solvers.Solver] = {
     "ddim-noisy": sp.solvers.DDIM(eta=0.7),
     "ancestral-large": sp.solvers.Ancestral(),
     "ancestral-small": sp.solvers.Ancestral(variance="small"),
-    "ancestral-exact": sp.solvers.Ancestral(variance="exact"),
 }
+INFORMED = {"ancestral-exact": sp.solvers.Ancestral(variance="exact")}
+"""Solvers that require the data's power."""
 GRIDS: dict[str, Callable[[sp.Corruption, sp.PowerSpectrum], sp.grids.TimeGrid]] = {
     "uniform": lambda corruption, data: sp.grids.Uniform(),
     "cosine": lambda corruption, data: sp.grids.Cosine(),
@@ -86,6 +91,8 @@ GRIDS: dict[str, Callable[[sp.Corruption, sp.PowerSpectrum], sp.grids.TimeGrid]]
     "spectrum": lambda corruption, data: sp.grids.Spectrum(corruption, data.power),
     "fisher": lambda corruption, data: sp.grids.Fisher(corruption, data),
 }
+BLIND = [("staggered-scales", "noise")]
+"""A model that predicts noise cannot tell a coefficient whose signal has vanished."""
 TO_NOISE = [name for name in CORRUPTIONS if name != "heat"]
 SHORTEST = [name for name in CORRUPTIONS if name.startswith("shortest")]
 

@@ -103,7 +103,8 @@ def draw_samples(path: Path, samples: Tensor, real: Tensor) -> None:
 @matplotlib.rc_context(_STYLE)
 def draw_sample_spectrum(path: Path, spectrum: sp.PowerSpectrum, samples: Tensor) -> None:
     """Draw the samples' power spectrum on top of the data's, for every channel of the spectrum's basis."""
-    power = spectrum.basis.analyze(samples.double()).square().mean(0)
+    mean = 0 if spectrum.mean is None else spectrum.mean
+    power = spectrum.basis.analyze(samples.double() - mean).square().mean(0)
     frequency, data = _radial(spectrum)
     _, sampled = _radial(sp.PowerSpectrum(spectrum.basis, power))
     names = ("brightness", "first colour axis", "second colour axis") if len(data) == 3 else ("power",) * len(data)

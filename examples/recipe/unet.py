@@ -31,7 +31,7 @@ class TimedUNet(nn.Module):
 class WhitenedInput(nn.Module):
     """Shows a network the corrupted image whitened as well: it learns from numbers of about unit size.
 
-        network(x_t, Bᵀ[u_t / √V], t),    V = a² S + s²
+        network(x_t, Bᵀ[(u_t − m) / √V], t),    V = a² S + s²
 
     Args:
         network: Takes images with twice the channels, and t; returns images.
@@ -39,14 +39,21 @@ class WhitenedInput(nn.Module):
         spectrum: The power S of the data.
     """
 
+    mean: Tensor | None
+
     def __init__(self, network: nn.Module, corruption: sp.Corruption, spectrum: sp.PowerSpectrum) -> None:
         super().__init__()
-        self.network, self.corruption, self.basis = network, corruption, copy.deepcopy(spectrum.basis)
-        self.register_buffer("power", spectrum.power.float())
+        process = sp.corruptions.Process(corruption, spectrum)  # knows the power about the mean that is kept
+        assert process.power is not None
+        self.network, self.corruption, self.basis = network, corruption, copy.deepcopy(process.basis)
+        self.register_buffer("power", process.power.float())
+        known = getattr(corruption, "mean", None)  # else the mean image fades with the signal
+        self.register_buffer("mean", None if known is None else known.float())
 
     def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
         a, s = self.corruption.signal(t), self.corruption.noise(t)
-        whitened = self.basis.synthesize(self.basis.analyze(x_t) / (a**2 * self.power + s**2).sqrt())
+        away = x_t if self.mean is None else x_t - self.mean
+        whitened = self.basis.synthesize(self.basis.analyze(away) / (a**2 * self.power + s**2).sqrt())
         return self.network(torch.cat([x_t, whitened], 1), t, **conditioning)
 
 

@@ -19,11 +19,13 @@ from . import bases, corruptions, geometry, grids, prediction, sampling, solvers
 from .bases import CosineBasis, FourierBasis, PixelBasis, PrincipalBasis
 from .corruptions import (
     BlurCorruption,
+    ClockCorruption,
     Corruption,
     DiagonalCorruption,
     GaussianCorruption,
     HeatDissipationCorruption,
     ShortestPathCorruption,
+    StaggeredCorruption,
     corrupt,
 )
 from .geometry import fisher_distance, gaussian_kl, path_length
@@ -38,6 +40,7 @@ except _PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "BlurCorruption",
+    "ClockCorruption",
     "Corruption",
     "CosineBasis",
     "DiagonalCorruption",
@@ -51,6 +54,7 @@ __all__ = [
     "PrincipalBasis",
     "Sampler",
     "ShortestPathCorruption",
+    "StaggeredCorruption",
     "bases",
     "bits_per_dim",
     "corrupt",

@@ -150,7 +150,8 @@ def read_images(arguments: argparse.Namespace) -> tuple[Tensor, str]:
 def spectra(images: Tensor) -> list[sp.PowerSpectrum]:
     """Return the measured spectrum in the cosine basis with rotated channels, and in the paper's basis."""
     kinds = (("cosine", "rotate"), ("fourier", "independent"))
-    return [sp.PowerSpectrum.estimate(images.split(512), *kind, progress=False) for kind in kinds]
+    # About 0, as the mixture's centres are images and not deviations from their mean.
+    return [sp.PowerSpectrum.estimate(images.split(512), *kind, center=False, progress=False) for kind in kinds]
 
 
 def gaussian_part(tested: Sequence[Process], white: Tensor, calls: Sequence[int]) -> list[Error]:

@@ -38,7 +38,8 @@ def load_network(folder: Path) -> Network:
     state = load_checkpoint(path)
     try:
         power, rotation = state["corruption"]["log_ratio"].exp(), state["corruption"]["basis.channel_rotation"]
-        spectrum = sp.PowerSpectrum(sp.CosineBasis(2, rotation), power)
+        mean = state["corruption"].get("mean")
+        spectrum = sp.PowerSpectrum(sp.CosineBasis(2, rotation), power, mean=mean)
         corruption = sp.ShortestPathCorruption(spectrum)
         channels, size = power.shape[:2]
         model = WhitenedInput(small_unet(channels, size, inputs=2 * channels), corruption, spectrum)

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     data_given = arguments.data is not None
     images = to_unit(load_images(arguments.data)) if data_given else generated_images(arguments.images or 2000)
     images = images[: arguments.images]
-    estimator = sp.spectra.SpectrumEstimator("fourier", center=True)
+    estimator = sp.spectra.SpectrumEstimator("fourier")
     for batch in images.split(_BATCH):
         estimator.update(torch.cat([batch, batch.flip(-1)]).double())
     data = estimator.spectrum("rotate")

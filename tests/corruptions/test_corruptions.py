@@ -18,7 +18,7 @@ from torch import Tensor
 import shortest_path as sp
 from shortest_path.corruptions import per_sample, prior_deviation
 from shortest_path.corruptions._heat_kernel import laplacian_eigenvalues
-from tests.worlds import CORRUPTIONS, SHAPE, SHORTEST, TO_NOISE, correlated_images, white
+from tests.worlds import CORRUPTIONS, ENDS, SHAPE, SHORTEST, TO_NOISE, correlated_images, white
 
 TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)
 
@@ -47,7 +47,7 @@ def test_the_signal_to_noise_ratio_never_rises(corruption: sp.Corruption) -> Non
 
 
 @pytest.mark.parametrize("name", [name for name in TO_NOISE if name not in ("blur", "own")])
-def test_ends_are_data_and_unit_noise(name: str) -> None:
+def test_ends_are_data_and_noise(name: str) -> None:
     corruption = CORRUPTIONS[name]()
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
     signal, noise = corruption.signal(ends), corruption.noise(ends)
@@ -55,7 +55,9 @@ def test_ends_are_data_and_unit_noise(name: str) -> None:
     assert bool((noise[0] == 0).all())
     left = 0.0064 if name == "gaussian-linear" else 1e-15  # DDPM's chain keeps √ᾱ_1000 = 0.00635
     assert bool((signal[1] <= left).all())
-    torch.testing.assert_close(noise[1], torch.ones_like(noise[1]), atol=max(left**2, 1e-15), rtol=0)
+    final = ENDS[name].power.sqrt() if name in ENDS else 2.0 if name == "clock" else 1.0
+    expected = final * torch.ones_like(noise[1])
+    torch.testing.assert_close(noise[1], expected, atol=max(left**2, 1e-15), rtol=1e-12 * (name in ENDS))
 
 
 def test_zero_noise_and_time_zero_return_the_image(images: Tensor) -> None:
@@ -90,7 +92,9 @@ def test_equation_3_covariance_is_a_power_of_the_spectrum(name: str) -> None:
     corruption = CORRUPTIONS[name]()
     power = corruption.power
     variance = corruption.signal(TIMES) ** 2 * power + corruption.noise(TIMES) ** 2
-    torch.testing.assert_close(variance, power ** (1 - per_sample(TIMES, 2)), rtol=1e-10, atol=0)
+    t = per_sample(TIMES, 2)
+    final = ENDS[name].power if name in ENDS else torch.ones(())
+    torch.testing.assert_close(variance, power ** (1 - t) * final**t, rtol=1e-10, atol=0)
 
 
 @pytest.mark.parametrize("name", SHORTEST)
@@ -99,7 +103,8 @@ def test_equation_2_fisher_speed_is_constant(name: str) -> None:
     power = corruption.power.expand(SHAPE)
     variance = corruption.signal(TIMES) ** 2 * power + corruption.noise(TIMES) ** 2
     chords = [sp.fisher_distance(a, b) for a, b in itertools.pairwise(variance)]
-    assert chords == pytest.approx([sp.fisher_distance(power, 1.0) / 40] * 40, rel=1e-9)
+    final = ENDS[name].power if name in ENDS else 1.0
+    assert chords == pytest.approx([sp.fisher_distance(power, final) / 40] * 40, rel=1e-9)
 
 
 def exact_log_snr(power: float, t: float) -> mpmath.mpf:

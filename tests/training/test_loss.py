@@ -99,7 +99,9 @@ def test_the_corrupted_images_are_those_of_corrupt(
 def test_an_isotropic_corruption_is_trained_in_the_basis_of_the_spectrum() -> None:
     corruption, x_0, eps, t = sp.GaussianCorruption(), correlated_images(8), white(0), torch.rand(8)
     spectrum = sp.PowerSpectrum.estimate([correlated_images(32)])
-    a, s, S = corruption.signal(t).double(), corruption.noise(t).double(), spectrum.power
+    assert spectrum.mean is not None
+    a, s = corruption.signal(t).double(), corruption.noise(t).double()
+    S = spectrum.power + spectrum.basis.analyze(spectrum.mean) ** 2  # the corruption does not know the mean
     u_0, u_eps = spectrum.basis.analyze(x_0), spectrum.basis.analyze(eps)
     target = (a * S.sqrt() * u_eps - s * u_0 / S.sqrt()) / (a**2 * S + s**2).sqrt()
     loss = sp.DiffusionLoss(corruption, "whitened-velocity", spectrum=spectrum)
@@ -366,8 +368,8 @@ def test_a_module_gets_images_in_the_type_of_its_weights(dtype: torch.dtype) -> 
     ("options", "error", "message"),
     [
         ({"prediction": "score"}, ValueError, f"unknown prediction 'score'; choose one of {CHOICES}"),
-        ({"weighting": "snr"}, ValueError, f"unknown weighting 'snr'; choose one of {CHOICES}"),
-        ({"weighting": 1.0}, TypeError, "weighting must be a prediction type or a function, got float"),
+        ({"weighting": "snr"}, ValueError, f"unknown weighting 'snr'; choose one of {CHOICES}, 'likelihood'"),
+        ({"weighting": 1.0}, TypeError, "weighting must be a prediction type, 'likelihood' or a function, got float"),
         ({"prediction": "whitened-velocity"}, ValueError, r"pass spectrum=PowerSpectrum.estimate\(batches\)"),
         ({"weighting": "whitened-velocity"}, ValueError, r"pass spectrum=PowerSpectrum.estimate\(batches\)"),
         ({"spectrum": torch.ones(SHAPE)}, TypeError, "spectrum must be a PowerSpectrum, got Tensor"),

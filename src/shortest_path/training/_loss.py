@@ -16,7 +16,7 @@ from ..bases import Basis
 from ..corruptions import Corruption, Process, as_times, check_corruption
 from ..prediction import Prediction, check_power, error_weight, mixture
 from ..spectra import PowerSpectrum
-from ._likelihood import likelihood_weight
+from ._likelihood import likelihood_factor
 from ._times import TimeDistribution, TimeSampling
 
 Weighting: TypeAlias = Prediction | Literal["likelihood"] | Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -193,7 +193,9 @@ class DiffusionLoss:
         if callable(self._weighting):
             weight = _factors(self._weighting(t, signal, noise), x_0)
         elif self._weighting == "likelihood":
-            weight = likelihood_weight(process.corruption, t, prediction, power, dtype).sqrt()
+            weight = likelihood_factor(process.corruption, t, prediction, power, dtype)
+            if not (signal.requires_grad or noise.requires_grad):  # no schedule is trained
+                weight = weight.detach()
         elif self._weighting is not None:
             weight = error_weight(self._weighting, prediction, signal, noise, power)
         return Task(x_t, t, target, weight, process.basis)
