@@ -33,8 +33,13 @@ def five_processes(spectrum: sp.PowerSpectrum) -> dict[str, sp.Corruption]:
             spectrum, gaussian_clock, lambda t: spectrum.power ** ((1 - t) / 2)
         ),
         "Wasserstein-2 geodesic": ClockCorruption(spectrum, transport_clock, transported),
-        "equal SNR, to N(0, S)": sp.GaussianCorruption("cosine", noise=spectrum),
+        "equal SNR, to N(0, S)": sp.GaussianCorruption(_quarter_turn, noise=spectrum),
     }
+
+
+def _quarter_turn(t: Tensor) -> tuple[Tensor, Tensor]:
+    angle = math.pi / 2 * t
+    return torch.sin(math.pi / 2 - angle), torch.sin(angle)
 
 
 def rotations(data: sp.PowerSpectrum) -> dict[str, sp.PowerSpectrum]:
