@@ -137,6 +137,22 @@ def test_build(benchmark: Any, name: str, spectrum: sp.PowerSpectrum) -> None:
     assert isinstance(corruption, sp.Corruption)
 
 
+@pytest.mark.benchmark(group="make a default sampler: of all coefficients, or of a part that stands for them")
+@pytest.mark.parametrize("how", ["all", "part"])
+@pytest.mark.parametrize("size", [32, 128, 512])
+def test_make_sampler(benchmark: Any, size: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if how == "all":
+        if size == 512:
+            pytest.skip("minutes, and gigabytes")
+        monkeypatch.setattr("shortest_path.grids._coefficients._MOST", 10**9)
+    law = sp.PowerSpectrum.power_law((3, size, size), amplitude=1.59, offset=0.0086, exponent=2.0)
+    corruption = sp.ShortestPathCorruption(law)
+
+    sampler = benchmark.pedantic(lambda: sp.Sampler(lambda x_t, t: x_t, corruption), rounds=5, warmup_rounds=1)
+
+    assert sampler.steps == 50
+
+
 def per_unit(benchmark: Any, name: str, convert: Callable[[float], float]) -> None:
     """Add the median per unit of work to the JSON output; --benchmark-disable has none."""
     if benchmark.stats is not None:

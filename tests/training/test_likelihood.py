@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
+from tests.training.networks import batches, net
 from tests.worlds import CORRUPTIONS, SHAPE, TO_NOISE, gaussian_world, point
 
 FIRST, LAST = 0.02, 0.99
@@ -137,6 +139,53 @@ def test_a_schedule_with_parameters_is_trained_by_it() -> None:
             ends.append(value().item())
     assert found == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-5)
     assert dict(corruption.named_parameters()).keys() == {"schedule.power"}
+
+
+class Warped(torch.nn.Module):
+    """A schedule with one parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.power = torch.nn.Parameter(torch.tensor(1.3))
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        angle = torch.pi / 2 * t ** self.power.to(t.dtype)
+        return torch.sin(torch.pi / 2 - angle), torch.sin(angle)
+
+
+def test_a_trained_schedule_is_saved_resumed_and_sampled() -> None:
+    def trainer() -> sp.DiffusionTrainer:
+        model, schedule = net(), Warped()
+        return sp.DiffusionTrainer(
+            model,
+            sp.GaussianCorruption(schedule),
+            optimizer=torch.optim.AdamW([*model.parameters(), *schedule.parameters()], lr=0.05),
+            prediction="velocity",
+            weighting="likelihood",
+            time_sampling=lambda u: 0.01 + 0.99 * u,
+        )
+
+    images = batches()
+    whole, first, second = trainer(), trainer(), trainer()
+    for each, steps in ((whole, 4), (first, 2)):
+        torch.manual_seed(0)
+        each.fit(images, steps=steps)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    second.fit(images, steps=4)
+    powers = [each.corruption.schedule.power.item() for each in (whole, first, second)]  # type: ignore[attr-defined]
+    assert powers[0] == powers[2]
+    assert len({1.3, *powers}) == 3
+
+    def samples(each: sp.DiffusionTrainer) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return each.sampler(steps=3).sample((2, *images[0].shape[1:]), generator=generator)
+
+    found = samples(second)
+    assert torch.equal(samples(whole), found)
+    assert not found.requires_grad
+    with torch.no_grad():
+        second.corruption.schedule.power += 1.0  # type: ignore[attr-defined]
+    assert not torch.allclose(samples(second), found)
 
 
 def test_coefficients_before_their_start_and_after_their_end_count_nothing() -> None:
