@@ -1,4 +1,4 @@
-"""Draw docs/figures/bases.svg: what each basis omits of the full covariance, and the cost in KL divergence.
+"""Plot docs/figures/bases.svg: what each basis omits of the full covariance, and the cost in KL divergence.
 
     python -m docs.figures.bases [--data PATH]
 

@@ -1,4 +1,4 @@
-"""Draw docs/figures/corruptions.png, the figure of the README: one image under three corruptions.
+"""Plot docs/figures/corruptions.png, the figure of the README: one image under three corruptions.
 
     python -m docs.figures.corruptions
 

@@ -1,4 +1,4 @@
-"""Draw docs/figures/deviation.svg: image quality of trained networks whose path deviates from the shortest one.
+"""Plot docs/figures/deviation.svg: image quality of trained networks whose path deviates from the shortest one.
 
     python -m docs.figures.deviation [--report FILE]
 

@@ -1,4 +1,4 @@
-"""Draw docs/figures/kl.svg: KL divergence of samples from Gaussian data, by number of steps.
+"""Plot docs/figures/kl.svg: KL divergence of samples from Gaussian data, by number of steps.
 
     python -m docs.figures.kl [--data PATH]
 

@@ -1,4 +1,4 @@
-"""Draw docs/figures/lengths.svg: length of each corruption's path relative to the geodesic.
+"""Plot docs/figures/lengths.svg: length of each corruption's path relative to the geodesic.
 
     python -m docs.figures.lengths [--data PATH]
 

@@ -1,4 +1,4 @@
-"""Draw docs/figures/lost.svg: times at which each frequency is lost in noise, under three corruptions.
+"""Plot docs/figures/lost.svg: times at which each frequency is lost in noise, under three corruptions.
 
     python -m docs.figures.lost [--data PATH]
 

@@ -1,4 +1,4 @@
-"""Draw docs/figures/parts.png: the shortest path's effect on the image, on the noise, and on their sum.
+"""Plot docs/figures/parts.png: the shortest path's effect on the image, on the noise, and on their sum.
 
     python -m docs.figures.parts
 

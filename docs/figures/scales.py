@@ -1,4 +1,4 @@
-"""Draw docs/figures/scales.svg: signal and noise of coefficients over time, under three corruptions.
+"""Plot docs/figures/scales.svg: signal and noise of coefficients over time, under three corruptions.
 
     python -m docs.figures.scales [--data PATH]
 

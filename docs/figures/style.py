@@ -87,9 +87,9 @@ def make_images(count: int, size: int, data: Path | None = None, *, seed: int = 
     return to_unit(dead_leaves(count, size, seed) if data is None else load_images(data, size))
 
 
-def measure(images: Tensor, basis: str = "cosine") -> sp.spectra.SpectrumEstimator:
-    """Estimate the spectrum of images and their mirror images, in float64."""
-    estimator = sp.spectra.SpectrumEstimator(basis)
+def measure(images: Tensor, basis: str = "cosine", *, center: bool = True) -> sp.spectra.SpectrumEstimator:
+    """Estimate the spectrum of images and their mirror images, in float64, about their mean or about zero."""
+    estimator = sp.spectra.SpectrumEstimator(basis, center=center)
     for batch in images.split(512):
         estimator.update(torch.cat([batch, batch.flip(-1)]).double())
     return estimator

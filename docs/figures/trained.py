@@ -1,4 +1,4 @@
-"""Draw docs/figures/trained.svg: quality of the images of trained networks, by corruption, solver and model calls.
+"""Plot docs/figures/trained.svg: quality of the images of trained networks, by corruption, solver and model calls.
 
     python -m docs.figures.trained [--report FILE]
 

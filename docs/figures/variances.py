@@ -1,4 +1,4 @@
-"""Draw docs/figures/variances.svg: variance over time, on the geodesic and under Gaussian noise.
+"""Plot docs/figures/variances.svg: variance over time, on the geodesic and under Gaussian noise.
 
     python -m docs.figures.variances [--data PATH]
 
