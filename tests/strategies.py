@@ -70,6 +70,7 @@ seeds = st.integers(0, 10_000)
 edges = st.sampled_from([0.0, 1.0, 5e-324, 1e-45, 1e-30, 1e-8, 0.5, 1 - 2**-24, 1 - 2**-53])
 unit = edges | st.floats(0, 1)
 powers = st.sampled_from([1.0, 1e-30, 1e30, 1 - 1e-12, 1 + 1e-15]) | st.floats(-8, 8).map(lambda x: 10.0**x)
+mild = st.floats(-3, 3).map(lambda x: 10.0**x)
 odd_numbers = st.sampled_from([math.nan, math.inf, -math.inf, -1, 0, 1, 2, 2.5, -0.5, 1e300, -1e-300, 5e-324, 10**30])
 odd_tensors = st.builds(
     lambda shape, dtype, device, value: torch.full(shape, value, dtype=torch.float64, device=device).to(dtype),
@@ -138,9 +139,32 @@ class Steady:
 def corruptions(draw: st.DrawFn, shape: tuple[int, ...]) -> sp.Corruption:
     dims, spatial = len(shape) - 1, shape[1:]
     kinds = ["cosine", "linear", "flow", "callable", "shortest", "steady"] + ["blur", "heat"] * bool(dims)
+    kinds += ["final", "coloured", "staggered", "clock"]
     kind = draw(st.sampled_from(kinds))
     if kind == "shortest":
         return sp.ShortestPathCorruption(draw(spectra(shape)))
+    if kind in ("final", "coloured", "clock"):
+        data = draw(spectra(shape, mild))  # their scales are powers of it, which float16 must hold
+        mean = noise(shape, draw(seeds)) if draw(st.booleans()) else None
+        data = sp.PowerSpectrum(data.basis, data.power, mean=mean)
+        if kind == "clock":
+            pace = draw(st.floats(0.2, 5))
+            return sp.ClockCorruption(
+                data, lambda t: math.pi / 2 * t**pace, draw(st.sampled_from([None, lambda t: 1 + t]))
+            )
+        tempered = data.tempered(draw(st.floats(-1, 1)))
+        if kind == "coloured":
+            return sp.GaussianCorruption(draw(st.sampled_from(["cosine", "linear", "flow"])), noise=tempered)
+        return sp.ShortestPathCorruption(data, final=tempered)
+    if kind == "staggered":
+        base = draw(st.sampled_from(["flow", "shortest", "steady"]))
+        made = {"flow": sp.GaussianCorruption("flow", dims=dims), "steady": Steady(dims)}.get(base)
+        delay = draw(st.lists(unit, min_size=1, max_size=4))
+        delay = torch.tensor([delay[i % len(delay)] for i in range(math.prod(shape))], dtype=torch.float64).reshape(
+            shape
+        )
+        spread = draw(st.sampled_from([0.0, 0.3, 8.0, 1e6]))
+        return sp.StaggeredCorruption(made or sp.ShortestPathCorruption(draw(spectra(shape))), delay, spread=spread)
     if kind == "steady":
         return Steady(dims)
     if kind == "blur":
@@ -157,5 +181,4 @@ def corruptions(draw: st.DrawFn, shape: tuple[int, ...]) -> sp.Corruption:
     return sp.GaussianCorruption(wave if kind == "callable" else kind, dims=dims)
 
 
-mild = st.floats(-3, 3).map(lambda x: 10.0**x)
 LAW = sp.PowerSpectrum.power_law((1, 8), amplitude=1.0, offset=1.0, exponent=1.0)

@@ -41,12 +41,14 @@ def test_scales_are_finite_and_the_ratio_falls(
         assert bool((scale.isfinite() & (scale >= 0)).all())
     eps = torch.finfo(dtype).eps
     if isinstance(corruption, sp.ShortestPathCorruption):
-        total = signal.double() ** 2 + s.double() ** 2
+        final = torch.ones(()) if corruption.final_power is None else corruption.final_power
+        total = signal.double() ** 2 + s.double() ** 2 / final
         torch.testing.assert_close(total, torch.ones_like(total), atol=8 * eps, rtol=0)
         if dtype == torch.float64:  # the law of the path: a² S + s² = S^(1 − t)
             power = corruption.power
             variance = signal**2 * power + s**2
-            expected = torch.exp((1 - t.reshape(-1, *(1,) * len(shape))) * corruption.power.log())
+            time = t.reshape(-1, *(1,) * len(shape))
+            expected = torch.exp((1 - time) * corruption.power.log() + time * final.log())
             inside = signal**2 * power > 1e-280
             torch.testing.assert_close(
                 (variance / expected)[inside], torch.ones_like(variance)[inside], atol=1e-9, rtol=0
@@ -75,9 +77,13 @@ def test_corrupt_is_equation_1(
     work = torch.promote_types(dtype, torch.float32)
     exact = torch.as_tensor(time, dtype=of_time if isinstance(time, Tensor) else work).reshape(-1).double()
     basis = corruption.basis
-    u_t = corruption.signal(exact) * basis.analyze(x_0.double()) + corruption.noise(exact) * basis.analyze(eps.double())
-    # A power of 1e±30 turns the rounding of t by log S.
-    close(x_t, basis.synthesize(u_t), 400 * max(torch.finfo(dtype).eps, torch.finfo(of_time).eps))
+    mean = getattr(corruption, "mean", None)
+    away = x_0.double() if mean is None else x_0.double() - mean
+    u_t = corruption.signal(exact) * basis.analyze(away) + corruption.noise(exact) * basis.analyze(eps.double())
+    expected = basis.synthesize(u_t) if mean is None else basis.synthesize(u_t) + mean
+    # A power of 1e±30 turns the rounding of t by log S; a delay multiplies it.
+    steep = 1 + corruption.spread if isinstance(corruption, sp.StaggeredCorruption) else 1
+    close(x_t, expected, 400 * steep * max(torch.finfo(dtype).eps, torch.finfo(of_time).eps))
 
 
 @fuzz(300)

@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from .._checks import check_function, values_are_readable
+from .._exact import exact_dtype
 from ..spectra import PowerSpectrum
 from ._elementwise import ElementwiseCorruption, Pick
 from ._end import check_spectrum
@@ -66,6 +67,7 @@ class ClockCorruption(ElementwiseCorruption):
 
     @override
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
+        dtype, time = time.dtype, time.to(exact_dtype(time.device))  # near π/2, little of an angle is left
         angle = self.angle(time)
         if values_are_readable(angle) and not bool(((angle > -_ROUNDING) & (angle < math.pi / 2 + _ROUNDING)).all()):
             raise ValueError(
@@ -80,7 +82,7 @@ class ClockCorruption(ElementwiseCorruption):
             radius = self.radius(time)
             if values_are_readable(radius) and not bool((radius > 0).all()):
                 raise ValueError(f"radius must return positive values, got {float(radius.min()):.6g}")
-        return pick(radius * cosine / deviation), pick(radius * sine)
+        return pick(radius * cosine / deviation).to(dtype), pick(radius * sine).to(dtype)
 
     @override
     def extra_repr(self) -> str:

@@ -78,6 +78,8 @@ class Spectrum:
         fine = fine_times(start, 0.0)
         shape = coefficients_shape(self.corruption)
         try:
+            if power.ndim > len(shape):
+                raise ValueError("more axes than coefficients have")
             power = power.expand(np.broadcast_shapes(tuple(power.shape), shape))
         except ValueError as reason:
             raise ValueError(
