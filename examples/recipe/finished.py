@@ -49,8 +49,10 @@ def load_trained(folder: Path) -> Trained:
         settings = json.loads((folder / "figures.json").read_text())["settings"]
         shape = state["ema"]["power"].shape
         # One channel stands for all where all have the same power; not so in the spectrum.
-        power = state["corruption"]["log_power"].exp().expand(shape)
-        spectrum = sp.PowerSpectrum(sp.CosineBasis(2, state["corruption"].get("basis.channel_rotation")), power)
+        known = state["corruption"]
+        power = known["log_ratio"].exp().expand(shape)
+        basis = sp.CosineBasis(2, known.get("basis.channel_rotation"))
+        spectrum = sp.PowerSpectrum(basis, power, mean=known.get("mean"))
         corruption = sp.ShortestPathCorruption(spectrum)
         network = small_unet(channels=shape[0], size=settings["size"], inputs=2 * shape[0])
         model = WhitenedInput(network, corruption, spectrum)

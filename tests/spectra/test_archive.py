@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,14 +32,6 @@ class Shifted(sp.PixelBasis):
     @override
     def spatial_inverse(self, u: Tensor) -> Tensor:
         return u.roll(-self.shift, -1)
-
-
-@sp.bases.register
-class Counted(sp.PixelBasis):
-    """A basis whose argument has the name of a value of the spectrum."""
-
-    argument_names = ("dims", "count")
-    count = 3
 
 
 MATRIX = torch.linalg.qr(torch.randn(192, 192, generator=torch.Generator().manual_seed(5), dtype=torch.float64)).Q
@@ -99,9 +93,18 @@ def test_a_basis_that_is_not_registered_cannot_be_saved(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_argument_named_like_a_value_of_the_spectrum_is_refused() -> None:
-    with pytest.raises(ValueError, match="a spectrum in Counted: its argument 'count' has the name of a value of the"):
-        sp.PowerSpectrum(Counted(1), torch.ones(1, 4)).state_dict()
+def test_values_of_a_spectrum_are_no_arguments_of_a_basis() -> None:
+    saved = {*sp.PowerSpectrum.estimate([correlated_images(8)]).state_dict(), "header"}  # that of the file
+    for name in saved - {"dims", "basis", "channel_rotation"}:
+        own = type("Own", (sp.PixelBasis,), {"argument_names": (name,), "__init__": _makes(name)})
+        with pytest.raises(ValueError, match=f"argument '{name}' of Own has the name of a value that spectra save"):
+            sp.bases.register(own)
+
+
+def _makes(name: str) -> Callable[..., None]:
+    names: dict[str, Any] = {}
+    exec(f"def __init__(self, {name}=None): pass", names)
+    return names["__init__"]
 
 
 def test_a_state_that_is_none_is_explained() -> None:

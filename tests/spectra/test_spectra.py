@@ -301,7 +301,7 @@ def _archive(**changes: object) -> bytes:
     ("changes", "message"),
     [
         ({"version": 2}, "format version 2, this library reads up to 1; update"),
-        ({"basis": "os.system"}, "inconsistent power spectrum: its basis is 'os.system', which is none of"),
+        ({"basis": "os.system"}, "inconsistent power spectrum: the basis 'os.system' is not registered"),
         ({"power": -np.ones((1, 8))}, "inconsistent power spectrum: power must be finite and 0 or positive"),
         ({"power": np.ones((1, 8, 8))}, "inconsistent power spectrum: power must have shape"),
         (

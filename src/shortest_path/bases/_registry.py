@@ -13,7 +13,7 @@ from .._checks import check_has_values
 from ._base import Basis
 
 _REGISTERED: dict[str, type[Basis]] = {}
-_TAKEN = {"basis", "channel_rotation", "count", "cross", "floored", "format", "mean", "power", "version"}
+_TAKEN = {"basis", "channel_rotation", "count", "cross", "floored", "format", "header", "mean", "power", "version"}
 """Keys of a saved spectrum that stand beside the arguments of its basis."""
 BasisClass = TypeVar("BasisClass", bound=type[Basis])
 

@@ -28,12 +28,6 @@ def pack(basis: Basis, tensors: Mapping[str, Tensor | None], counts: Mapping[str
     """Return the state of a spectrum; tensors are copies on the CPU."""
     of_basis = basis_state(basis)
     own = {"format": _FORMAT, "version": _VERSION, **counts}
-    taken = sorted({*own, *tensors, "header"} & of_basis.keys())
-    if taken:
-        raise ValueError(
-            f"cannot save a spectrum in {type(basis).__name__}: its argument {taken[0]!r} has the name of a value of "
-            "the spectrum; rename the argument"
-        )
     values = {**of_basis, **{name: tensor for name, tensor in tensors.items() if tensor is not None}}
     copies = {name: value.detach().to("cpu", copy=True) for name, value in values.items() if isinstance(value, Tensor)}
     return {**own, **of_basis, **copies}
