@@ -1,8 +1,8 @@
 """Train a schedule together with a network: python examples/learned_schedule.py [STEPS].
 
-Every frequency f has SNR_f(t) = exp(7 − 14 t^p_f), and its exponent p_f is a parameter. The ends are fixed, so the
-bound of the likelihood with learned exponents can be compared with that of p = 1. This is the static form of MuLAN
-(Sahoo et al. 2024, arXiv:2312.13236).
+Every frequency f has SNR_f(t) = exp(7 − 14 (t + c_f t (1 − t))), and its bend c_f in (−1, 1) is a parameter. The ends
+are fixed, so the bound of the likelihood with learned bends can be compared with that of c = 0. This is the static form
+of MuLAN (Sahoo et al. 2024, arXiv:2312.13236).
 """
 
 import sys
@@ -18,13 +18,17 @@ from examples.recipe.images import to_unit
 class LearnedSchedule(sp.DiagonalCorruption):
     def __init__(self) -> None:
         super().__init__(sp.CosineBasis())
-        self.log_exponent = nn.Parameter(torch.zeros(1, 8, 8))
+        self.bend = nn.Parameter(torch.zeros(1, 8, 8))
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        t = t.view(-1, 1, 1, 1)
+        return 7 - 14 * (t + self.bend.tanh() * t * (1 - t))
 
     def signal(self, t: Tensor) -> Tensor:
-        return torch.sigmoid(7 - 14 * t.view(-1, 1, 1, 1) ** self.log_exponent.exp()).sqrt()
+        return torch.sigmoid(self.log_snr(t)).sqrt()
 
     def noise(self, t: Tensor) -> Tensor:
-        return torch.sigmoid(14 * t.view(-1, 1, 1, 1) ** self.log_exponent.exp() - 7).sqrt()
+        return torch.sigmoid(-self.log_snr(t)).sqrt()
 
 
 class Network(nn.Sequential):
@@ -41,14 +45,13 @@ def bound(steps: int, *, learned: bool) -> float:
     images, model, corruption = to_unit(dead_leaves(1024, size=8)), Network(), LearnedSchedule()
     optimizer = torch.optim.AdamW([*model.parameters(), *(corruption.parameters() if learned else [])], lr=2e-3)
     options = {"prediction": "velocity", "weighting": "likelihood"}
-    positive = {"time_sampling": lambda u: 1e-3 + (1 - 1e-3) * u}  # the weight grows without bound as t → 0
-    trainer = sp.DiffusionTrainer(model, corruption, optimizer=optimizer, **options, **positive)
+    trainer = sp.DiffusionTrainer(model, corruption, optimizer=optimizer, time_sampling="stratified", **options)
     trainer.fit(images.split(128), steps=steps, progress=False)
     with torch.no_grad():
-        times = 1e-3 + (1 - 1e-3) * torch.linspace(0, 1, 4 * len(images))
+        times = torch.linspace(0, 1, 4 * len(images))
         found = float(sp.DiffusionLoss(corruption, **options)(model, images.repeat(4, 1, 1, 1), t=times))
-    exponents = corruption.log_exponent.exp()
-    print(f"learned={learned}: {found:.4f} nats a value, exponents {exponents.min():.2f} … {exponents.max():.2f}")
+    bends = corruption.bend.tanh()
+    print(f"learned={learned}: {found:.4f} nats a value, bends {bends.min():.2f} … {bends.max():.2f}")
     return found
 
 

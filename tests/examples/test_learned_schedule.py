@@ -13,9 +13,9 @@ def test_only_the_learned_schedule_moves(capsys: pytest.CaptureFixture[str]) -> 
     bounds = [learned_schedule.bound(4, learned=learned) for learned in (False, True)]
     fixed, learned = capsys.readouterr().out.splitlines()
     assert fixed.startswith("learned=False")
-    assert fixed.endswith("exponents 1.00 … 1.00")
+    assert fixed.endswith("bends 0.00 … 0.00")
     printed = [float(value) for line in (fixed, learned) for value in re.findall(r": ([\d.]+) nats", line)]
     assert printed == pytest.approx(bounds, abs=1e-4)
-    low, high = map(float, re.findall(r"exponents ([\d.]+) … ([\d.]+)", learned)[0])
+    low, high = map(float, re.findall(r"bends ([-\d.]+) … ([-\d.]+)", learned)[0])
     assert low < high
-    assert (low, high) != (1.0, 1.0)
+    assert (low, high) != (0.0, 0.0)
