@@ -40,20 +40,25 @@ class WhitenedInput(nn.Module):
     """
 
     mean: Tensor | None
+    shift: Tensor | None
 
     def __init__(self, network: nn.Module, corruption: sp.Corruption, spectrum: sp.PowerSpectrum) -> None:
         super().__init__()
-        process = sp.corruptions.Process(corruption, spectrum)  # knows the power about the mean that is kept
+        process = sp.corruptions.Process(corruption, spectrum)
         assert process.power is not None
         self.network, self.corruption, self.basis = network, corruption, copy.deepcopy(process.basis)
         self.register_buffer("power", process.power.float())
-        known = getattr(corruption, "mean", None)  # else the mean image fades with the signal
+        known = getattr(corruption, "mean", None)
         self.register_buffer("mean", None if known is None else known.float())
+        self.register_buffer("shift", None if process.shift is None else process.shift.float())
 
     def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
         a, s = self.corruption.signal(t), self.corruption.noise(t)
         away = x_t if self.mean is None else x_t - self.mean
-        whitened = self.basis.synthesize(self.basis.analyze(away) / (a**2 * self.power + s**2).sqrt())
+        u_t = self.basis.analyze(away)
+        if self.shift is not None:
+            u_t = u_t - a * self.shift
+        whitened = self.basis.synthesize(u_t / (a**2 * self.power + s**2).sqrt())
         return self.network(torch.cat([x_t, whitened], 1), t, **conditioning)
 
 

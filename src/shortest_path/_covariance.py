@@ -80,9 +80,7 @@ def covariance_path(
         raise TypeError(f"spectrum must be a PowerSpectrum, got {type(spectrum).__name__}")
     require_power(spectrum, "spectrum")
     process, shape = Process(corruption, known), spectrum.shape
-    power = process.power if known is None else known.power  # about its own mean, as the data's
-    if power is not None:
-        power = power.detach().cpu()[None]
+    power = None if process.power is None else process.power.detach().cpu()[None]
     data = _blocks(process, spectrum, power)
     _check_condition(data)
     power = None if power is None else _layout(power, shape, data)

@@ -51,6 +51,14 @@ def test_input_power_is_that_of_the_middle_of_the_path() -> None:
     assert row.input_power == pytest.approx((2.5, 0.75, 0.15))  # √S, in pairs
 
 
+def test_one_coefficient_and_one_that_has_not_started_have_numbers() -> None:
+    one = sp.PowerSpectrum(sp.PixelBasis(0), torch.tensor([4.0]))
+    late = sp.StaggeredCorruption(sp.GaussianCorruption("cosine", dims=0), torch.ones(1), spread=3.0)
+    path, waiting = compare(one, {"path": sp.ShortestPathCorruption(one), "late": late}, steps=[2]).rows
+    assert path.input_power == pytest.approx((2.0, 2.0, 2.0))
+    assert waiting.stiffness == 1
+
+
 def test_a_comparison_prints_a_table() -> None:
     data = spectrum()
     text = str(
@@ -72,6 +80,8 @@ def test_arguments_of_a_comparison_are_checked() -> None:
         compare(spectrum(), None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="every number of steps must be 1 or more, got 0"):
         compare(spectrum(), {"Gaussian": sp.GaussianCorruption()}, steps=[0])
+    with pytest.raises(TypeError, match=r"steps must be a sequence of numbers of steps, got 5; pass e.g. \[10, 50\]"):
+        compare(spectrum(), {"Gaussian": sp.GaussianCorruption()}, steps=5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="does not implement `Corruption`"):
         compare(spectrum(), {"basis": sp.CosineBasis()})  # type: ignore[dict-item]
     assert str(compare(spectrum(), {})).startswith("| corruption ")

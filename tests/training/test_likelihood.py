@@ -218,3 +218,14 @@ def test_a_delayed_schedule_has_finite_gradients() -> None:
     assert schedule.power.grad is not None
     assert bool(schedule.power.grad.isfinite())
     assert float(schedule.power.grad) != 0
+
+
+def test_it_is_the_same_where_gradients_are_switched_off() -> None:
+    loss = sp.DiffusionLoss(sp.GaussianCorruption("cosine"), "velocity", weighting="likelihood")
+    x_0 = torch.ones(2, *SHAPE)
+    with torch.no_grad():
+        expected = loss(lambda x_t, t: 0 * x_t, x_0, t=0.5, eps=x_0)
+    assert float(expected) > 0
+    with torch.inference_mode():
+        x_0 = torch.ones(2, *SHAPE)
+        assert torch.equal(loss(lambda x_t, t: 0 * x_t, x_0, t=0.5, eps=x_0), expected)

@@ -101,8 +101,8 @@ def test_an_isotropic_corruption_is_trained_in_the_basis_of_the_spectrum() -> No
     spectrum = sp.PowerSpectrum.estimate([correlated_images(32)])
     assert spectrum.mean is not None
     a, s = corruption.signal(t).double(), corruption.noise(t).double()
-    S = spectrum.power + spectrum.basis.analyze(spectrum.mean) ** 2  # the corruption does not know the mean
-    u_0, u_eps = spectrum.basis.analyze(x_0), spectrum.basis.analyze(eps)
+    S = spectrum.power
+    u_0, u_eps = spectrum.basis.analyze(x_0 - spectrum.mean), spectrum.basis.analyze(eps)  # whitened data have no mean
     target = (a * S.sqrt() * u_eps - s * u_0 / S.sqrt()) / (a**2 * S + s**2).sqrt()
     loss = sp.DiffusionLoss(corruption, "whitened-velocity", spectrum=spectrum)
     torch.testing.assert_close(loss(silent, x_0, t=t, eps=eps), target.square().mean())

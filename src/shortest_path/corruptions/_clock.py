@@ -32,13 +32,14 @@ class ClockCorruption(ElementwiseCorruption):
     Args:
         spectrum: The data's power spectrum S; its basis becomes the corruption's, its mean is m.
         angle: θ as a function of times (B, 1, …, 1): broadcastable to coefficients (B, C, *spatial), in [0, π/2],
-            0 at t = 0 and not falling with t.
-        radius: r likewise, positive; None (default) is the radius at which a² + s² = 1.
+            not falling with t; 0 at t = 0 if that is to be the clean image.
+        radius: r likewise, positive, √S at t = 0 if that is to be the clean image; None (default) is the radius at
+            which a² + s² = 1.
 
     Raises:
-        TypeError: `spectrum` is not a `PowerSpectrum`, or `angle` or `radius` not a function.
-        ValueError: `t` outside [0, 1], an empty coefficient, an angle outside [0, π/2] or a radius that is not
-            positive.
+        TypeError: `spectrum` is not a `PowerSpectrum`, or `angle` or `radius` not a function that returns a tensor.
+        ValueError: `t` outside [0, 1], an empty coefficient, an angle outside [0, π/2], a radius that is not positive
+            and finite, or values of another shape.
 
     Source: docs/theory.md, "What Fisher length does not decide".
 
@@ -68,7 +69,7 @@ class ClockCorruption(ElementwiseCorruption):
     @override
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
         dtype, time = time.dtype, time.to(exact_dtype(time.device))  # near π/2, little of an angle is left
-        angle = self.angle(time)
+        angle = self._value("angle", self.angle, time)
         if values_are_readable(angle) and not bool(((angle > -_ROUNDING) & (angle < math.pi / 2 + _ROUNDING)).all()):
             raise ValueError(
                 f"angle must return values in [0, π/2], got {float(angle.min()):.6g} … {float(angle.max()):.6g}"
@@ -79,10 +80,21 @@ class ClockCorruption(ElementwiseCorruption):
         if self.radius is None:
             radius = 1 / torch.hypot(cosine / deviation, sine)
         else:
-            radius = self.radius(time)
-            if values_are_readable(radius) and not bool((radius > 0).all()):
-                raise ValueError(f"radius must return positive values, got {float(radius.min()):.6g}")
+            radius = self._value("radius", self.radius, time)
+            if values_are_readable(radius) and not bool(((radius > 0) & radius.isfinite()).all()):
+                raise ValueError(f"radius must return positive, finite values, got {float(radius.min()):.6g}")
         return pick(radius * cosine / deviation).to(dtype), pick(radius * sine).to(dtype)
+
+    def _value(self, name: str, function: OfTime, time: Tensor) -> Tensor:
+        """Return what a function of the caller's returns, after checking its type and shape."""
+        value, shape = function(time), (len(time), *self.power.shape)
+        form = f"{name} must return a tensor that broadcasts to (B, C, *spatial) = {shape}"
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise TypeError(f"{form}, got {type(value).__name__}")
+        last = zip(reversed(value.shape), reversed(shape), strict=False)
+        if value.ndim > len(shape) or any(ours not in (1, theirs) for ours, theirs in last):
+            raise ValueError(f"{form}, got shape {tuple(value.shape)}")
+        return value
 
     @override
     def extra_repr(self) -> str:

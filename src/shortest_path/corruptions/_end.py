@@ -41,7 +41,7 @@ def end_power(final: object, spectrum: PowerSpectrum) -> Tensor:
             "not commute are joined by a path that is diagonal in no orthonormal basis; use one basis for both, e.g. "
             "PowerSpectrum(spectrum.basis, power)"
         )
-    return power
+    return power.clone()
 
 
 def same_rotation(ours: Basis, theirs: Basis) -> bool:

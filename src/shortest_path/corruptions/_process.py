@@ -2,7 +2,12 @@
 
 u_t = m + a_t ⊙ (u_0 − m) + s_t ⊙ ε,    ε ~ N(0, I),    x_t = Bᵀ u_t,    u_0 = B x_0
 
-with the data's mean m where the corruption knows it, else 0. Solvers work in u − m, the coefficients of deviations.
+with the data's mean m where the corruption knows it, else 0. Solvers work in deviations from the mean of u_t,
+
+    w_t = u_t − m − a_t ⊙ δ = a_t ⊙ w_0 + s_t ⊙ ε
+
+where δ is what else the data's spectrum says of their mean: a mean that the corruption was not told fades with the
+signal.
 """
 
 from __future__ import annotations
@@ -40,7 +45,8 @@ class Process:
             check_spectrum(spectrum)
         self.corruption = corruption
         self.basis = self._basis = corruption.basis if spectrum is None else _common_basis(corruption, spectrum)
-        self.power = self._power = known_power(corruption) if spectrum is None else _power_about_mean(spectrum, self)
+        self.power = self._power = known_power(corruption) if spectrum is None else spectrum.power
+        self.shift = self._shift = None if spectrum is None else _mean_not_told(corruption, spectrum, self.basis)
         self._device: torch.device | None = None
 
     def scales(self, t: Tensor, x_0: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,15 +82,27 @@ class Process:
             (x_t,), others = mix(x_0, eps, at_t), list(self.basis.mix(x_0, eps, *weights) if weights else ())
         return (x_t if mean is None else x_t + mean, *others)
 
-    def analyze(self, x: Tensor) -> Tensor:
-        """Return the coefficients of images without the data's mean, u − m = B (x − x̄)."""
-        mean = self._mean_like(x)
-        return self.basis.analyze(x if mean is None else x - mean)
+    def analyze(self, x: Tensor, signal: Tensor | None = None) -> Tensor:
+        """Return the deviations w_t = B (x_t − x̄) − a_t ⊙ δ of images from their mean.
 
-    def synthesize(self, u: Tensor) -> Tensor:
-        """Return the images x̄ + Bᵀ u of coefficients without the data's mean."""
-        x, mean = self.basis.synthesize(u), self._mean_like(u)
+        Args:
+            x: Images at time t, (B, C, *spatial).
+            signal: a_t, broadcastable to coefficients; None for clean images, a = 1.
+        """
+        mean = self._mean_like(x)
+        w = self.basis.analyze(x if mean is None else x - mean)
+        return w if self.shift is None else w - self._shifted(signal).to(w.dtype)
+
+    def synthesize(self, w: Tensor, signal: Tensor | None = None) -> Tensor:
+        """Return the images x̄ + Bᵀ(w_t + a_t ⊙ δ) of deviations from their mean; see `analyze`."""
+        if self.shift is not None:
+            w = w + self._shifted(signal).to(w.dtype)
+        x, mean = self.basis.synthesize(w), self._mean_like(w)
         return x if mean is None else x + mean
+
+    def _shifted(self, signal: Tensor | None) -> Tensor:
+        assert self.shift is not None
+        return self.shift if signal is None else signal * self.shift
 
     def _mean_like(self, x: Tensor) -> Tensor | None:
         """Return the mean image of what the corruption leaves as it is, in the type and on the device of `x`."""
@@ -151,6 +169,8 @@ class Process:
             self.basis = copy.deepcopy(self._basis).to(device)
         if self._power is not None:
             self.power = self._power.to(device, exact_dtype(device))
+        if self._shift is not None:
+            self.shift = self._shift.to(device, exact_dtype(device))
         self._device = device
 
 
@@ -175,17 +195,15 @@ def prior_deviation(first: Point, end: Point, power: Tensor | None) -> Tensor | 
     return None if bool((kept > noise).any()) else (kept + noise).sqrt()
 
 
-def _power_about_mean(spectrum: PowerSpectrum, process: Process) -> Tensor:
-    """Return the second moment of the data about the mean that the corruption leaves as it is, (C, *spatial)."""
-    mean = known_mean(process.corruption)
-    mean = None if mean is None else mean.detach().cpu().double()
-    if spectrum.mean is None and mean is None:
-        return spectrum.power
-    shift = torch.zeros(spectrum.shape, dtype=torch.float64, device="cpu")
-    for image, sign in ((spectrum.mean, 1), (mean, -1)):
-        if image is not None:
-            shift = shift + sign * image
-    return spectrum.power + spectrum.basis.analyze(shift) ** 2
+def _mean_not_told(corruption: Corruption, spectrum: PowerSpectrum, basis: Basis) -> Tensor | None:
+    """Return δ, the coefficients of the data's mean image beyond that which the corruption knows; None for zero."""
+    known = known_mean(corruption)
+    if spectrum.mean is None:  # not measured, or zero
+        return None
+    beyond = spectrum.mean if known is None else spectrum.mean - known.detach().cpu().double()
+    if not bool(beyond.any()):
+        return None
+    return copy.deepcopy(basis).cpu().analyze(beyond)
 
 
 def _common_basis(corruption: Corruption, spectrum: PowerSpectrum) -> Basis:
@@ -200,6 +218,6 @@ def _common_basis(corruption: Corruption, spectrum: PowerSpectrum) -> Basis:
     if not (isotropic or (ours.shares_transform(theirs) and alike_channels)):
         raise ValueError(
             f"the corruption works in {ours!r}, the spectrum was measured in {theirs!r}; "
-            "estimate the spectrum in the corruption's basis"
+            "estimate the spectrum in the corruption's basis, with channels='independent' if that rotates no channels"
         )
     return copy.deepcopy(theirs).to(device)  # the spectrum's own stays where it is

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from .._checks import check_floating, check_has_values, check_numbers
 from .._devices import device_of
+from .._exact import exact_dtype
 from ..bases import FourierBasis
 from ._elementwise import ElementwiseCorruption, Pick, everything
 from ._protocol import Corruption, check_corruption
-from ._scales import both_scales, known_mean, known_power
+from ._scales import both_scales, known_mean, known_power, one_time
+
+_MOST_SPREAD = 1e9  # above, float64 cannot tell one delay from another
 
 
 class StaggeredCorruption(ElementwiseCorruption):
@@ -24,18 +25,19 @@ class StaggeredCorruption(ElementwiseCorruption):
     A coefficient starts at t = w δ / (1 + w) and takes 1 / (1 + w) of the time: from diffusion (w = 0) to
     autoregression, in which one group of coefficients ends before the next starts (w → ∞). The coefficients with the
     largest delay are corrupted last and generated first. Before its start a coefficient is as at the corruption's time
-    0, after its end as at time 1; where its signal has vanished, a model cannot tell it by its noise: train with
-    `prediction="data"` or `"velocity"`.
+    0, after its end as at time 1. Where its signal has vanished, a model that predicts noise does not tell the image:
+    train with `prediction="data"`, `"velocity"` or `"whitened-velocity"`. `.to(device)` moves the delayed corruption
+    too.
 
     Args:
         corruption: The corruption to delay. Those of this library cost what they cost without delays; one of your own
             is evaluated once for every different delay.
         delay: δ in [0, 1], floating point, broadcastable to coefficients (C, *spatial).
-        spread: w, 0 or more.
+        spread: w, in [0, 1e9].
 
     Raises:
         TypeError: `corruption` does not implement `Corruption`, or `delay` is not a floating-point tensor.
-        ValueError: a delay outside [0, 1] or of another number of axes, or `spread` negative.
+        ValueError: a delay outside [0, 1] or that does not broadcast, or `spread` outside [0, 1e9].
 
     Source: Gerdes, Welling & Cheng 2024, arXiv:2410.02667, section 3.
 
@@ -65,8 +67,15 @@ class StaggeredCorruption(ElementwiseCorruption):
                 f"delay must lie in [0, 1], got {float(delay.min()):.4g} … {float(delay.max()):.4g}; divide it by its "
                 "largest value"
             )
-        if not 0 <= spread < math.inf:
-            raise ValueError(f"spread must be 0 or more and finite, got {spread}")
+        if not 0 <= spread <= _MOST_SPREAD:
+            raise ValueError(f"spread must lie in [0, {_MOST_SPREAD:g}], got {spread}")
+        signal, noise = both_scales(corruption, one_time(0.5, device_of(corruption)))
+        for scale in (signal, noise):
+            if any(1 not in pair and pair[0] != pair[1] for pair in zip(scale.shape[1:], delay.shape, strict=True)):
+                raise ValueError(
+                    f"delay must broadcast to the coefficients of {type(corruption).__name__}, "
+                    f"{tuple(scale.shape[1:])}, got shape {tuple(delay.shape)}"
+                )
         super().__init__(basis, mean=known_mean(corruption))
         self.corruption = corruption
         self.spread = float(spread)
@@ -86,7 +95,10 @@ class StaggeredCorruption(ElementwiseCorruption):
         return pick(signal), pick(noise)
 
     def _own_time(self, time: Tensor, delay: Tensor) -> Tensor:
-        return (time * (1 + self.spread) - (self.spread * delay).to(time.dtype)).clamp(0, 1)
+        """Return clip(t (1 + w) − w δ), counted from the nearer end of time: so that both ends are exact."""
+        exact, w = time.to(exact_dtype(time.device)), self.spread
+        begun, left = exact * (1 + w) - w * delay, (1 - exact) * (1 + w) - w * (1 - delay)
+        return torch.where(exact < 0.5, begun.clamp(0, 1), 1 - left.clamp(0, 1)).to(time.dtype)
 
     def _one_by_one(self, base: Corruption, time: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scales of a corruption that takes one time for all coefficients: once for every delay."""
@@ -104,4 +116,4 @@ class StaggeredCorruption(ElementwiseCorruption):
 
     @override
     def extra_repr(self) -> str:
-        return f"{self.corruption!r}, delay={tuple(self.delay.shape)}, spread={self.spread:g}"
+        return f"{self.corruption!r}, delay={tuple(self.delay.shape)}, spread={self.spread!r}"

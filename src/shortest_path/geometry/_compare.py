@@ -111,6 +111,8 @@ def compare(
     if corruptions is None:
         raise TypeError("corruptions must be a mapping, got None; pass e.g. corruptions={'Gaussian': corruption}")
     check_mapping("corruptions", corruptions, "{'Gaussian': corruption}")
+    if not isinstance(steps, Sequence):
+        raise TypeError(f"steps must be a sequence of numbers of steps, got {steps!r}; pass e.g. [10, 50]")
     for count in steps:
         check_count("every number of steps", count)
     return Comparison(tuple(_compared(name, each, spectrum, steps, solver) for name, each in corruptions.items()))
@@ -136,7 +138,7 @@ def _compared(
         geodesic_length(path.at(0.0), path.at(1.0)),
         kl,
         even,
-        float(tangent.max() / tangent.min()),
+        1.0 if float(tangent.max()) == float(tangent.min()) else float(tangent.max() / tangent.min()),
         _by_thirds(power, signal**2 * power + noise**2),
     )
 
@@ -151,7 +153,8 @@ def _variances(blocks: Tensor, point: Point) -> Tensor:
 
 def _by_thirds(power: Tensor, values: Tensor) -> tuple[float, float, float]:
     """Return the mean of values in three parts of equal size, from the strongest power to the weakest."""
-    strong, middle, weak = (float(part.mean()) for part in values[power.argsort(descending=True)].tensor_split(3))
+    ordered = values[power.argsort(descending=True)].repeat_interleave(3)  # of one or two coefficients, too
+    strong, middle, weak = (float(part.mean()) for part in ordered.chunk(3))
     return strong, middle, weak
 
 

@@ -122,7 +122,7 @@ class SamplerBase:
                 if callback is not None:
                     callback(self._in_pixels(step))
                 bar.advance()
-        return self._process.synthesize(step.x_t)
+        return self._process.synthesize(step.x_t, self._signal(step))
 
     def trajectory(
         self,
@@ -214,8 +214,14 @@ class SamplerBase:
         return reverse.steps(reverse.start(x_1, first), first, times)
 
     def _in_pixels(self, step: SampleStep) -> SampleStep:
-        x_t, x_0_hat = (own(self._process.synthesize(u), u) for u in (step.x_t, step.x_0_hat))
-        return SampleStep(step.t, x_t, x_0_hat)
+        x_t = own(self._process.synthesize(step.x_t, self._signal(step)), step.x_t)
+        return SampleStep(step.t, x_t, own(self._process.synthesize(step.x_0_hat), step.x_0_hat))
+
+    def _signal(self, step: SampleStep) -> Tensor | None:
+        """Return a_t of a step's time, where it is needed to go back to images; None for a clean image."""
+        if self._process.shift is None or step.t == 0:
+            return None
+        return self._process.at(step.t, step.x_t.shape, step.x_t.device).signal
 
     def _times_from(self, start: float | None) -> Tensor:
         """Return the times from `start` on, after checking the scales along them."""

@@ -54,12 +54,14 @@ class Denoiser:
             ValueError: the model or `edit` returns another shape.
         """
         process, power, dtype = self._process, self._process.power, u_t.dtype
-        output = self._output(own(process.synthesize(u_t), u_t), here.time, conditioning).to(dtype)
+        output = self._output(own(process.synthesize(u_t, here.signal), u_t), here.time, conditioning).to(dtype)
         of_state, of_output = (
             weight.to(dtype) for weight in data_weights(self._prediction, here.signal, here.noise, power)
         )
-        # Only clean images have the data's mean; noise and velocities are measured from it.
+        # Only clean images have the data's mean; velocities are measured from what the corruption knows of it.
         predicted = process.analyze(output) if self._prediction == "data" else process.basis.analyze(output)
+        if self._prediction == "velocity" and process.shift is not None:
+            predicted = predicted + (here.noise * process.shift).to(dtype)
         u_0 = (of_state * u_t).addcmul_(of_output, predicted)
         if edit is None:
             return u_0

@@ -65,7 +65,7 @@ class Reverse:
             check_has_values(x_1, "x_1")
         if x_1.shape != like.shape:
             raise ValueError(f"x_1 must have the shape asked for, {tuple(like.shape)}, got {tuple(x_1.shape)}")
-        return own(self._process.analyze(x_1.to(like)), x_1)
+        return own(self._process.analyze(x_1.to(like), first.signal), x_1)
 
     def steps(self, u_t: Tensor, first: Point, times: Tensor) -> Iterator[SampleStep]:
         """Yield every step along falling times, with its tensors in coefficients; never waits for the device."""

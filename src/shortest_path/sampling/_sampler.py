@@ -207,7 +207,7 @@ class Sampler(SamplerBase):
         Source: Song et al. 2021, arXiv:2010.02502, section 4.3.
         """
         encoded = self._encode(x_0, conditioning, progress)
-        return self._process.synthesize(encoded.radius_1 * encoded.y_1)
+        return self._noisy(encoded.radius_1 * encoded.y_1)
 
     def interpolate(
         self,
@@ -252,7 +252,11 @@ class Sampler(SamplerBase):
         options = {"dtype": a.y_1.dtype, "device": a.y_1.device, **options}
         options.update(conditioning=conditioning, progress=progress)
         between = [a.radius_1 * spherical(a.y_1, b.y_1, fraction) for fraction in fractions]
-        return torch.stack([self.sample(u.shape, x_1=self._process.synthesize(u), **options) for u in between])
+        return torch.stack([self.sample(u.shape, x_1=self._noisy(u), **options) for u in between])
+
+    def _noisy(self, w: Tensor) -> Tensor:
+        """Return the images of coefficients at the first time."""
+        return self._process.synthesize(w, self._process.at(float(self.times[0]), w.shape, w.device).signal)
 
     def log_likelihood(
         self,

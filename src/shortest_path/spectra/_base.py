@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from typing_extensions import Self
 
 from .._checks import check_count, check_numbers
 from ..bases import Basis
-from ._covariances import floor_blocks, raise_to_floor
+from ._covariances import block_power, floor_blocks, raise_to_floor
 from ._power_law import PowerLaw, fit_power_law
 from ._resize import new_sizes, resize_mean, resize_moments
 from ._rings import ring_means, smooth_rings
@@ -71,7 +72,7 @@ class BaseSpectrum:
     def raised(self, floor: float) -> Self:
         """Return this spectrum with at least `floor` times the mean power in every coefficient.
 
-        The eigenvalues of `cross` are raised to the same value.
+        The eigenvalues of `cross` are raised to the same value, and the power follows them.
 
         Args:
             floor: Fraction of the mean power, in (0, 1).
@@ -91,7 +92,12 @@ class BaseSpectrum:
         if not 0 < floor < 1:
             raise ValueError(f"floor is a fraction of the mean power and must lie in (0, 1), got {floor}")
         power, raised = raise_to_floor(self.power, floor)
-        cross = None if self.cross is None else floor_blocks(self.cross, floor)[0]
+        cross = None
+        if self.cross is not None:
+            cross = floor_blocks(self.cross, floor)[0]
+            before, after = (block_power(each, self.basis.channel_rotation) for each in (self.cross, cross))
+            if bool(torch.isclose(before, self.power, rtol=1e-6).all()):  # not so where all channels share a power
+                power = after
         floored = max(raised, self.floored)  # values that were floored before are the lowest now
         return type(self)(self.basis, power, cross=cross, mean=self.mean, count=self.count, floored=floored)
 
@@ -146,7 +152,7 @@ class BaseSpectrum:
         a smoothed spectrum is a model, to be judged against the measured one.
 
         Raises:
-            ValueError: the basis has no frequencies, or there are coefficients without power.
+            ValueError: the basis has no frequencies or no spatial axes, or there are coefficients without power.
 
         Example:
             >>> import torch
@@ -155,6 +161,8 @@ class BaseSpectrum:
             >>> torch.allclose(few.smoothed().power.sum(), few.power.sum())
             True
         """
+        if not self.basis.dims:
+            raise ValueError("smoothed requires spatial axes with frequencies, got a spectrum of vectors")
         frequency = self.basis.frequencies(self.shape[1:])
         require_power(self, "smoothed")
         return type(self)(self.basis, smooth_rings(frequency, self.power), mean=self.mean, count=self.count)
@@ -191,6 +199,8 @@ class BaseSpectrum:
         Raises:
             ValueError: the basis has no frequencies.
         """
+        if not self.basis.dims:
+            raise ValueError("radial_average requires spatial axes with frequencies, got a spectrum of vectors")
         return ring_means(self.basis.frequencies(self.shape[1:]), self.power)
 
     def __repr__(self) -> str:

@@ -27,8 +27,8 @@ def likelihood_factor(
 
     Source: Kingma et al. 2021, arXiv:2107.00630, equation 17; per coefficient, docs/theory.md.
     """
-    with torch.enable_grad():
-        time = t.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        time = t.clone().detach().requires_grad_()
         signal, noise = both_scales(corruption, time)
         signal_rate, noise_rate = (_rate(scale, time) for scale in (signal, noise))
     turn = (signal * noise_rate - noise * signal_rate).clamp(min=0)  # below 0 by rounding: the ratio does not rise

@@ -189,6 +189,9 @@ class DiffusionLoss:
         else:
             mixed = mixture(prediction, signal, noise, power)
             x_t, target = process.mix(x_0, eps, (signal, noise), (mixed.of_data, mixed.of_noise))
+            if prediction == "whitened-velocity" and process.shift is not None:  # whitened data have no mean
+                shift = process.shift.to(dtype).to(x_0.device)
+                target = target - process.basis.synthesize((mixed.of_data * shift).expand(x_0.shape))
         weight = None
         if callable(self._weighting):
             weight = _factors(self._weighting(t, signal, noise), x_0)
