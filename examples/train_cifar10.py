@@ -31,6 +31,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 import shortest_path as sp
 from recipe import cifar10, runs
+from recipe.features import load_network
+from recipe.fid import FID
 from recipe.monitor import MEASURE, Log, Meter, Monitor
 from recipe.ranks import Ranks, ranks
 from recipe.settings import FREE, Settings, parse, to_dict
@@ -55,6 +57,7 @@ def train(settings: Settings, me: Ranks) -> None:
     on_gpu = me.device.type == "cuda"
     torch.backends.cudnn.benchmark = True
     try:
+        inception = load_network("inception", me) if settings.evaluate_fid else None  # first, as it may be missing
         pictures = cifar10.load(
             settings.data,
             size=settings.size,
@@ -64,7 +67,6 @@ def train(settings: Settings, me: Ranks) -> None:
         )
         provenance, classes = pictures.provenance, pictures.classes if settings.class_conditional else 0
         training, held = runs.split(pictures, settings)
-        del pictures
         batches = cifar10.RankBatches(
             training,
             settings.batch_size,
@@ -78,6 +80,8 @@ def train(settings: Settings, me: Ranks) -> None:
         state = newest(folder, settings)
         kept = {"batch": settings.batch_size * me.world, "held_out": len(held.images)}
         check_same(settings, provenance, kept, state)
+        fid = None if inception is None else FID(inception, pictures, settings.evaluate_fid, out / "statistics", me)
+        del pictures
         spectrum = measure(settings, training, me, state)
         corruption = runs.make_corruption(settings, spectrum)
         if isinstance(corruption, nn.Module):
@@ -134,7 +138,7 @@ def train(settings: Settings, me: Ranks) -> None:
     prepare(trainer, settings, me)
 
     run = runs.Run(settings, trainer.ema_model, corruption, spectrum, spectrum.shape, classes, 0, provenance)
-    monitor = Monitor(run, held, training.images, me)
+    monitor = Monitor(run, held, training.images, me, fid)
     meter = Meter(settings.batch_size * me.world * settings.accumulation, me.world)
     log = Log(out, trainer.step) if me.first else None
 
@@ -279,7 +283,7 @@ def summary(step: int, values: Mapping[str, Any]) -> str:
             f"; power off by {values['log_power_error']:.2f} (at most {values['log_power_error_max']:.2f}) in log; "
             f"distance {values[MEASURE]:.4f}, of real images {values[MEASURE + '_of_real']:.4f}"
         )
-    return words
+    return words + "".join(f"; {name} {value:.4g}" for name, value in values.items() if name.startswith("FID"))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 
 from .cifar10 import Pictures, load
 
+_LOSSLESS = {"PNG", "BMP", "PPM"}
 FAULTS = ("encoding", "range", "duplicates", "copies")
 _FEWEST = 20  # images
 _DUPLICATES = 0.01
@@ -71,6 +72,18 @@ def check(samples: Pictures, reference: Pictures, allowed: Sequence[str] = ()) -
         options = " ".join(f"--allow {name}" for name in refused)
         raise ValueError(f"the measures would mislead\n{faults}\nto compute them nevertheless, add {options}")
     return found
+
+
+def storage(pictures: Pictures) -> str:
+    """Return how images were stored: "lossless", "JPEG", or the kind of their files where neither is known.
+
+    An array may hold images of any origin, but not that of a split, which is CIFAR-10's own.
+    """
+    encoding, split = pictures.provenance["encoding"], pictures.provenance["split"]
+    if sign_of_jpeg(pictures):
+        return "JPEG"
+    known = set(encoding.split("+")) <= _LOSSLESS or (encoding == "array" and split != "file")
+    return "lossless" if known else encoding
 
 
 def sign_of_jpeg(pictures: Pictures) -> str | None:

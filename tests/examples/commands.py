@@ -59,11 +59,16 @@ def refused(script: str, *words: object, **options: Any) -> str:
 
 
 def start(
-    script: str, *words: object, processes: int = 1, path: Path | None = None, stop: Stop | None = None
+    script: str,
+    *words: object,
+    processes: int = 1,
+    path: Path | None = None,
+    stop: Stop | None = None,
+    patch: Mapping[str, object] | None = None,
 ) -> Result:
     """Run `python examples/<script>.py <words>`; several processes find each other as under torchrun.
 
-    `path` is a folder of packages that the script finds before all others.
+    `path` is a folder of packages that the script finds before all others; `patch` replaces values, "module:NAME".
     """
     environments: list[dict[str, str]] = [{}]
     if processes > 1:
@@ -72,7 +77,8 @@ def start(
         shared["WORLD_SIZE"] = str(processes)
         environments = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
     file = str(EXAMPLES / f"{script}.py")
-    return call(_script, file, [str(word) for word in words], path and str(path), stop, environments=environments)
+    words = tuple(map(str, words))
+    return call(_script, file, words, path and str(path), stop, dict(patch or {}), environments=environments)
 
 
 def call(function: Callable[..., None], *arguments: Any, environments: list[dict[str, str]] | None = None) -> Result:
@@ -108,13 +114,18 @@ def _child(
     function(*arguments)
 
 
-def _script(path: str, words: list[str], packages: str | None, stop: Stop | None) -> None:
+def _script(
+    path: str, words: tuple[str, ...], packages: str | None, stop: Stop | None, patch: Mapping[str, object]
+) -> None:
     sys.argv = [path, *words]
     sys.path[0] = str(Path(path).parent)  # as python itself does for a script
     if packages is not None:
         sys.path[:0] = [packages]  # as PYTHONPATH would
     if stop is not None:
         _stop_at(*stop)
+    for place, value in patch.items():
+        module, name = place.split(":")
+        setattr(pkgutil.resolve_name(module), name, value)
     runpy.run_path(path, run_name="__main__")
 
 

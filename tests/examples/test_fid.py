@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +14,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from examples.recipe import features
 from examples.recipe.cifar10 import Pictures
 from examples.recipe.comparison import check, read, sign_of_jpeg
 from examples.recipe.dead_leaves import dead_leaves
@@ -179,7 +177,7 @@ def test_networks_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     write(tmp_path, a_pt=b"nothing", a_pt2=b"nothing")
     torch.save({"weights": Trap(tmp_path / "sprung")}, tmp_path / "trap.pt")
     torch.jit.script(Broken()).save(tmp_path / "broken.pt")
-    broken = load_network(str(tmp_path / "broken.pt"), None, ALONE)
+    broken = load_network(str(tmp_path / "broken.pt"), ALONE)
     with pytest.raises(ValueError, match=r"broken\.pt gives features that are not finite"):
         broken.features(LEAVES)
     with pytest.raises(ValueError, match=r"broken\.pt must map \(B, 3, H, W\) to \(B, D\), got"):
@@ -191,44 +189,12 @@ def test_networks_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         "a.onnx": r"features must be inception, a \.pt2 file",
     }.items():
         with pytest.raises(ValueError, match=message):
-            load_network(str(tmp_path / name), None, ALONE)
+            load_network(str(tmp_path / name), ALONE)
     assert not (tmp_path / "sprung").exists()
     batch = ({0: torch.export.Dim("batch")},)
     torch.export.save(torch.export.export(Tiny().eval(), (X,), dynamic_shapes=batch), tmp_path / "tiny.pt2")
-    exported = load_network(str(tmp_path / "tiny.pt2"), None, ALONE)
+    exported = load_network(str(tmp_path / "tiny.pt2"), ALONE)
     torch.testing.assert_close(exported.features(LEAVES), Tiny().eval()(X))
-
-
-class Inception(Tiny):
-    """Stands for the network of torch-fidelity, and reads its weights as carelessly."""
-
-    def __init__(self, name: str, features: list[str], weights: io.BytesIO) -> None:
-        super().__init__()
-        self.load_state_dict(torch.load(weights, weights_only=False))
-
-    def forward(self, x: Tensor) -> tuple[Tensor]:
-        assert x.dtype == torch.uint8
-        return (super().forward(x.float() / 127.5 - 1),)
-
-
-def test_inception_gets_weights_that_hold_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package, weights = SimpleNamespace(FeatureExtractorInceptionV3=Inception), tmp_path / "weights.pth"
-    monkeypatch.setattr(features, "version", lambda name: "1.0")
-    monkeypatch.setitem(sys.modules, "torch_fidelity", package)
-    torch.save(Tiny().state_dict(), weights)
-    network = load_network("inception", weights, ALONE)
-    torch.testing.assert_close(network.features(LEAVES), Tiny().eval()(X))
-    assert (network.name, network.standard) == ("weights.pth", False)  # only the weights of FID give an FID
-    torch.save({**Tiny().state_dict(), "more": Trap(tmp_path / "sprung")}, weights)
-    with pytest.raises(ValueError, match=r"weights\.pth does not hold plain weights \(UnpicklingError\); not loaded"):
-        load_network("inception", weights, ALONE)
-    assert not (tmp_path / "sprung").exists()
-    torch.save({"other": torch.zeros(2)}, weights)
-    with pytest.raises(ValueError, match=r"weights\.pth does not hold the weights of Inception"):
-        load_network("inception", weights, ALONE)
-    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    with pytest.raises(ValueError, match="inception needs torch-fidelity, which needs"):
-        load_network("inception", weights, ALONE)
 
 
 def test_measures_are_those_of_the_features_and_the_reference_is_measured_once(tmp_path: Path) -> None:
@@ -270,4 +236,3 @@ def test_measures_are_those_of_the_features_and_the_reference_is_measured_once(t
     mended = evaluate("--allow", "duplicates")
     assert f"{path} is damaged" in mended.told
     assert sum(line.endswith("| duplicates |") for line in mended.told.splitlines()) == 4
-    assert "--weights belongs to --features inception" in refused("evaluate_fid", *words, "--weights", "w.pth")

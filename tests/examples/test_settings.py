@@ -48,6 +48,8 @@ def test_unknown_names_and_values_are_errors(tmp_path: Path, capsys: pytest.Capt
         "--dropout 1": "dropout and drop_labels must lie in",
         "--learning-rate 0": "learning_rate must be positive, got 0",
         "--spectrum reference --basis principal": "constants are for basis=fourier or cosine",
+        "--evaluate-fid 1": "evaluate_fid requires 2 samples or more, or 0 for no FID, got 1",
+        "--evaluate-fid -1": "evaluate_fid must be 0 or more, got -1",
         "--seed -1": "seed must be 0 or more, got -1",
         "--discrete-steps 100": "discrete_steps requires time_sampling=discrete, got stratified",
     }.items():
