@@ -63,6 +63,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "GaussianCorruption": {"schedule": "cosine", "noise": None, "dims": None},
     "ShortestPathCorruption": {"final": None},
     "corruptions.ElementwiseCorruption": {"mean": None},
+    "corruptions.Process.analyze": {"signal": None},
+    "corruptions.Process.synthesize": {"signal": None},
     "HeatDissipationCorruption": {
         "max_blur": 24.0,
         "min_blur": 0.5,

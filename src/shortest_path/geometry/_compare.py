@@ -153,8 +153,10 @@ def _variances(blocks: Tensor, point: Point) -> Tensor:
 
 def _by_thirds(power: Tensor, values: Tensor) -> tuple[float, float, float]:
     """Return the mean of values in three parts of equal size, from the strongest power to the weakest."""
-    ordered = values[power.argsort(descending=True)].repeat_interleave(3)  # of one or two coefficients, too
-    strong, middle, weak = (float(part.mean()) for part in ordered.chunk(3))
+    ordered = values[power.argsort(descending=True)]
+    if len(ordered) < 3:
+        ordered = ordered.repeat_interleave(3)
+    strong, middle, weak = (float(part.mean()) for part in ordered.tensor_split(3))
     return strong, middle, weak
 
 
