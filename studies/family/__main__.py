@@ -21,18 +21,12 @@ Use lossless images: length and KL depend on the lowest bits of the pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-
-import torch
-from torch import Tensor
 
 import shortest_path as sp
-from benchmarks.generated_images import generated_images
 from benchmarks.timing import Row, one_thread, parser, print_report, save_report
-from examples.recipe.images import load_images, to_unit
 from studies.family.cases import family, five_processes, rotations
+from studies.measured import add_options, read
 
-_BATCH = 1024
 _STEPS = 50
 _KL_BOUND = 0.05  # nats at 50 steps, with the default estimate
 
@@ -40,19 +34,16 @@ _KL_BOUND = 0.05  # nats at 50 steps, with the default estimate
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables."""
     options = parser("studies.family", __doc__, repeats=None)
-    options.add_argument("--data", type=Path, help="parquet file with a column img (default: generated images)")
-    options.add_argument("--images", type=int, default=None, help="number of images to use, from the first")
+    add_options(options)
     arguments = options.parse_args(argv)
     one_thread()
 
     data_given = arguments.data is not None
-    images = to_unit(load_images(arguments.data)) if data_given else generated_images(arguments.images or 2000)
-    images = images[: arguments.images]
-    data = sp.PowerSpectrum.estimate(_mirrored(images), progress=False)
-    source = arguments.data.name if data_given else "generated images"
-    print(f"{source}: {len(images)} and their mirrors, {data.floored} values floored")
+    found = read(arguments)
+    data = sp.PowerSpectrum.estimate(found.mirrored(), progress=False)
+    print(f"{found.source}: {len(found.images)} and their mirrors, {data.floored} values floored")
 
-    moments = sp.PowerSpectrum.estimate(_mirrored(images), center=False, progress=False)
+    moments = sp.PowerSpectrum.estimate(found.mirrored(), center=False, progress=False)
     models = [rotations(moments)["mean of C"], data]
     models = [sp.PowerSpectrum(model.basis, model.power) for model in models]  # channels taken as independent
     to_noise = sp.fisher_distance(models[0], 1.0)
@@ -72,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"\n| basis, rotation of the channels | excess length | KL, T = {_STEPS} |\n|---|---|---|")
     rotated = {}
     for basis in ("cosine", "fourier"):
-        whole = data if basis == "cosine" else sp.PowerSpectrum.estimate(_mirrored(images), "fourier", progress=False)
+        whole = data if basis == "cosine" else sp.PowerSpectrum.estimate(found.mirrored(), "fourier", progress=False)
         geodesic = sp.fisher_distance(whole, 1.0)
         for name, spectrum in rotations(whole).items():
             corruption = sp.ShortestPathCorruption(spectrum)
@@ -95,16 +86,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     ]
     print_report("Summary", rows)
-    save_report(arguments.json, rows, source=source, images=len(images), processes=processes, rotations=rotated)
+    save_report(
+        arguments.json, rows, source=found.source, images=len(found.images), processes=processes, rotations=rotated
+    )
 
 
 def _digits(value: float) -> str:
     """Return three digits, without an exponent for large numbers."""
     return f"{float(f'{value:.3g}'):g}"
-
-
-def _mirrored(images: Tensor) -> list[Tensor]:
-    return [torch.cat([batch, batch.flip(-1)]).double() for batch in images.split(_BATCH)]
 
 
 if __name__ == "__main__":

@@ -23,18 +23,13 @@ Use lossless images: length and KL depend on the lowest bits of the pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 import shortest_path as sp
-from benchmarks.generated_images import generated_images
 from benchmarks.timing import Row, one_thread, parser, print_report, save_report
-from examples.recipe.images import load_images, to_unit
 from studies.gaussian_table.cases import corruptions, deviating, eigenvalue_spectrum
+from studies.measured import add_options, read
 
-_BATCH = 1024
 _KL_BOUND = 0.1  # nats at 50 steps, for the channel rotation
 
 
@@ -50,22 +45,20 @@ class Result(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> None:
     """Print both tables."""
     options = parser("studies.gaussian_table", __doc__, repeats=None)
-    options.add_argument("--data", type=Path, help="parquet file with a column img (default: generated images)")
     options.add_argument("--steps", type=int, nargs="+", default=[50, 250, 1000], help="numbers of sampling steps T")
-    options.add_argument("--images", type=int, default=None, help="number of images to use, from the first")
+    add_options(options)
     arguments = options.parse_args(argv)
     one_thread()
 
     data_given = arguments.data is not None
-    images = to_unit(load_images(arguments.data)) if data_given else generated_images(arguments.images or 2000)
-    images = images[: arguments.images]
+    found = read(arguments)
     estimator = sp.spectra.SpectrumEstimator("fourier")
-    for batch in images.split(_BATCH):
-        estimator.update(torch.cat([batch, batch.flip(-1)]).double())
+    for batch in found.mirrored():
+        estimator.update(batch)
     data = estimator.spectrum("rotate")
     geodesic = sp.fisher_distance(data, 1.0)
-    source = arguments.data.name if data_given else "generated images"
-    print(f"{source}: {len(images)} and their mirrors, {data.floored} values floored; geodesic {geodesic:.4f} nats^½")
+    counted = f"{len(found.images)} and their mirrors, {data.floored} values floored"
+    print(f"{found.source}: {counted}; geodesic {geodesic:.4f} nats^½")
 
     per_frequency = eigenvalue_spectrum(data)
     full = sp.ShortestPathCorruption(per_frequency)
@@ -101,8 +94,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_report(
         arguments.json,
         rows,
-        source=source,
-        images=len(images),
+        source=found.source,
+        images=len(found.images),
         geodesic=geodesic,
         table=[result._asdict() for result in results],
         deviations=[result._asdict() for result in deviations],
