@@ -48,7 +48,7 @@ class CovariancePath(NamedTuple):
 
     def prior(self, first: Point) -> Tensor | None:
         """Return the standard deviations from which a sampler starts, (F, n); None if it starts from images."""
-        return prior_deviation(first, self.point(1.0), self.power)
+        return prior_deviation(first, self.point(1.0) if self.power is None else None, self.power)
 
     def corrupted(self, point: Point) -> Tensor:
         """Return Σ_t = A Σ_0 A + N², (F, n, n)."""

@@ -137,7 +137,8 @@ class Process:
             ValueError: too much of the image is left for them to be noise.
         """
         power = None if self.power is None else self.power.to(first.signal.device)
-        deviation = prior_deviation(first, self._end(first.signal.device), power)
+        end = self._end(first.signal.device) if power is None else None
+        deviation = prior_deviation(first, end, power)
         if deviation is None:
             raise ValueError(
                 f"{type(self.corruption).__name__} keeps part of the image at t = {first.time:.4g}, so "
@@ -174,7 +175,7 @@ class Process:
         self._device = device
 
 
-def prior_deviation(first: Point, end: Point, power: Tensor | None) -> Tensor | None:
+def prior_deviation(first: Point, end: Point | None, power: Tensor | None) -> Tensor | None:
     """Return the standard deviation of the coefficients that sampling starts from, or None if it cannot.
 
         √(a² S + s²) where the data's power S is known, else s
@@ -184,11 +185,12 @@ def prior_deviation(first: Point, end: Point, power: Tensor | None) -> Tensor | 
 
     Args:
         first: The first time and its scales.
-        end: The scales at t = 1, where the noise is that of the end state, Q = s_1².
+        end: The scales at t = 1, where the noise is that of the end state, Q = s_1²; used only where S is unknown.
         power: S, broadcastable to coefficients, or None.
     """
     signal, noise = first.signal**2, first.noise**2
     if power is None:
+        assert end is not None
         kept = signal * end.noise**2
         return None if bool(((kept > 0.05 * (kept + noise)) | ((noise == 0) & (signal > 0))).any()) else first.noise
     kept = signal * power.to(signal)

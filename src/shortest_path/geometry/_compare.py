@@ -78,7 +78,7 @@ def compare(
     """Compare corruptions on the data's spectrum, before any training.
 
     - **length / distance**: Fisher length of the path, and the distance between its own two ends.
-    - **KL**: of the data sampled in `steps` steps with the optimal denoiser, on even times and on times of even length.
+    - **KL**: divergence of samples in `steps` steps with the optimal denoiser, at even times and at even length.
     - **stiffness**: how far apart in noise the coefficients are at one time; 1 if all lose their signal together. The
       larger it is, the more steps a solver needs that knows no spectrum.
     - **input power**: what the network sees at t = ½, from the strongest to the weakest third of the coefficients.

@@ -8,7 +8,7 @@ from torch import Tensor
 from .._checks import check_numbers
 from .._devices import device_of
 from ..corruptions import Corruption, one_time
-from ..grids import coefficients_shape, evenly, scales_at
+from ..grids import evenly, scales_at
 from ..prediction import Prediction
 
 _VANISHED = 1e-6
@@ -57,7 +57,7 @@ def check_along(corruption: Corruption, times: Tensor, prediction: Prediction) -
             f"a model that predicts noise cannot tell the image where signal(t) = 0, here t = {float(times[0]):.6g}; "
             "start at a smaller t, or train with prediction='data' or 'velocity'"
         )
-    pick = evenly(coefficients_shape(corruption))
+    pick = evenly(torch.broadcast_shapes(signal.shape[1:], noise.shape[1:]))  # type: ignore[no-untyped-call]
     count = min(len(times), 16)
     probes = times[torch.linspace(0, len(times) - 1, count, device="cpu").long()]
     # A scale that does not change with time may come once for all of them.
