@@ -203,3 +203,15 @@ def warn_of_unit_range(images: Tensor) -> None:
             RuntimeWarning,
             stacklevel=4,
         )
+
+
+def is_plain(value: object) -> bool:
+    """Return whether a value is a number, a string, None, or a sequence of such: what JSON holds."""
+    if isinstance(value, (list, tuple)):
+        return all(is_plain(each) for each in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def same_class(ours: type, theirs: type) -> bool:
+    """Return whether two classes are one by their name: a notebook that runs a cell again makes the class again."""
+    return (ours.__module__, ours.__qualname__) == (theirs.__module__, theirs.__qualname__)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from .._checks import check_has_values
+from .._checks import check_has_values, is_plain, same_class
 from ._base import Basis
 
 _REGISTERED: dict[str, type[Basis]] = {}
@@ -48,7 +48,7 @@ def register(basis: BasisClass) -> BasisClass:
     if not (isinstance(basis, type) and issubclass(basis, Basis)):
         raise TypeError(f"register requires a subclass of Basis, got {basis!r}")
     name = basis.__name__
-    if name in _REGISTERED and not _same_class(_REGISTERED[name], basis):
+    if name in _REGISTERED and not same_class(_REGISTERED[name], basis):
         raise ValueError(
             f"a basis named {name} is already registered, from {_REGISTERED[name].__module__}; rename your class"
         )
@@ -68,7 +68,7 @@ def basis_state(basis: Basis) -> dict[str, Any]:
         TypeError: an argument can be neither written as JSON nor as an array.
     """
     kind = type(basis).__name__
-    if not (kind in _REGISTERED and _same_class(_REGISTERED[kind], type(basis))):
+    if not (kind in _REGISTERED and same_class(_REGISTERED[kind], type(basis))):
         raise ValueError(
             f"cannot save {kind}: it is not a registered basis; decorate its class with @shortest_path.bases.register"
         )
@@ -102,11 +102,6 @@ def basis_from_state(state: Mapping[str, Any]) -> Basis:
     return basis if rotation is None else basis.with_channel_rotation(rotation)
 
 
-def _same_class(ours: type[Basis], theirs: type[Basis]) -> bool:
-    # A notebook that runs a cell again makes the class again.
-    return (ours.__module__, ours.__qualname__) == (theirs.__module__, theirs.__qualname__)
-
-
 def _check_arguments(basis: type[Basis]) -> None:
     parameters = list(inspect.signature(basis).parameters.values())
     accepted = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
@@ -135,19 +130,13 @@ def _written(name: str, value: object, kind: str) -> Iterator[tuple[str, Any]]:
             yield from _written(f"{name}.{index}", each, kind)
     elif isinstance(value, Tensor):
         yield name, value.detach().cpu()
-    elif _is_plain(value):
+    elif is_plain(value):
         yield name, value
     else:
         raise TypeError(
             f"cannot save {kind}: its argument {name} is a {type(value).__name__}; arguments must be numbers, strings, "
             "None, tensors, bases, or sequences of them"
         )
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(each) for each in value)
-    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _read(name: str, state: Mapping[str, Any]) -> Any:

@@ -22,6 +22,7 @@ from ._gaussian import GaussianCorruption
 from ._heat import HeatDissipationCorruption
 from ._process import Process, prior_deviation
 from ._protocol import Corruption, check_corruption
+from ._registry import corruption_from_state, corruption_state, register
 from ._scales import Point, as_times, both_scales, check_device, known_mean, known_power, one_time, per_sample, scales
 from ._schedules import Schedule, ScheduleName
 from ._shortest_path import ShortestPathCorruption
@@ -47,10 +48,13 @@ __all__ = [
     "check_corruption",
     "check_device",
     "corrupt",
+    "corruption_from_state",
+    "corruption_state",
     "known_mean",
     "known_power",
     "one_time",
     "per_sample",
     "prior_deviation",
+    "register",
     "scales",
 ]

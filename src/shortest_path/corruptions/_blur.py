@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +14,10 @@ from .._checks import check_sizes
 from ..bases import CosineBasis
 from ._elementwise import ElementwiseCorruption, Pick
 from ._heat_kernel import check_positive, heat_kernel, laplacian_eigenvalues
+from ._registry import register
 
 
+@register
 class BlurCorruption(ElementwiseCorruption):
     """Blur and noise together, diagonal in the cosine basis.
 
@@ -36,6 +39,7 @@ class BlurCorruption(ElementwiseCorruption):
     Source: Hoogeboom & Salimans 2022, arXiv:2209.05557, section 4 and appendix A.
     """
 
+    argument_names = ("max_blur", "min_scale", "log_snr_max", "spatial", "channel_rotation")
     eigenvalues: Tensor
 
     def __init__(
@@ -56,6 +60,12 @@ class BlurCorruption(ElementwiseCorruption):
         self.min_scale = min_scale
         self.log_snr_max = log_snr_max
         self.register_buffer("eigenvalues", laplacian_eigenvalues(spatial), persistent=False)
+
+    @override
+    def arguments(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in self.argument_names[:3]}
+        ours = {"spatial": tuple(self.eigenvalues.shape[1:]), "channel_rotation": self.basis.channel_rotation}
+        return own | ours
 
     @override
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,11 +16,13 @@ from .._exact import exact_dtype
 from ..spectra import PowerSpectrum
 from ._elementwise import ElementwiseCorruption, Pick
 from ._end import check_spectrum
+from ._registry import register
 
 OfTime: TypeAlias = Callable[[Tensor], Tensor]
 _ROUNDING = 1e-5
 
 
+@register
 class ClockCorruption(ElementwiseCorruption):
     """A corruption given by an angle and a radius for every coefficient and time.
 
@@ -52,6 +54,7 @@ class ClockCorruption(ElementwiseCorruption):
         True
     """
 
+    argument_names = ("spectrum", "angle", "radius")
     power: Tensor
     picks = False  # the angle is a function of the caller's, with tables of its own
 
@@ -65,6 +68,11 @@ class ClockCorruption(ElementwiseCorruption):
         super().__init__(copy.deepcopy(spectrum.basis), mean=spectrum.mean)
         self.register_buffer("power", spectrum.power.clone())
         self.angle, self.radius = angle, radius
+
+    @override
+    def arguments(self) -> dict[str, Any]:
+        spectrum = PowerSpectrum(self.basis, self.power, mean=self.mean)
+        return {"spectrum": spectrum, "angle": self.angle, "radius": self.radius}
 
     @override
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:

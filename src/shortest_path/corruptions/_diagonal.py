@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 from typing_extensions import final, override
@@ -9,6 +11,7 @@ from typing_extensions import final, override
 from .._exact import ExactModule
 from ..bases import Basis
 from ._corrupt import corrupt
+from ._protocol import attributes
 
 
 class DiagonalCorruption(ExactModule):
@@ -25,12 +28,22 @@ class DiagonalCorruption(ExactModule):
 
     basis: Basis
     mean: Tensor | None
+    argument_names: ClassVar[tuple[str, ...]] = ()
+    """The arguments of the constructor, for `register`."""
     _even = False  # whether the scales are known to be the same at k and −k, as those of a Fourier spectrum are
 
     def __init__(self, basis: Basis, *, mean: Tensor | None = None) -> None:
         super().__init__()
         self.basis = basis
         self.register_buffer("mean", None if mean is None else mean.detach().to(torch.float64, copy=True))
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that make an equal corruption, by the names in `argument_names`.
+
+        Raises:
+            ValueError: `argument_names` lists a name that is not an attribute.
+        """
+        return attributes(self, self.argument_names)
 
     def signal(self, t: Tensor) -> Tensor:
         """Return a_t for times `t` (B,), shaped to broadcast against coefficients (B, C, *spatial)."""

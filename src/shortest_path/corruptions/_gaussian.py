@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -13,9 +13,11 @@ from .._checks import check_choice
 from ..bases import FourierBasis, PixelBasis
 from ..spectra import PowerSpectrum
 from ._elementwise import ElementwiseCorruption, Pick
+from ._registry import register
 from ._schedules import SCHEDULES, Schedule, ScheduleName
 
 
+@register
 class GaussianCorruption(ElementwiseCorruption):
     """The same signal scale for every coefficient, and noise that is white or has a given power spectrum Q.
 
@@ -55,6 +57,7 @@ class GaussianCorruption(ElementwiseCorruption):
         [1.0, 0.0]
     """
 
+    argument_names = ("schedule", "noise", "dims")
     color: Tensor | None
 
     def __init__(
@@ -78,6 +81,13 @@ class GaussianCorruption(ElementwiseCorruption):
         if not callable(schedule):
             check_choice("schedule", schedule, get_args(ScheduleName))
         self.schedule: ScheduleName | Schedule = schedule
+
+    @override
+    def arguments(self) -> dict[str, Any]:
+        if self.color is None:
+            return {"schedule": self.schedule, "noise": None, "dims": self.basis.dims}
+        noise = PowerSpectrum(self.basis, self.color.square(), mean=self.mean)
+        return {"schedule": self.schedule, "noise": noise, "dims": None}
 
     @override
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:

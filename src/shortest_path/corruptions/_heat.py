@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +13,10 @@ from .._checks import check_sizes
 from ..bases import CosineBasis
 from ._elementwise import ElementwiseCorruption, Pick
 from ._heat_kernel import check_positive, heat_kernel, laplacian_eigenvalues
+from ._registry import register
 
 
+@register
 class HeatDissipationCorruption(ElementwiseCorruption):
     """Pure blur with a little constant noise, diagonal in the cosine basis.
 
@@ -35,6 +38,7 @@ class HeatDissipationCorruption(ElementwiseCorruption):
     Source: Rissanen et al. 2022, arXiv:2206.13397, equations 2, 9 and appendix B.
     """
 
+    argument_names = ("max_blur", "min_blur", "noise_level", "spatial", "channel_rotation")
     eigenvalues: Tensor
 
     def __init__(
@@ -55,6 +59,12 @@ class HeatDissipationCorruption(ElementwiseCorruption):
         self.min_blur = min_blur
         self.noise_level = noise_level
         self.register_buffer("eigenvalues", laplacian_eigenvalues(spatial), persistent=False)
+
+    @override
+    def arguments(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in self.argument_names[:3]}
+        ours = {"spatial": tuple(self.eigenvalues.shape[1:]), "channel_rotation": self.basis.channel_rotation}
+        return own | ours
 
     @override
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:

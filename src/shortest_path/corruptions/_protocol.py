@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -44,3 +45,18 @@ def check_corruption(corruption: object) -> None:
             f"`corruption` does not implement `Corruption`: {type(corruption).__name__} has no {', '.join(missing)}; "
             "see GaussianCorruption for an example"
         )
+
+
+def attributes(corruption: object, names: Sequence[str]) -> dict[str, Any]:
+    """Return the attributes that `argument_names` lists.
+
+    Raises:
+        ValueError: one is missing.
+    """
+    kind = type(corruption).__name__
+    missing = [name for name in names if not hasattr(corruption, name)]
+    if missing:
+        raise ValueError(
+            f"{kind} has no attribute {missing[0]!r}, which its argument_names lists; keep the argument under its name"
+        )
+    return {name: getattr(corruption, name) for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +13,11 @@ from ..bases import FourierBasis
 from ..spectra import PowerSpectrum
 from ._elementwise import ElementwiseCorruption, Pick
 from ._end import check_spectrum, end_power
+from ._registry import register
 from ._scales import root
 
 
+@register
 class ShortestPathCorruption(ElementwiseCorruption):
     """The corruption whose covariance follows the geodesic Σ_t = S^(1−t) Q^t at constant Fisher speed.
 
@@ -51,6 +54,7 @@ class ShortestPathCorruption(ElementwiseCorruption):
         (2, 1, 8, 8)
     """
 
+    argument_names = ("spectrum", "final")
     log_ratio: Tensor
     final_power: Tensor | None
 
@@ -68,6 +72,14 @@ class ShortestPathCorruption(ElementwiseCorruption):
         tiny = torch.full_like(log_ratio, 1e-20)
         self.register_buffer("log_ratio", torch.where(log_ratio.abs() < tiny, tiny, log_ratio))
         self.register_buffer("final_power", final_power)
+
+    @override
+    def arguments(self) -> dict[str, Any]:
+        power, final = (
+            None if table is None else PowerSpectrum(self.basis, table.expand(self.shape), mean=self.mean)
+            for table in (self.power, self.final_power)
+        )
+        return {"spectrum": power, "final": final}
 
     @override
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:

@@ -12,11 +12,13 @@ from .._exact import exact_dtype
 from ..bases import FourierBasis
 from ._elementwise import ElementwiseCorruption, Pick, everything
 from ._protocol import Corruption, check_corruption
+from ._registry import register
 from ._scales import both_scales, known_mean, known_power, one_time
 
 _MOST_SPREAD = 1e9  # above, float64 cannot tell one delay from another
 
 
+@register
 class StaggeredCorruption(ElementwiseCorruption):
     """Another corruption with a delay for every coefficient: by scale, row, or frame.
 
@@ -49,6 +51,7 @@ class StaggeredCorruption(ElementwiseCorruption):
         [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
     """
 
+    argument_names = ("corruption", "delay", "spread")
     delay: Tensor
 
     def __init__(self, corruption: Corruption, delay: Tensor, *, spread: float) -> None:

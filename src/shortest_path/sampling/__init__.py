@@ -9,7 +9,8 @@ a function that uses `Sampler.step`.
 
 from . import edits
 from ._encoding import bits_per_dim
+from ._pretrained import register_model
 from ._reverse import SampleStep
 from ._sampler import Sampler
 
-__all__ = ["SampleStep", "Sampler", "bits_per_dim", "edits"]
+__all__ = ["SampleStep", "Sampler", "bits_per_dim", "edits", "register_model"]

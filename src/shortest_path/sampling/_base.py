@@ -50,6 +50,7 @@ class SamplerBase:
         self.corruption = corruption
         self.prediction: Prediction = check_choice("prediction", prediction, get_args(Prediction))
         self.solver = make_solver(solver)
+        self.spectrum = spectrum
         self._process = Process(corruption, spectrum)
         self._guidance = make_guidance(guidance_scale, guidance_interval, null_conditioning)
         self._denoiser = Denoiser(model, self._process, self.prediction, self._guidance)

@@ -15,13 +15,13 @@ from .._exact import working_dtype
 from .._progress import Progress
 from ..corruptions import Point, as_times
 from ..solvers import Rotation, is_deterministic
-from ._base import SamplerBase
 from ._encoding import Encoded, encode, log_density, spherical
 from ._noise import Generators, mixed_seed, white
+from ._saved import SavedSampler
 from .edits import then_clip
 
 
-class Sampler(SamplerBase):
+class Sampler(SavedSampler):
     """Samples images by running a corruption backwards with a trained model.
 
     The state is kept in coefficients, in float32 or float64 whatever the model's type. Each step calls the model

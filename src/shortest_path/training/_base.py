@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
@@ -167,6 +168,20 @@ class TrainerBase:
             )
         known = {"prediction": self.options.prediction, "spectrum": self.spectrum}
         return Sampler(self.ema_model, self.corruption, **{**known, **options})
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        """Write a sampler of the averaged model to a folder, for `Sampler.from_pretrained` on any machine.
+
+        Args:
+            folder: The folder, made if missing.
+            **options: Arguments of `sampler`: what a user of the folder gets by default, e.g. `steps=20`.
+
+        Raises:
+            TypeError: a corruption made of functions, or an argument that `Sampler` does not have.
+            ValueError: a corruption or basis that is not registered, or as `Sampler` raises.
+            OSError: a file could not be written.
+        """
+        self.sampler(**options).save_pretrained(folder)
 
     def loss(
         self,

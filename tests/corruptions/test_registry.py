@@ -1,0 +1,140 @@
+"""What a corruption is saved as, and made again from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import shortest_path as sp
+from shortest_path.corruptions import _registry, corruption_from_state, corruption_state, register
+from tests.worlds import CORRUPTIONS, spectrum
+
+OF_FUNCTIONS = {name for name, make in CORRUPTIONS.items() if "clock" in name or "callable" in name}
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget afterwards what a test registers."""
+    monkeypatch.setattr(_registry, "_REGISTERED", dict(_registry._REGISTERED))
+
+
+class Fading(sp.DiagonalCorruption):
+    """A user's own, with a number, a tensor, a spectrum and a trained parameter."""
+
+    argument_names = ("power_of_t", "weights", "like")
+
+    def __init__(self, power_of_t: float, weights: Tensor, like: sp.PowerSpectrum) -> None:
+        super().__init__(like.basis)
+        self.power_of_t, self.like = power_of_t, like
+        self.register_buffer("weights", weights)
+        self.trained = torch.nn.Parameter(torch.ones(()))
+
+    def signal(self, t: Tensor) -> Tensor:
+        return (1 - t**self.power_of_t * self.trained).view(-1, 1, 1, 1)
+
+    def noise(self, t: Tensor) -> Tensor:
+        return (t**self.power_of_t).view(-1, 1, 1, 1) * self.weights
+
+
+def written() -> dict[str, Callable[[], sp.Corruption]]:
+    found = {}
+    for name, make in CORRUPTIONS.items():
+        try:
+            corruption_state(make())
+        except (TypeError, ValueError):
+            continue
+        found[name] = make
+    return found
+
+
+def test_every_class_of_the_library_can_be_saved() -> None:
+    saved = {type(make()) for make in written().values()}
+    assert saved >= {
+        sp.GaussianCorruption, sp.ShortestPathCorruption, sp.BlurCorruption, sp.HeatDissipationCorruption,
+        sp.StaggeredCorruption,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(written()))
+def test_a_corruption_comes_back_to_the_last_bit(name: str) -> None:
+    corruption = CORRUPTIONS[name]()
+    state = corruption_state(corruption)
+    again = corruption_from_state(state)
+    assert type(again) is type(corruption)
+    assert repr(again) == repr(corruption)
+    for t in (torch.rand(5, dtype=torch.float64), torch.rand(5)):
+        assert torch.equal(again.signal(t), corruption.signal(t))
+        assert torch.equal(again.noise(t), corruption.noise(t))
+    mean, ours = getattr(again, "mean", None), getattr(corruption, "mean", None)
+    assert (mean is None) == (ours is None)
+    assert mean is None or torch.equal(mean, ours)
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(again.basis.analyze(x), corruption.basis.analyze(x))
+    for value in state.values():
+        if isinstance(value, Tensor):
+            value.zero_()  # a copy: the corruption is not changed
+    assert torch.equal(again.signal(t), corruption.signal(t))
+
+
+def test_a_registered_corruption_of_ones_own_comes_back() -> None:
+    register(Fading)
+    corruption = Fading(2.0, torch.rand(3, 8, 8), spectrum())
+    with torch.no_grad():
+        corruption.trained.fill_(0.25)
+    delayed = sp.StaggeredCorruption(corruption, torch.zeros(1, 1, 1), spread=0.5)
+    again = corruption_from_state(corruption_state(delayed))
+    assert isinstance(again, sp.StaggeredCorruption)
+    assert isinstance(again.corruption, Fading)
+    assert again.corruption.trained.item() == 0.25
+    t = torch.rand(4)
+    assert torch.equal(again.noise(t), delayed.noise(t))
+    assert torch.equal(again.corruption.like.power, spectrum().power)
+
+
+def test_what_cannot_be_saved_is_refused_with_the_reason() -> None:
+    with pytest.raises(ValueError, match=r"cannot save Fading: it is not a registered corruption; decorate its class"):
+        corruption_state(Fading(2.0, torch.rand(3, 8, 8), spectrum()))
+    clock = sp.ClockCorruption(spectrum(), lambda t: torch.pi / 2 * t)
+    with pytest.raises(TypeError, match=r"cannot save ClockCorruption: its argument angle is a function"):
+        corruption_state(clock)
+    with pytest.raises(TypeError, match=r"its argument schedule is a function.* Write a subclass .* and register it"):
+        corruption_state(sp.GaussianCorruption(lambda t: (1 - t, t)))
+    state = corruption_state(sp.GaussianCorruption())
+    with pytest.raises(ValueError, match=r"the corruption 'Other' is not registered .*; first import the module"):
+        corruption_from_state({**state, "class": "Other"})
+    with pytest.raises(KeyError, match="schedule"):
+        corruption_from_state({"class": "GaussianCorruption"})
+    path = corruption_state(sp.ShortestPathCorruption(spectrum()))
+    with pytest.raises(ValueError, match="the saved tensors of ShortestPathCorruption do not fit its class"):
+        corruption_from_state({**path, "tensors.log_ratio": torch.zeros(3, 4, 4)})
+
+
+def test_a_class_whose_arguments_are_not_listed_cannot_be_registered() -> None:
+    wrong: Any = object()
+    with pytest.raises(TypeError, match="register requires a class, got <object"):
+        register(wrong)
+
+    class Own(sp.DiagonalCorruption):
+        def __init__(self, strength: float) -> None:
+            super().__init__(sp.PixelBasis(2))
+
+    with pytest.raises(TypeError, match=r"argument_names of Own must be a tuple of .* \['strength'\], got \(\)"):
+        register(Own)
+    Own.argument_names = ("tensors",)
+    with pytest.raises(ValueError, match="argument 'tensors' of Own has the name of what is saved beside; rename it"):
+        register(Own)
+    Own.argument_names = ("strength",)
+    register(Own)
+    with pytest.raises(ValueError, match="Own has no attribute 'strength', which its argument_names lists"):
+        corruption_state(Own(1.0))
+
+    class Local:
+        class GaussianCorruption(Own):
+            pass
+
+    with pytest.raises(ValueError, match="a corruption named GaussianCorruption is already registered, from shortest"):
+        register(Local.GaussianCorruption)
