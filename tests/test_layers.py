@@ -16,6 +16,7 @@ import shortest_path as sp
 SOURCE = Path(sp.__file__).parent
 ROOT = Path(__file__).parents[1]
 ALLOWED = {"torch", "numpy", "einops", "typing_extensions", *sys.stdlib_module_names}
+OPTIONAL = {"plots": {"matplotlib"}, "integrations": {"diffusers"}}  # rooms with an extra, imported by name only
 # A room is a folder or a file of src/shortest_path. It imports only from the layers above its own in this list.
 LAYERS = [
     ["_checks", "_conditioning", "_devices", "_exact", "_files", "_model", "_progress"],
@@ -28,6 +29,7 @@ LAYERS = [
     ["geometry", "sampling"],
     ["training"],
     ["__init__"],
+    ["plots"],  # optional, imported by name only
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -72,7 +74,8 @@ def test_rooms_import_from_lower_layers_only(path: Path) -> None:
     level = next(index for index, layer in enumerate(LAYERS) if room(path) in layer)
     allowed = {room(path), *(name for layer in LAYERS[:level] for name in layer)}
     for name, ours in imports(path):
-        assert name[0] in (allowed if ours else ALLOWED), f"{named(path)} imports {'.'.join(name)}"
+        packages = ALLOWED | OPTIONAL.get(room(path), set())
+        assert name[0] in (allowed if ours else packages), f"{named(path)} imports {'.'.join(name)}"
 
 
 def test_no_circle_among_files() -> None:

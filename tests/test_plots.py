@@ -1,0 +1,100 @@
+"""Plots: what is drawn is what was measured."""
+
+from __future__ import annotations
+
+import sys
+from subprocess import run
+
+import pytest
+import torch
+
+import shortest_path as sp
+from tests.worlds import correlated_images, spectrum
+
+matplotlib = pytest.importorskip("matplotlib")
+matplotlib.use("Agg")
+plots = pytest.importorskip("shortest_path.plots")
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """Leave no figure open."""
+    yield
+    matplotlib.pyplot.close("all")
+
+
+def lines(axis) -> dict[str, torch.Tensor]:
+    return {line.get_label(): torch.as_tensor(line.get_ydata()) for line in axis.get_lines()}
+
+
+def test_a_spectrum_is_drawn_as_its_rings() -> None:
+    measured = spectrum()
+    found = lines(plots.spectrum(measured))
+    assert list(found)[:3] == ["brightness", "first colour axis", "second colour axis"]
+    torch.testing.assert_close(found["brightness"], measured.radial_average()[1][0, 1:])
+    law = sp.PowerSpectrum.power_law((1, 16, 16), amplitude=2.0, offset=0.1, exponent=2.0)
+    drawn = lines(plots.spectrum(law))["law, exponent 2.00"]
+    torch.testing.assert_close(drawn[0], torch.tensor(2.0 / 1.1**2, dtype=torch.float64), rtol=1e-3, atol=0)
+
+
+def test_power_of_the_data_over_its_own_is_one() -> None:
+    measured = spectrum()
+    x = correlated_images().double()
+    found = lines(plots.power(torch.cat([x, x]), sp.PowerSpectrum.estimate([x])))
+    torch.testing.assert_close(found["brightness"], torch.ones_like(found["brightness"]), atol=0.02, rtol=0)
+    with pytest.raises(ValueError, match=r"samples must have the shape of the spectrum, \(N, 3, 8, 8\), got \(2, 3, 4"):
+        plots.power(torch.zeros(2, 3, 4, 4), measured)
+
+
+def test_scales_cross_where_half_of_a_frequency_is_gone() -> None:
+    measured = spectrum()
+    axis = plots.scales(sp.GaussianCorruption("cosine", noise=measured), measured, frequencies=(1, 4))
+    signal, noise = (torch.as_tensor(line.get_ydata()) for line in axis.get_lines()[:2])
+    torch.testing.assert_close(signal + noise, torch.ones(101, dtype=torch.float64))
+    assert abs(signal[50].item() - 0.5) < 0.02  # equal SNR: half of everything is gone in the middle
+    with pytest.raises(ValueError, match="frequencies must be whole numbers from 0 to 5, got 40"):
+        plots.scales(sp.GaussianCorruption(), measured, frequencies=(40,))
+
+
+def test_the_path_begins_at_the_data_and_ends_in_white_noise() -> None:
+    measured = spectrum()
+    found = lines(plots.path(sp.ShortestPathCorruption(measured), measured, times=(0, 1)))
+    torch.testing.assert_close(found["0"], measured.radial_average()[1][:, 1:].mean(0))
+    torch.testing.assert_close(found["1"], torch.ones_like(found["1"]))
+
+
+def test_images_are_tiled_on_nothing() -> None:
+    x = torch.rand(3, 1, 16, 16) * 2 - 1
+    sheet = plots.images(x, columns=2).get_images()[0].get_array()
+    assert sheet.shape == (33, 33, 4)
+    torch.testing.assert_close(torch.as_tensor(sheet[:16, 17:, 0]).float(), (x[1, 0] + 1) / 2)
+    assert (sheet[17:, 17:, 3] == 0).all()
+    assert (sheet[16, :, 3] == 0).all()
+    with pytest.raises(
+        ValueError, match=r"images must be \(N, C, H, W\) with one or three channels, got \(3, 2, 4, 4\)"
+    ):
+        plots.images(torch.zeros(3, 2, 4, 4))
+
+
+def test_a_strip_has_a_row_for_each_corruption() -> None:
+    image = correlated_images(1)[0].float().clamp(-1, 1)
+    axis = plots.strip(image, {"a": sp.GaussianCorruption(), "b": sp.BlurCorruption(spatial=(8, 8))}, times=(0, 0.5))
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
+    sheet = torch.as_tensor(axis.get_images()[0].get_array())
+    assert sheet.shape == (17, 17, 4)
+    torch.testing.assert_close(sheet[:8, :8, :3].permute(2, 0, 1).float(), (image + 1) / 2)
+
+
+def test_samples_stand_beside_as_many_data() -> None:
+    axis = plots.side_by_side(torch.zeros(3, 3, 8, 8), torch.ones(9, 3, 8, 8), columns=2)
+    sheet = torch.as_tensor(axis.get_images()[0].get_array())
+    assert sheet.shape == (17, 44, 4)
+    assert (sheet[0, 0] == 1).all()
+    assert sheet[0, 18, 3] == 0
+    assert sheet[0, 27, 0] == 0.5
+    with pytest.raises(ValueError, match=r"samples and data must have one size, got \(3, 3, 8, 8\) and \(9, 3, 4, 4\)"):
+        plots.side_by_side(torch.zeros(3, 3, 8, 8), torch.ones(9, 3, 4, 4))
+
+
+def test_the_library_does_not_import_matplotlib() -> None:
+    run([sys.executable, "-c", "import sys, shortest_path; assert 'matplotlib' not in sys.modules"], check=True)
