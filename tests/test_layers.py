@@ -19,7 +19,7 @@ ALLOWED = {"torch", "numpy", "einops", "typing_extensions", *sys.stdlib_module_n
 OPTIONAL = {"plots": {"matplotlib"}, "integrations": {"diffusers"}}  # rooms with an extra, imported by name only
 # A room is a folder or a file of src/shortest_path. It imports only from the layers above its own in this list.
 LAYERS = [
-    ["_checks", "_conditioning", "_devices", "_exact", "_files", "_model", "_progress"],
+    ["_checks", "_conditioning", "_devices", "_exact", "_files", "_html", "_model", "_progress"],
     ["bases"],
     ["spectra"],
     ["corruptions"],

@@ -13,13 +13,13 @@ from typing_extensions import Self
 class Progress:
     """Shows how far a piece of work has come and how long it will still take.
 
-    By default it shows itself on a terminal, once the work has taken `patience` seconds.
+    By default it shows itself on a terminal and in a notebook, once the work has taken `patience` seconds.
 
     Args:
         label: What is being done.
         total: How many units there are; None if unknown.
         unit: What is counted.
-        show: True: always, also in a log file; False: never; None: on a terminal.
+        show: True: always, also in a log file; False: never; None: on a terminal and in a notebook.
         patience: Seconds before the first line.
     """
 
@@ -33,7 +33,7 @@ class Progress:
         patience: float = 2.0,
     ) -> None:
         self._label, self._total, self._unit = label, total, unit
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty() or _in_a_notebook()
         self._show = self._terminal if show is None else show
         self._interval = 0.2 if self._terminal else 10.0
         self._start = time.monotonic()
@@ -71,3 +71,8 @@ class Progress:
             print(f"\r{line:<79}", end="", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def _in_a_notebook() -> bool:
+    """Return whether standard error is a notebook's, which follows carriage returns as a terminal does."""
+    return type(sys.stderr).__module__.startswith("ipykernel")

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import final, override
 
+from .._devices import device_of
 from .._exact import ExactModule
+from .._html import curves, table
 from ..bases import Basis
 from ._corrupt import corrupt
 from ._protocol import attributes
@@ -65,6 +67,18 @@ class DiagonalCorruption(ExactModule):
     def corrupt(self, x_0: Tensor, t: Tensor | float, eps: Tensor) -> Tensor:
         """Return the images `x_0` corrupted to times `t`; see `shortest_path.corrupt`."""
         return corrupt(self, x_0, t, eps)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: options, and the mean of signal and noise over the coefficients against t."""
+        times = torch.linspace(0, 1, 41, dtype=torch.float64, device=device_of(self))
+        with torch.no_grad():
+            signal, noise = (scale.flatten(1).mean(1).tolist() for scale in self.scales(times))
+        lines = {
+            name: list(zip(times.tolist(), values, strict=True))
+            for name, values in (("signal", signal), ("noise", noise))
+        }
+        facts = {"options": self.extra_repr() or "none", "basis": repr(self.basis)}
+        return table(type(self).__name__, facts, curves("mean over coefficients, from t = 0 to 1", lines))
 
     @override
     def __repr__(self) -> str:  # one line, unlike that of other modules: it stands in those of samplers and trainers

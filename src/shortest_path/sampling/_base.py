@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._checks import check_choice, check_floating, check_function, check_mapping, check_sizes
 from .._devices import device_of, usable_device
+from .._html import curves, table
 from .._model import own
 from .._progress import Progress
 from ..corruptions import Corruption, Process, check_corruption
@@ -72,6 +73,21 @@ class SamplerBase:
             f"{type(self).__name__}({model}, {self.corruption!r}, prediction={self.prediction!r}, "
             f"solver={self.solver!r}{guided}, {self.steps} steps from {first:.4g} to {last:.4g})"
         )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        first, last = float(self.times[0]), float(self.times[-1])
+        facts = {
+            "model": getattr(self.model, "__name__", type(self.model).__name__),
+            "corruption": repr(self.corruption),
+            "prediction": self.prediction,
+            "solver": repr(self.solver),
+            "times": f"{self.steps} steps from {first:.4g} to {last:.4g}",
+            "spectrum": repr(self.spectrum),
+            "guidance scale": "none" if self._guidance is None else f"{self._guidance.scale:g}",
+        }
+        lines = {"times": list(enumerate(self.times.tolist()))}
+        return table(type(self).__name__, facts, curves("time at every step", lines))
 
     def sample(
         self,

@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from .._checks import check_count, check_numbers
+from .._html import curves, table
 from ..bases import Basis
 from ._covariances import block_power, floor_blocks, raise_to_floor
 from ._power_law import PowerLaw, fit_power_law
@@ -202,6 +203,25 @@ class BaseSpectrum:
         if not self.basis.dims:
             raise ValueError("radial_average requires spatial axes with frequencies, got a spectrum of vectors")
         return ring_means(self.basis.frequencies(self.shape[1:]), self.power)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: facts, and the power of rings against frequency."""
+        low, high = (value.item() for value in (self.power.min(), self.power.max()))
+        facts = {
+            "shape": "×".join(map(str, self.shape)),
+            "basis": repr(self.basis),
+            "images": self.count or "none, analytic",
+            "mean": "kept" if self.mean is not None else "0",
+            "power": f"{low:.3g} … {high:.3g}",
+        }
+        if not self.basis.dims or self.empty:
+            return table(type(self).__name__, facts)
+        frequency, rings = self.radial_average()
+        lines = {
+            f"channel {channel + 1}": list(zip(frequency[1:].log().tolist(), ring[1:].log().tolist(), strict=True))
+            for channel, ring in enumerate(rings[:4])
+        }
+        return table(type(self).__name__, facts, curves("log power against log frequency", lines))
 
     def __repr__(self) -> str:
         source = f"{self.count} images" if self.count else "analytic"

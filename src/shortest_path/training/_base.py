@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from .._checks import check_floating, check_mapping, images_of, kind_of
 from .._devices import device_of
+from .._html import table
 from .._model import weights_dtype
 from ..corruptions import Corruption, check_corruption, check_device
 from ..sampling import Sampler
@@ -119,6 +120,18 @@ class TrainerBase:
             "corruption": described(corruption),
             "spectrum": None if spectrum is None else repr(spectrum),
         }
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        facts = {
+            "model": f"{type(self.model).__name__}, {sum(each.numel() for each in self.model.parameters()):,} parameters",
+            "corruption": repr(self.corruption),
+            "prediction": self.options.prediction,
+            "optimizer": type(self.optimizer).__name__,
+            "steps": f"{self.step}, {self.skipped} skipped",
+            "device, precision": f"{self.device}, {self.options.precision}",
+        }
+        return table(type(self).__name__, facts)
 
     def __repr__(self) -> str:
         skipped = f", {self.skipped} skipped" if self.skipped else ""
