@@ -53,13 +53,16 @@ class WhitenedInput(nn.Module):
         self.register_buffer("shift", None if process.shift is None else process.shift.float())
 
     def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
+        return self.network(torch.cat([x_t, self.whiten(x_t, t)], 1), t, **conditioning)
+
+    def whiten(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return the whitened images, of the shape of x_t; t is (B,), or (1,) for one time of all."""
         a, s = self.corruption.signal(t), self.corruption.noise(t)
         away = x_t if self.mean is None else x_t - self.mean
         u_t = self.basis.analyze(away)
         if self.shift is not None:
             u_t = u_t - a * self.shift
-        whitened = self.basis.synthesize(u_t / (a**2 * self.power + s**2).sqrt())
-        return self.network(torch.cat([x_t, whitened], 1), t, **conditioning)
+        return self.basis.synthesize(u_t / (a**2 * self.power + s**2).sqrt())
 
 
 class Bf16(nn.Module):

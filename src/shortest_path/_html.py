@@ -38,5 +38,6 @@ def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> st
         drawn.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"/>')
         names.append(f'<span style="color:{colour}">{escape(name)}</span>')
     frame = f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="none" stroke="currentColor" stroke-opacity="0.3"/>'
-    image = f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{escape(title)}">{frame}{"".join(drawn)}</svg>'
+    size = f'width="{_WIDTH}" height="{_HEIGHT}"'
+    image = f'<svg {size} role="img" aria-label="{escape(title)}">{frame}{"".join(drawn)}</svg>'
     return f"<figure>{image}<figcaption>{escape(title)}: {', '.join(names)}</figcaption></figure>"

@@ -1,16 +1,19 @@
-"""Compare corruptions with trained networks: the same network, images, noise and budget for each of them.
+r"""Compare corruptions with trained networks: the same network, images, noise and budget for each of them.
 
-    python -m studies.trained_networks --scale cpu --data TRAIN --held-out TEST --classifier FOLDER --processes 2
-    python -m studies.trained_networks --scale gpu --data TRAIN --held-out TEST --classifier FOLDER    # on a GPU
+    python -m studies.trained_networks.classifier --data TRAIN --test TEST --size 8 --average-from 32 \\
+        --epochs 20 --required-accuracy 0.5 --precision fp32 --out classifier8
+    python -m studies.trained_networks --data TRAIN --held-out TEST --classifier classifier8 --processes 2
 
-`--data` and `--held-out` are as for examples/train_cifar10.py. `--classifier` is a folder written by
-studies.trained_networks.classifier; images are compared in its features. First every family of corruptions is tuned:
-short trainings over one list of predictions and weightings (`cases.py`). Then every case is trained from each of
-`--seeds`. Samples of each solver and number of model calls are compared with held-out images (`measures.py`).
+Two primary measures, fixed before the first run and always shown side by side, as they can disagree:
 
-An interrupted study continues when run again, and repeats nothing that is finished. More cases, seeds or calls can be
-added later. Another study, e.g. of longer training, can reuse the tuning with `--tuned`. Each run writes `record.json`
-in its folder in `--out`; `evidence.json` has all of them, and tables, plots and sample grids are beside it.
+1. held-out bits per dimension of the same test images, by `Sampler.log_likelihood`;
+2. the kernel distance (KID) of samples in the features of a classifier, with 50 multistep and 250 ancestral calls.
+
+Both are compared between corruptions by paired differences over seeds, with intervals for all contrasts together.
+`--data` and `--held-out` are as for examples/train_cifar10.py. First a learning rate is chosen for every corruption and
+output, on training images that are not trained with. Seeds are run one after the other, so an interrupted study has
+complete ones. The same command continues, and repeats nothing that is finished. Each run writes `record.json` in its
+folder in `--out`; `evidence.json` has all of them, and `evidence.md` the tables.
 """
 
 from __future__ import annotations
@@ -24,33 +27,45 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
 
 import shortest_path as sp
 from benchmarks.timing import describe_machine
-from studies.trained_networks.cases import CALLS, CASES, MAIN_SOLVERS, PRESETS, SOLVERS, Case
-from studies.trained_networks.plots import draw_deviation, draw_quality, draw_samples
-from studies.trained_networks.report import tables, tuning_table
-from studies.trained_networks.runs import Run, Study, dataset, execute, finite, measures_of, spectrum_of, write
-from studies.trained_networks.tuning import choose, read_tuning, tune
-
-SHOWN = "multistep-20"  # solver and number of calls of the images that are shown
+from studies.trained_networks.cases import CASES, MAIN, ODE_STEPS, OUTPUTS, PRESETS, Case
+from studies.trained_networks.report import tables
+from studies.trained_networks.runs import (
+    Run,
+    Study,
+    execute,
+    finite,
+    floor,
+    spectrum_of,
+    test_images,
+    training_images,
+    write,
+)
+from studies.trained_networks.tuning import tune
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the study, or continue it."""
     args = parse(argv)
-    study = Study(args.scale, args.data, args.held_out, args.classifier, args.out, args.compile)
+    study = Study(args.scale, args.data, args.held_out, args.classifier, args.out)
     try:
-        for case in CASES.values():
-            spectrum_of(study, case)  # once, before other processes read it
-        families = {CASES[name].family for name in args.cases}
-        tuning = read_tuning(args.tuned) if args.tuned else tune(study, families, args.processes)
-        write(study.out / "tuning.json", tuning)
-        targets = {family: choose(tuning, family) for family in families}
-        runs = [Run(name, targets[CASES[name].family], seed, False) for seed in args.seeds for name in args.cases]
-        execute(study, runs, dict.fromkeys(args.solvers, args.calls), args.processes)
+        for name in args.cases:
+            spectrum_of(study, CASES[name])  # once, before other processes read it
+        if not args.report_only:
+            rates, table = tune(study, args.cases, args.processes)
+            write(study.out / "tuning.json", {"steps": study.scale.tuning_steps, "runs": table})
+            for seed in args.seeds:
+                runs = [
+                    Run(case, output, seed, rates[case, output], args.density)
+                    for case in args.cases
+                    for output in args.outputs
+                ]
+                execute(study, runs, args.processes, secondary=args.secondary)
         report(study)
     except (OSError, ValueError) as error:
         raise SystemExit(f"trained_networks: {error}") from error
@@ -58,44 +73,58 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def report(study: Study) -> None:
     """Write the report of all finished runs in the folder."""
-    scale, out = study.scale, study.out
-    records = [json.loads(file.read_text()) for file in sorted((out / "runs").glob("*/record.json"))]
-    shared = ("scale", "data", "held_out")
-    runs = [{name: value for name, value in each.items() if name not in shared} for each in records if "loss" in each]
-    measures = measures_of(study)
-    data, held = (dataset(source, scale.size).provenance for source in (study.data, study.held_out))
-    found = {
+    out, scale = study.out, study.scale
+    found = sorted((out / "runs").glob("*/record.json"))
+    runs = [(file.parent, json.loads(file.read_text())) for file in found]
+    shared = ("scale", "data", "held_out", "tuning")
+    tuning = out / "tuning.json"
+    values: dict[str, Any] = {
         "scale": study.scale_name,
         "settings": scale.plain(),
         "machine": describe_machine(),
-        "data": {"training": data, "held_out": held},
+        "data": {"training": training_images(study).provenance, "held_out": test_images(study).provenance},
         "classifier": json.loads((Path(study.classifier) / "classifier.json").read_text()),
-        "tuning": json.loads((out / "tuning.json").read_text()),
-        "floor": measures.floor(min(scale.samples, held["count"] // 2)),
+        "tuning": json.loads(tuning.read_text()) if tuning.exists() else {"steps": 0, "runs": []},
+        "floor": floor(study),
         "cases": {
-            name: {"title": case.title, "length": length(study, case)}
-            for name, case in CASES.items()
-            if any(run["case"] == name for run in runs)
+            name: {"title": CASES[name].title, "length": length(study, CASES[name])}
+            for name in CASES
+            if any(run["case"] == name for _, run in runs)
         },
-        "runs": runs,
+        "runs": [{name: value for name, value in run.items() if name not in shared} for _, run in runs],
+        "image_errors": image_errors(runs),
     }
-    write(out / "evidence.json", found)
-    (out / "evidence.md").write_text(f"{tuning_table(found['tuning'])}\n\n{tables(found)}")
-    draw_quality(out / "quality.png", found)
-    draw_deviation(out / "deviation.png", found)
-    shown = {CASES[run["case"]].title: out / "runs" / f"{run['case']}-0" / f"{SHOWN}.pt" for run in runs}
-    images = {title: torch.load(file, weights_only=True) for title, file in shown.items() if file.exists()}
-    if images:
-        draw_samples(out / "samples.png", images)
-    print(f"{out}/evidence.md, evidence.json, quality.png, deviation.png: {len(runs)} runs")
+    write(out / "evidence.json", values)
+    (out / "evidence.md").write_text(tables(values))
+    print(f"{out}/evidence.md, evidence.json: {len(runs)} runs")
+
+
+def image_errors(runs: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, float]:
+    """Return the standard error over images of the difference of bits from Gaussian noise, seed 0, by output and case.
+
+    The differences over seeds include it; it tells how much of their scatter more test images would remove.
+    """
+    files = {
+        (run["output"], run["case"]): folder / f"bits-{ODE_STEPS[0]}.npy"
+        for folder, run in runs
+        if run["seed"] == 0 and run["density"] == "uniform"
+    }
+    bits = {key: np.load(file) for key, file in files.items() if file.exists()}
+    found = {}
+    for (output, case), values in bits.items():
+        base = bits.get((output, "gaussian-cosine"))
+        if base is not None and case != "gaussian-cosine":
+            found[f"{output} {case}"] = float((values - base).std(ddof=1) / len(values) ** 0.5)
+    return found
 
 
 def length(study: Study, case: Case) -> float | None:
-    """Return the Fisher length of a case's path relative to the geodesic; None if it does not end in noise."""
-    if case.family == "heat":
-        return None
+    """Return the Fisher length of a case's path relative to the geodesic to white noise; None if it ends elsewhere."""
     spectrum = spectrum_of(study, case)
-    return finite(sp.path_length(case.make(spectrum), spectrum) / sp.fisher_distance(spectrum, 1.0))
+    corruption = case.make(spectrum)
+    if getattr(corruption, "final_power", None) is not None or "equal SNR" in case.title:
+        return None
+    return finite(sp.path_length(corruption, spectrum) / sp.fisher_distance(spectrum, 1.0))
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -107,23 +136,22 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--scale", choices=list(PRESETS), default="cpu", help="sizes of images, network and training (%(default)s)")
+    add("--scale", choices=list(PRESETS), default="8", help="sizes of images, network and training (%(default)s)")
     add("--data", required=True, help="training images, as for examples/train_cifar10.py")
-    add("--held-out", required=True, help="held-out images, to which samples are compared")
+    add("--held-out", required=True, help="test images, to which samples are compared")
     add("--classifier", required=True, help="folder of studies.trained_networks.classifier")
-    add("--out", type=Path, default=Path("outputs/evidence"), help="folder for everything (%(default)s)")
-    add("--cases", nargs="+", choices=list(CASES), default=list(CASES), metavar="CASE", help=f"from {', '.join(CASES)}")
-    add("--seeds", type=int, nargs="+", default=[0, 1], help="random seeds of trainings (%(default)s)")
+    add("--out", type=Path, default=Path("outputs/trained"), help="folder for everything (%(default)s)")
+    add("--cases", nargs="+", choices=list(CASES), default=list(MAIN), metavar="CASE", help=f"from {', '.join(CASES)}")
+    add("--outputs", nargs="+", choices=list(OUTPUTS), default=list(OUTPUTS), help="what networks predict and see")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], help="random seeds of trainings (%(default)s)")
     add(
-        "--solvers",
-        nargs="+",
-        choices=list(SOLVERS),
-        default=list(MAIN_SOLVERS),
-        help="solvers to sample with (%(default)s)",
+        "--density",
+        choices=["uniform", "matched"],
+        default="uniform",
+        help="training times: uniform, or such that the mean log-SNR is distributed as under Gaussian noise",
     )
-    add("--calls", type=int, nargs="+", default=list(CALLS), help="numbers of model calls for each image (%(default)s)")
-    add("--tuned", type=Path, metavar="FILE", help="evidence.json of a study whose tuning is used")
-    add("--compile", action="store_true", help="compile the network; requires a C++ compiler")
+    add("--secondary", action="store_true", help="also sample with 20 and 1000 calls")
+    add("--report-only", action="store_true", help="only write the report of the runs that are finished")
     add(
         "--processes",
         type=int,

@@ -1,102 +1,73 @@
-"""Corruptions, solvers, predictions and sizes of the study."""
+"""Corruptions, network outputs, measures and sizes of the study."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
 
 import shortest_path as sp
 from shortest_path.prediction import Prediction
 
-CALLS = (5, 10, 20, 50, 100, 250, 1000)
-# Options of `shortest_path.Sampler` by name; the first three are the default. A grid class is called with corruption
-# and spectrum.
-SOLVERS: dict[str, dict[str, Any]] = {
-    "ancestral": {"solver": "ancestral"},
-    "ddim": {"solver": "ddim"},
-    "multistep": {"solver": "multistep"},
-    **{
-        f"{solver} on {grid}": {"solver": solver, "grid": grid}
-        for solver, grid in [
-            ("ancestral", "cosine"),
-            ("ancestral", "spectrum"),
-            ("ddim", "cosine"),
-            ("ddim", "spectrum"),
-            ("multistep", "uniform"),
-            ("multistep", "cosine"),
-        ]
-    },
-    "ancestral on fisher": {"solver": "ancestral", "grid": sp.grids.Fisher},
-    "ancestral on uniform, small variance": {"solver": sp.solvers.Ancestral(variance="small")},
-}
-MAIN_SOLVERS = ("ancestral", "ddim", "multistep")
+OutputName = Literal["noise", "whitened"]
+ODE_STEPS = (50, 100)  # of the likelihood; the two must agree
+PRIMARY = (("multistep", 50), ("ancestral", 250))  # solvers and numbers of model calls of the kernel distance
+SECONDARY = (("multistep", 20), ("ancestral", 1000))
+CHAIN_STEPS = (50, 250, 1000)  # of the bound on the likelihood
+ANGLES = (0.1, 0.3, 0.5, 0.7, 0.9)  # fractions of π/2, at which errors of single coefficients are compared
 
 
-class Target(NamedTuple):
-    """What a network predicts, in which quantity its squared error is the loss, and whether its input is whitened."""
+class Output(NamedTuple):
+    """What a network predicts, and whether it sees the corrupted image or the whitened one."""
 
+    title: str
     prediction: Prediction
-    weighting: Prediction | None = None
-    whitened_input: bool = True
-
-    @property
-    def name(self) -> str:
-        """Name in reports."""
-        weighed = "" if self.weighting is None else f" weighed as {self.weighting}"
-        return self.prediction + weighed + ("" if self.whitened_input else " from the picture alone")
+    whitened: bool
 
 
-_TARGETS = (
-    Target("noise"),
-    Target("data"),
-    Target("velocity"),
-    Target("whitened-velocity"),
-    Target("whitened-velocity", "noise"),
-    Target("whitened-velocity", "velocity"),
-    Target("whitened-velocity", whitened_input=False),
-)
-# Every family of corruptions is tuned over the same number of targets, with the same number of steps. Heat dissipation
-# leaves nothing of high frequencies, so the predicted noise alone does not determine them.
-TARGETS = {
-    "gaussian": _TARGETS,
-    "blur": _TARGETS,
-    "heat": (Target("data", "velocity"), *_TARGETS[1:]),
-    "path": _TARGETS,
+OUTPUTS: dict[str, Output] = {
+    "noise": Output("noise, raw image", "noise", False),
+    "whitened": Output("whitened velocity, whitened image", "whitened-velocity", True),
 }
 
 
 class Case(NamedTuple):
     """A corruption to train with.
 
-    Cases of one `family` share their target. `basis` and `channels` are those of the spectrum that whitens the data;
-    `make` returns the corruption for that spectrum.
+    `basis` and `channels` are those of the spectrum that whitens the data; `make` returns the corruption for it.
     """
 
     title: str
-    family: Literal["gaussian", "blur", "heat", "path"]
     make: Callable[[sp.PowerSpectrum], sp.Corruption]
-    basis: Literal["cosine", "fourier", "principal"] = "cosine"
+    basis: Literal["cosine", "fourier"] = "cosine"
     channels: Literal["rotate", "independent"] = "rotate"
 
 
-def _gaussian(schedule: Literal["linear", "cosine", "flow"]) -> Callable[[sp.PowerSpectrum], sp.Corruption]:
+def _gaussian(schedule: Literal["cosine", "flow"]) -> Callable[[sp.PowerSpectrum], sp.Corruption]:
     return lambda spectrum: sp.GaussianCorruption(schedule)
 
 
-def _blur(pixels_at_32: float) -> Callable[[sp.PowerSpectrum], sp.Corruption]:
-    def make(spectrum: sp.PowerSpectrum) -> sp.Corruption:
-        _, height, width = spectrum.shape
-        return sp.BlurCorruption(pixels_at_32 * height / 32, spatial=(height, width))
+def _on_the_geodesic(spectrum: sp.PowerSpectrum) -> sp.Corruption:
+    """Return isotropic noise with its cosine clock, scaled so that its variances are those of the shortest path."""
+    isotropic, deviation = sp.GaussianCorruption("cosine"), spectrum.power.sqrt()
 
-    return make
+    def angle(time: Tensor) -> Tensor:
+        flat = time.flatten()
+        a, s = (scale(flat).reshape(time.shape) for scale in (isotropic.signal, isotropic.noise))
+        return torch.atan2(s, a * deviation.to(time))
+
+    def radius(time: Tensor) -> Tensor:
+        return deviation.to(time) ** (1 - time)
+
+    return sp.ClockCorruption(spectrum, angle, radius)
 
 
-def _heat(spectrum: sp.PowerSpectrum) -> sp.Corruption:
+def _blur(spectrum: sp.PowerSpectrum) -> sp.Corruption:
     _, height, width = spectrum.shape
-    scale = height / 32
-    return sp.HeatDissipationCorruption(24.0 * scale, 0.5 * scale, spatial=(height, width))
+    return sp.BlurCorruption(4.0 * height / 32, spatial=(height, width))
 
 
 def _constants(spectrum: sp.PowerSpectrum) -> sp.Corruption:
@@ -104,27 +75,67 @@ def _constants(spectrum: sp.PowerSpectrum) -> sp.Corruption:
     return sp.ShortestPathCorruption(sp.PowerSpectrum(spectrum.basis, law.power))
 
 
-def _scaled(scale: float) -> Callable[[sp.PowerSpectrum], sp.Corruption]:
-    return lambda spectrum: sp.ShortestPathCorruption(spectrum.tempered(scale))
+def _equal_snr(spectrum: sp.PowerSpectrum) -> sp.Corruption:
+    return sp.GaussianCorruption("cosine", noise=spectrum)
 
 
-SCALES = (0.8, 0.9, 1.1, 1.25)
+def _path(scale: float = 1.0) -> Callable[[sp.PowerSpectrum], sp.Corruption]:
+    return lambda spectrum: sp.ShortestPathCorruption(spectrum.tempered(scale) if scale != 1 else spectrum)
+
+
 CASES: dict[str, Case] = {
-    "gaussian-linear": Case("Gaussian, linear", "gaussian", _gaussian("linear")),
-    "gaussian-cosine": Case("Gaussian, cosine", "gaussian", _gaussian("cosine")),
-    "gaussian-flow": Case("Gaussian, flow", "gaussian", _gaussian("flow")),
-    "blur-20": Case("blur, σ 20 of 32 pixels", "blur", _blur(20.0)),
-    "blur-4": Case("blur, σ 4 of 32 pixels", "blur", _blur(4.0)),
-    "heat": Case("heat dissipation", "heat", _heat),
-    "path-constants": Case("path, the paper's constants", "path", _constants, "fourier", "independent"),
-    "path-rgb": Case("path, RGB, Fourier (the paper's form)", "path", _scaled(1), "fourier", "independent"),
-    "path-fourier": Case("path, rotated channels, Fourier", "path", _scaled(1), "fourier"),
-    "path-cosine": Case("path, rotated channels, cosine", "path", _scaled(1)),
-    "path-principal": Case("path, principal components", "path", _scaled(1), "principal"),
-    **{f"scale-{scale:g}": Case(f"log S × {scale:g}, cosine", "path", _scaled(scale)) for scale in SCALES},
+    "gaussian-cosine": Case("Gaussian, cosine", _gaussian("cosine")),
+    "path-cosine": Case("shortest path, rotated cosine", _path()),
+    "equal-snr": Case("equal SNR", _equal_snr),
+    "path-rgb": Case("shortest path, RGB Fourier", _path(), "fourier", "independent"),
+    "gaussian-flow": Case("Gaussian, flow", _gaussian("flow")),
+    "gaussian-geodesic": Case("Gaussian, rescaled onto the geodesic", _on_the_geodesic),
+    "path-constants": Case("shortest path, the authors' constants", _constants, "fourier", "independent"),
+    "blur-4": Case("blur, σ 4 of 32 pixels", _blur),
+    "scale-0.8": Case("log S × 0.8", _path(0.8)),
+    "scale-1.25": Case("log S × 1.25", _path(1.25)),
+    "scale-0.9": Case("log S × 0.9", _path(0.9)),
+    "scale-1.1": Case("log S × 1.1", _path(1.1)),
 }
-# The case on which its family is tuned.
-TUNED_ON = {"gaussian": "gaussian-cosine", "blur": "blur-20", "heat": "heat", "path": "path-cosine"}
+BASELINES = ("gaussian-cosine", "path-cosine")  # every other case is compared with these two
+MAIN = tuple(name for name in CASES if name not in ("scale-0.9", "scale-1.1"))  # the two answer another question
+TELLING = ("gaussian-cosine", "path-cosine", "path-rgb", "equal-snr")  # for larger networks
+
+
+def matched_times(
+    corruption: sp.Corruption, like: sp.Corruption, spectrum: sp.PowerSpectrum, points: int = 4000
+) -> Callable[[Tensor], Tensor]:
+    """Return times at which the mean log-SNR has the distribution that `like` gives it at uniform times.
+
+    Args:
+        corruption: The corruption to be trained.
+        like: The corruption whose uniform times set the distribution.
+        spectrum: The data's power spectrum; log-SNR is the mean over its coefficients.
+        points: Number of times in the table that is inverted.
+    """
+    times = torch.linspace(0, 1, points + 2, dtype=torch.float64)[1:-1]
+    own, wanted = (_mean_log_snr(each, spectrum, times) for each in (corruption, like))
+    # At the wanted log-SNR of each uniform number, the time of one's own process; log-SNR falls with time.
+    position = torch.searchsorted(-own, -wanted).clamp(1, points - 1)
+    low, high = own[position - 1], own[position]
+    fraction = ((low - wanted) / (low - high).clamp(min=1e-12)).clamp(0, 1)
+    table = times[position - 1] + fraction * (times[position] - times[position - 1])
+
+    def inverse(uniform: Tensor) -> Tensor:
+        place = (uniform.double() * (points + 1) - 1).clamp(0, points - 1)  # the table has no ends
+        index = place.floor().long().clamp(max=points - 2)
+        known = table.to(uniform.device)
+        return (known[index] + (place - index) * (known[index + 1] - known[index])).to(uniform.dtype)
+
+    return inverse
+
+
+def _mean_log_snr(corruption: sp.Corruption, spectrum: sp.PowerSpectrum, times: Tensor) -> Tensor:
+    parts = []
+    for part in times.split(200):
+        ratio = corruption.signal(part).square() * spectrum.power / corruption.noise(part).square()
+        parts.append(ratio.log().flatten(1).mean(1))
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True)
@@ -133,89 +144,91 @@ class Scale:
 
     Args:
         size: Height and width of the images.
-        network: Settings of the network, as in examples/recipe/settings.py.
+        source_size: Height and width at which images are read; they are averaged over boxes from there.
+        network: Settings of the network: of `networks.ResidualMLP`, or of the U-Net if they have `widths`.
         steps: Number of optimizer steps.
         batch_size: Number of images in a step.
-        tuning_steps: Number of steps of a run that only chooses a target.
-        learning_rate: Learning rate of AdamW; it rises over `warmup` steps and then falls linearly to 0.
-        warmup: Number of steps.
+        learning_rates: Peaks of the learning rate to choose from, for every corruption and output.
+        tuning_steps: Number of steps of a run that only chooses a learning rate.
+        warmup: Number of steps over which the learning rate rises; then it falls linearly to 0.
         ema_decay: Decay of the averaged weights.
-        precision: Precision of the network in training and sampling.
+        validation: Number of training images held out, to choose the learning rate.
+        likelihood_images: Number of test images for the likelihood.
         samples: Number of samples for each solver and number of calls.
-        tuning_samples: The same, for tuning.
-        drawn_at_once: Number of samples in a batch.
-        device: Device for training and sampling.
+        sampled_at_once: Number of samples in a batch.
     """
 
     size: int
+    source_size: int
     network: Mapping[str, Any]
     steps: int
     batch_size: int
+    learning_rates: tuple[float, ...]
     tuning_steps: int
-    learning_rate: float
     warmup: int
     ema_decay: float
-    precision: Literal["fp32", "bf16"]
+    validation: int
+    likelihood_images: int
     samples: int
-    tuning_samples: int
-    drawn_at_once: int
-    device: str
+    sampled_at_once: int
+    secondary_samples: int = field(default=0)
 
     def plain(self) -> dict[str, Any]:
         """Return the settings as JSON represents them."""
-        values = dataclasses.asdict(self)
+        values = dict(vars(self))
+        values["learning_rates"] = list(self.learning_rates)
         values["network"] = {name: list(v) if isinstance(v, tuple) else v for name, v in self.network.items()}
         return values
 
 
-_SMALL = {"widths": (32, 64, 64), "blocks": 1, "attention": (4,), "head_channels": 8, "groups": 8, "dropout": 0.0}
-_CPU = Scale(
-    size=16,
-    network=_SMALL,
-    steps=1200,
-    batch_size=64,
-    tuning_steps=300,
-    learning_rate=2e-3,
-    warmup=50,
-    ema_decay=0.99,
-    precision="fp32",
-    samples=512,
-    tuning_samples=256,
-    drawn_at_once=128,
-    device="cpu",
-)
+_UNET = {"widths": (32, 64, 64), "blocks": 1, "attention": (4,), "head_channels": 8, "groups": 8, "dropout": 0.0}
 PRESETS = {
-    "cpu": _CPU,
-    # To test whether the order of a few cases changes with longer training; bfloat16 to save time.
-    "cpu-long": dataclasses.replace(_CPU, steps=3000, precision="bf16"),
-    "gpu": Scale(
-        size=32,
-        network={},  # the default: the network of Ho et al. 2020
-        steps=100_000,
-        batch_size=128,
-        tuning_steps=5000,
-        learning_rate=2e-4,
-        warmup=1000,
-        ema_decay=0.9995,
-        precision="bf16",
-        samples=10_000,
-        tuning_samples=2000,
-        drawn_at_once=1000,
-        device="cuda",
-    ),
-    "tiny": Scale(  # to check that everything works
+    "8": Scale(
         size=8,
-        network={**_SMALL, "widths": (8, 16), "attention": (4,)},
+        source_size=32,
+        network={"width": 256, "blocks": 2},
+        steps=6000,
+        batch_size=128,
+        learning_rates=(5e-4, 1.5e-3, 4e-3),
+        tuning_steps=1000,
+        warmup=200,
+        ema_decay=0.999,
+        validation=2000,
+        likelihood_images=2000,
+        samples=10_000,
+        sampled_at_once=500,
+        secondary_samples=2000,
+    ),
+    "16": Scale(
+        size=16,
+        source_size=32,
+        network=_UNET,
+        steps=3000,
+        batch_size=64,
+        learning_rates=(2e-3,),
+        tuning_steps=0,
+        warmup=100,
+        ema_decay=0.995,
+        validation=2000,
+        likelihood_images=500,
+        samples=2000,
+        sampled_at_once=125,
+        secondary_samples=0,
+    ),
+    "toy": Scale(
+        size=8,
+        source_size=8,
+        network={"width": 16, "blocks": 1},
         steps=4,
         batch_size=8,
+        learning_rates=(1e-3, 2e-3),
         tuning_steps=2,
-        learning_rate=1e-3,
         warmup=1,
         ema_decay=0.5,
-        precision="fp32",
+        validation=8,
+        likelihood_images=20,
         samples=20,
-        tuning_samples=20,
-        drawn_at_once=16,
-        device="cpu",
+        sampled_at_once=16,
+        secondary_samples=20,
     ),
 }

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from examples.recipe.cifar10 import Pictures, load
 from shortest_path.training import load_checkpoint, write_checkpoint
+from studies.trained_networks.images import averaged
 
 FORMAT, SMALLEST = 1, 8  # of the files; pixels, as two poolings leave 2×2
 SMOOTHING, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
@@ -195,7 +196,11 @@ def read(args: argparse.Namespace) -> tuple[Pictures, Pictures]:
     Raises:
         ValueError: images or settings do not fit.
     """
-    training, test = (load(source, size=args.size, labels=True) for source in (args.data, args.test))
+    training, test = (
+        load(source, size=args.average_from or args.size, labels=True) for source in (args.data, args.test)
+    )
+    if args.average_from:
+        training, test = (part._replace(images=averaged(part.images, args.size)) for part in (training, test))
     for name, data in (("--data", training), ("--test", test)):
         if (channels := data.images.shape[3]) != 3:
             raise ValueError(f"{name} requires images of three channels, got {channels}; pass colour images")
@@ -235,7 +240,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     """
     device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     out, (training, test) = Path(args.out), read(args)
-    names = ("size", "width", "epochs", "batch_size", "learning_rate", "precision", "seed")
+    names = ("size", "average_from", "width", "epochs", "batch_size", "learning_rate", "precision", "seed")
     run = {name: getattr(args, name) for name in names} | {"training_data": training.provenance}
     torch.manual_seed(args.seed)  # for the weights; everything else has its own generator
     network = Classifier(size=args.size, width=args.width, classes=training.classes)
@@ -290,6 +295,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="training images with labels, as for examples/train_cifar10.py")
     parser.add_argument("--test", required=True, help="test images with labels")
     parser.add_argument("--size", type=int, default=16, help="height and width to which images are resized (Lanczos)")
+    parser.add_argument(
+        "--average-from",
+        type=int,
+        default=0,
+        help="resize to this instead, and average over boxes from there to --size",
+    )
     parser.add_argument("--out", required=True, help="folder for the classifier and its checkpoint")
     for name, default in (("epochs", 50), ("batch-size", 256), ("learning-rate", 0.2), ("width", 32), ("seed", 0)):
         parser.add_argument(f"--{name}", type=type(default), default=default)

@@ -1,4 +1,4 @@
-"""One run of the study: train a network, sample with several solvers, and measure the samples."""
+"""One run of the study: train a network, and measure it."""
 
 from __future__ import annotations
 
@@ -6,27 +6,37 @@ import json
 import math
 import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import shortest_path as sp
-from examples.recipe.cifar10 import Pictures, RankBatches, load
-from examples.recipe.images import to_unit
-from examples.recipe.runs import make_network, unet_of
-from examples.recipe.settings import Settings
-from examples.recipe.unet import Bf16
-from studies.trained_networks.cases import CASES, PRESETS, SOLVERS, Case, Scale, Target
+from shortest_path.prediction import denoise
+from studies.trained_networks import images, measures, networks
+from studies.trained_networks.cases import (
+    CASES,
+    CHAIN_STEPS,
+    ODE_STEPS,
+    OUTPUTS,
+    PRESETS,
+    PRIMARY,
+    SECONDARY,
+    Case,
+    OutputName,
+    Scale,
+    matched_times,
+)
 from studies.trained_networks.classifier import load_classifier
-from studies.trained_networks.measures import Measures, quantised
 
 NOISE_SEED = 1234  # of sampling: sample i starts from the same random numbers in every case
 KEPT = 10  # samples of each solver and number of calls, to show
+Density = Literal["uniform", "matched"]
 
 
 class Study(NamedTuple):
@@ -37,7 +47,6 @@ class Study(NamedTuple):
     held_out: str
     classifier: str
     out: Path
-    compile: bool = False
 
     @property
     def scale(self) -> Scale:
@@ -46,74 +55,59 @@ class Study(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One training: a case, the target of its network, a seed, and its length."""
+    """One training: a corruption, what the network predicts, the density of training times, and a seed."""
 
     case: str
-    target: Target
+    output: OutputName
     seed: int
-    tuning: bool
+    learning_rate: float
+    density: Density = "uniform"
+    tuning: bool = False
 
     @property
     def folder(self) -> Path:
         """Folder of the run, relative to that of the study."""
         if self.tuning:
-            return Path("tuning") / self.case / self.target.name.replace(" ", "-")
-        return Path("runs") / f"{self.case}-{self.seed}"
+            return Path("tuning") / f"{self.case}-{self.output}-{self.learning_rate:g}"
+        density = "" if self.density == "uniform" else f"-{self.density}"
+        return Path("runs") / f"{self.case}-{self.output}{density}-{self.seed}"
 
 
-def perform(study: Study, run: Run, calls: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """Train unless the training is finished, sample and measure what is missing, and return the record."""
-    folder, scale, case = study.out / run.folder, study.scale, CASES[run.case]
+def perform(study: Study, run: Run, *, secondary: bool = False) -> dict[str, Any]:
+    """Train unless the training is finished, measure what is missing, and return the record."""
+    folder, scale = study.out / run.folder, study.scale
     folder.mkdir(parents=True, exist_ok=True)
+    steps = scale.tuning_steps if run.tuning else scale.steps
     identity = {
-        "case": run.case,
-        "target": run.target.name,
-        "seed": run.seed,
+        **run._asdict(),
+        "steps": steps,
         "scale": scale.plain(),
-        "steps": scale.tuning_steps if run.tuning else scale.steps,
-        "data": dataset(study.data, scale.size).provenance["sha256"],
-        "held_out": dataset(study.held_out, scale.size).provenance["sha256"],
+        "data": training_images(study).provenance["sha256"],
+        "held_out": test_images(study).provenance["sha256"],
     }
     record = read_record(folder / "record.json", identity)
-    missing = [
-        (solver, count)
-        for solver, counts in calls.items()
-        for count in counts
-        if not any((entry["solver"], entry["calls"]) == (solver, count) for entry in record["quality"])
-    ]
-    if "loss" in record and not missing:
+    wanted = _wanted(study, run, secondary=secondary)
+    if not wanted.keys() - record.keys():
         return record
-    spectrum = spectrum_of(study, case)
-    corruption = on_device(case.make(spectrum), scale.device)
-    trainer = make_trainer(study, run, identity["steps"], corruption, spectrum)
-    if study.compile:
-        for network in (trainer.model, trainer.ema_model):
-            unet_of(network).compile()  # in place: the names of the weights stay
-    record |= train(study, run, identity["steps"], trainer, folder, record)
+    spectrum = spectrum_of(study, CASES[run.case])
+    trainer = make_trainer(study, run, steps, spectrum)
+    record |= train(study, run, steps, trainer, folder, record)
     write(folder / "record.json", record)
-    for solver, count in sorted(missing, key=lambda each: each[1]):
-        start = time.perf_counter()
-        samples = scale.tuning_samples if run.tuning else scale.samples
-        images = sample(study, run, trainer, solver=solver, calls=count, samples=samples)
-        seconds = time.perf_counter() - start
-        entry = {"solver": solver, "calls": count, "samples": samples, "seconds": seconds}
-        record["quality"].append(entry | measured(study, images))
-        if not run.tuning and run.seed == 0 and images.isfinite().all():
-            torch.save(quantised(images[:KEPT]), folder / f"{solver.replace(' ', '-')}-{count}.pt")
-        write(folder / "record.json", record)
-        print(f"{run.folder}: {solver}, {count} calls: Fréchet distance {record['quality'][-1]['frechet']}", flush=True)
+    for name, measure in wanted.items():
+        if name not in record:
+            record[name] = measure(trainer, folder)
+            write(folder / "record.json", record)
+    print(f"{run.folder}: {_summary(record)}", flush=True)
     return record
 
 
-def execute(
-    study: Study, runs: Sequence[Run], calls: Mapping[str, Sequence[int]], processes: int
-) -> list[dict[str, Any]]:
+def execute(study: Study, runs: Sequence[Run], processes: int, *, secondary: bool = False) -> list[dict[str, Any]]:
     """Perform runs, `processes` at a time, and return their records."""
     if processes == 1:
-        return [perform(study, run, calls) for run in runs]
+        return [perform(study, run, secondary=secondary) for run in runs]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting = [pool.submit(perform, study, run, calls) for run in runs]
+        waiting = [pool.submit(perform, study, run, secondary=secondary) for run in runs]
         try:
             for done in as_completed(waiting):
                 done.result()
@@ -123,29 +117,27 @@ def execute(
         return [each.result() for each in waiting]
 
 
-def make_trainer(
-    study: Study, run: Run, steps: int, corruption: sp.Corruption, spectrum: sp.PowerSpectrum
-) -> sp.DiffusionTrainer:
+def make_trainer(study: Study, run: Run, steps: int, spectrum: sp.PowerSpectrum) -> sp.DiffusionTrainer:
     """Return a trainer; the initial weights of its network depend on the seed only."""
-    scale = study.scale
+    scale, output, corruption = study.scale, OUTPUTS[run.output], CASES[run.case].make(spectrum)
     torch.manual_seed(run.seed)
-    settings = Settings(size=scale.size, whitened_input=run.target.whitened_input, **scale.network)
-    network = make_network(settings, corruption, spectrum, classes=0).to(scale.device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=scale.learning_rate)
+    network = networks.make(scale, corruption, spectrum, whitened=output.whitened)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=run.learning_rate, fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / scale.warmup, 1.0) * max(1 - step / steps, 0.0)
     )
+    like = sp.GaussianCorruption("cosine")
+    matched = run.density == "matched"
     return sp.DiffusionTrainer(
         network,
         corruption,
-        prediction=run.target.prediction,
-        weighting=run.target.weighting,
+        prediction=output.prediction,
         spectrum=spectrum,
         optimizer=optimizer,
         scheduler=scheduler,
         ema_decay=scale.ema_decay,
-        precision=scale.precision,
-        time_sampling="stratified",
+        precision="fp32",
+        time_sampling=matched_times(corruption, like, spectrum) if matched else "stratified",
         max_grad_norm=1.0,
         seed=run.seed,
     )
@@ -156,98 +148,167 @@ def train(
 ) -> dict[str, Any]:
     """Train, or load the weights of a finished training; return the entries of its record."""
     scale = study.scale
-    batches = RankBatches(dataset(study.data, scale.size), scale.batch_size, seed=run.seed, device=scale.device)
+    batches = images.Batches(training_images(study).levels, scale.batch_size, seed=run.seed)
     losses: list[Tensor] = []
-
-    def note(_: sp.DiffusionTrainer, done: sp.training.TrainStep) -> None:
-        losses.append(done.loss)
-        if done.step % max(1, steps // 5) == 0:
-            print(f"{run.folder}: step {done.step} of {steps}, loss {done.loss.item():.4f}", flush=True)
-
     start = time.perf_counter()
     trainer.fit(
         batches,
         steps=steps,
         checkpoint_dir=folder / "checkpoints",
-        checkpoint_every=max(1, steps // 5),
+        checkpoint_every=max(1, steps // 2),
         keep_checkpoints=1,
-        callbacks=[note],
+        callbacks=[lambda _, done: losses.append(done.loss)],
         progress=False,
     )
     if "loss" in record:
         return {}
     last = losses[-max(1, steps // 10) :]
     return {
-        "images": steps * scale.batch_size,
-        "seconds": time.perf_counter() - start,
+        "seconds": round(time.perf_counter() - start, 1),
         "loss": finite(torch.stack(last).mean().item()) if last else None,
         "skipped": trainer.skipped,
     }
 
 
-def sample(
-    study: Study,
-    run: Run,
-    trainer: sp.DiffusionTrainer,
-    *,
-    solver: str,
-    calls: int,
-    samples: int,
-) -> Tensor:
-    """Return samples, on the CPU, not yet rounded."""
-    scale, corruption, spectrum = study.scale, trainer.corruption, trainer.spectrum
-    options = dict(SOLVERS[solver])
-    if isinstance(options.get("grid"), type):
-        options["grid"] = options["grid"](corruption, spectrum)
-    sampler = sp.Sampler(
-        Bf16(trainer.ema_model) if scale.precision == "bf16" else trainer.ema_model,
-        corruption,
-        prediction=run.target.prediction,
-        steps=calls,
-        spectrum=spectrum,
-        **options,
-    )
-    x_1 = None
-    if CASES[run.case].family == "heat":  # the corruption ends in blurred images, not in noise
-        training = dataset(study.data, scale.size).images
-        rows = torch.arange(samples) * (len(training) // samples)
-        x_0 = to_unit(training[rows.numpy()])
-        eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(NOISE_SEED))
-        x_1 = sp.corrupt(corruption, x_0.to(scale.device), float(sampler.times[0]), eps.to(scale.device))
-    parts = sampler.batches(
-        samples,
-        (3, scale.size, scale.size),
-        batch_size=scale.drawn_at_once,
-        seed=NOISE_SEED,
-        x_1=x_1,
-        device=scale.device,
-        progress=False,
-    )
-    return torch.cat([part.cpu() for part in parts])
+# Measures of a run ----------------------------------------------------------------------------------------------------
+
+Measure = Callable[[sp.DiffusionTrainer, Path], Any]
 
 
-def measured(study: Study, samples: Tensor) -> dict[str, float | None]:
-    """Return all measures of samples; None for each if any sample diverged."""
-    if not samples.isfinite().all():
-        return dict.fromkeys(("frechet", "kernel", "kernel_error", "patches_1", "patches_2", "patches_4", "log_power"))
-    return {name: finite(value) for name, value in measures_of(study)(samples).items()}
+def _wanted(study: Study, run: Run, *, secondary: bool) -> dict[str, Measure]:
+    """Return the measures of a run by their name in the record."""
+    if run.tuning:
+        held = validation_images(study).first(study.scale.likelihood_images // 4)
+        return {f"bits_{ODE_STEPS[0]}": _bits(ODE_STEPS[0], held.dequantised())}
+    held = test_images(study).first(study.scale.likelihood_images).dequantised()
+    wanted = {f"bits_{ODE_STEPS[0]}": _bits(ODE_STEPS[0], held)}
+    wanted |= {f"{solver}_{calls}": _samples(study, run, solver, calls) for solver, calls in PRIMARY}
+    if run.seed == 0:  # to save time, as these are not compared over seeds
+        wanted |= {f"bits_{steps}": _bits(steps, held) for steps in ODE_STEPS[1:]}
+        wanted |= {f"chain_{steps}": _chain(study, steps) for steps in CHAIN_STEPS}
+        wanted["relative_errors"] = lambda trainer, _: [
+            finite(value) for value in measures.relative_errors(*_denoiser(trainer), held[:500])
+        ]
+    if secondary:
+        count = study.scale.secondary_samples
+        wanted |= {f"{solver}_{calls}": _samples(study, run, solver, calls, count) for solver, calls in SECONDARY}
+    return wanted
+
+
+def _bits(steps: int, held: Tensor) -> Measure:
+    def measure(trainer: sp.DiffusionTrainer, folder: Path) -> dict[str, float | None]:
+        bits = measures.held_out_bits(trainer.sampler(solver="multistep", steps=steps), held)
+        np.save(folder / f"bits-{steps}.npy", bits.numpy().astype(np.float32))  # for paired differences
+        return {"mean": finite(bits.mean().item()), "error": finite((bits.std() / len(bits) ** 0.5).item())}
+
+    return measure
+
+
+def _samples(study: Study, run: Run, solver: str, calls: int, count: int = 0) -> Measure:
+    scale = study.scale
+    count = count or scale.samples
+
+    def measure(trainer: sp.DiffusionTrainer, folder: Path) -> dict[str, Any]:
+        start = time.perf_counter()
+        parts = trainer.sampler(solver=solver, steps=calls).batches(
+            count, (3, scale.size, scale.size), batch_size=scale.sampled_at_once, seed=NOISE_SEED, progress=False
+        )
+        found = torch.cat(list(parts))
+        seconds = round(time.perf_counter() - start, 1)
+        if not found.isfinite().all():
+            return {"samples": count, "kernel": None, "error": None, "seconds": seconds}
+        if run.seed == 0:
+            kept = images.rounded(found[:KEPT])
+            np.save(folder / f"{solver}-{calls}.npy", (kept * 128 + 127.5).round().byte().numpy())
+        value, error = measures.kernel(found, real_features(study), classifier_of(study).features)
+        real = images.rounded(test_images(study).dequantised()[:count])
+        basis = spectrum_of(study, CASES["gaussian-cosine"]).basis
+        return {
+            "samples": count,
+            "kernel": value,
+            "error": error,
+            "auc": measures.classifier_auc(found, real),
+            "power": measures.band_power(found, real, basis),
+            "seconds": seconds,
+        }
+
+    return measure
+
+
+def _chain(study: Study, steps: int) -> Measure:
+    held = test_images(study).first(study.scale.likelihood_images // 2).dequantised()
+    return lambda trainer, _: finite(measures.chain_bits(*_denoiser(trainer), held, steps))
+
+
+def _denoiser(trainer: sp.DiffusionTrainer) -> tuple[Callable[[Tensor, Tensor], Tensor], sp.corruptions.Process]:
+    """Return the averaged network as a function from x_t and t to coefficients of the clean image, and the process."""
+    process = sp.corruptions.Process(trainer.corruption, trainer.spectrum)
+
+    def clean(x_t: Tensor, t: Tensor) -> Tensor:
+        signal, noise = process.scales(t, x_t)
+        output = process.basis.analyze(trainer.ema_model(x_t, t))
+        u_t = process.analyze(x_t, signal)
+        u_0 = denoise(trainer.options.prediction, output, u_t, signal, noise, process.power.to(u_t)).u_0
+        return torch.where(signal > 0, u_0, 0.0)  # nothing of the image is left: the best guess is the mean
+
+    return clean, process
 
 
 # Shared by runs -------------------------------------------------------------------------------------------------------
 
 
 @cache
-def dataset(source: str, size: int) -> Pictures:
-    """Return a data set; each process reads it once."""
-    return load(source, size=size)
+def _read(source: str, size: int, source_size: int) -> images.Images:
+    return images.read(source, size=size, source_size=source_size)
+
+
+def training_images(study: Study) -> images.Images:
+    """Return the images to train with: all but the last, which choose the learning rate."""
+    found = _read(study.data, study.scale.size, study.scale.source_size)
+    return found.first(len(found.levels) - study.scale.validation)
+
+
+def validation_images(study: Study) -> images.Images:
+    """Return the training images that choose the learning rate."""
+    return _read(study.data, study.scale.size, study.scale.source_size).last(study.scale.validation)
+
+
+def test_images(study: Study) -> images.Images:
+    """Return the test images."""
+    return _read(study.held_out, study.scale.size, study.scale.source_size)
 
 
 @cache
-def measures_of(study: Study) -> Measures:
-    """Return the measures against held-out images."""
-    classifier = load_classifier(study.classifier).to(study.scale.device)
-    held = to_unit(dataset(study.held_out, study.scale.size).images)
-    return Measures(held, classifier.features, device=study.scale.device)
+def classifier_of(study: Study) -> Any:
+    """Return the classifier in whose features samples are compared."""
+    return load_classifier(study.classifier)
+
+
+@cache
+def real_features(study: Study) -> Tensor:
+    """Return the features of all test images, in random order: images may be sorted by class."""
+    real = images.rounded(test_images(study).dequantised())
+    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(NOISE_SEED))
+    return classifier_of(study).features(real[order])
+
+
+@cache
+def floor(study: Study) -> dict[str, Any]:
+    """Return the measures that as many training images have as there are samples: those of a perfect network."""
+    scale = study.scale
+    real = images.rounded(test_images(study).dequantised())
+    shuffled = torch.randperm(len(training_images(study).levels), generator=torch.Generator().manual_seed(NOISE_SEED))
+    levels = training_images(study).levels[shuffled[: scale.samples]]
+    found = images.Images(levels, {}).dequantised(seed=1)
+    value, error = measures.kernel(found, real_features(study), classifier_of(study).features)
+    basis = spectrum_of(study, CASES["gaussian-cosine"]).basis
+    return {
+        "samples": scale.samples,
+        "kernel": value,
+        "error": error,
+        "auc": measures.classifier_auc(found, real[: scale.samples]),
+        "power": measures.band_power(found, real[: scale.samples], basis),
+    }
 
 
 def spectrum_of(study: Study, case: Case) -> sp.PowerSpectrum:
@@ -256,17 +317,11 @@ def spectrum_of(study: Study, case: Case) -> sp.PowerSpectrum:
     if kept.exists():
         return sp.PowerSpectrum.load(kept)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    images = dataset(study.data, study.scale.size).images
-    batches = (to_unit(images[first : first + 1000]) for first in range(0, len(images), 1000))
+    batches = training_images(study).dequantised(seed=0).split(1000)
     mirrored = (torch.cat([batch, batch.flip(-1)]) for batch in batches)
     spectrum = sp.PowerSpectrum.estimate(mirrored, case.basis, case.channels, progress=False)
     spectrum.save(kept)
     return spectrum
-
-
-def on_device(corruption: sp.Corruption, device: str) -> sp.Corruption:
-    """Return the corruption, moved to a device if it is a module."""
-    return corruption.to(device) if isinstance(corruption, torch.nn.Module) else corruption
 
 
 def read_record(file: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,11 +331,18 @@ def read_record(file: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: the record is of other settings or images.
     """
     if not file.exists():
-        return {**identity, "quality": []}
+        return dict(identity)
     record: dict[str, Any] = json.loads(file.read_text())
     if other := [name for name, value in identity.items() if record.get(name) != value]:
         raise ValueError(f"{file} is of another study (its {', '.join(other)} differ); pass another --out")
     return record
+
+
+def _summary(record: Mapping[str, Any]) -> str:
+    bits = record[f"bits_{ODE_STEPS[0]}"]["mean"]
+    distances = {f"{solver} {calls}": record.get(f"{solver}_{calls}") for solver, calls in PRIMARY}
+    shown = [f"{name}: {found['kernel']}" for name, found in distances.items() if found]
+    return f"{bits} bits/dim, " + ", ".join([f"{record['seconds']} s of training", *shown])
 
 
 def finite(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Laws of the measures of samples, and of the tables and plots of the study of trained networks."""
+"""Laws of the measures of trained networks, and of the tables of their study."""
 
 from __future__ import annotations
 
@@ -8,102 +8,144 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
-from examples.recipe.images import to_uint8, to_unit
-from studies.trained_networks import report
-from studies.trained_networks.measures import Measures, quantised
+import shortest_path as sp
+from studies.trained_networks import measures, report
+from studies.trained_networks.images import rounded
+from studies.trained_networks.statistics import interval, paired, seeds_to_tell
 from tests.worlds import correlated_images
 
-NAMES = {"frechet", "kernel", "kernel_error", "patches_1", "patches_2", "patches_4", "log_power"}
 
-
-def images_of(count: int, *, size: int = 16, seed: int = 0) -> Tensor:
-    return quantised(0.6 * correlated_images(count, (3, size, size), seed=seed))
-
-
-def noise(like: Tensor, scale: float) -> Tensor:
-    return scale * torch.randn(like.shape, generator=torch.Generator().manual_seed(9), dtype=like.dtype)
-
-
-def blur(x: Tensor) -> Tensor:
-    return avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+def images_of(count: int, *, seed: int = 0) -> Tensor:
+    return rounded(0.5 * correlated_images(count, (3, 8, 8), seed=seed).float())
 
 
 def features(x: Tensor) -> Tensor:
-    """Mean colours of quarters, and their roughness: (B, 24)."""
-    return torch.cat([adaptive_avg_pool2d(x, 2), adaptive_avg_pool2d((x - blur(x)).abs(), 2)], 1).flatten(1)
+    return x.flatten(2).abs().mean(2)
+
+
+def test_the_kernel_distance_of_noisy_samples_is_greater() -> None:
+    real = features(images_of(400))
+    clean, noisy = (
+        measures.kernel(images_of(400, seed=1) + scale * torch.randn(400, 3, 8, 8), real, features)
+        for scale in (0.0, 0.3)
+    )
+    assert abs(clean[0]) < noisy[0] / 50
+    assert noisy[0] > 4 * noisy[1]
+
+
+def test_the_area_under_the_curve_is_a_probability_of_order() -> None:
+    positive, negative = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 2.0])
+    assert measures.area(positive, negative) == pytest.approx((1 + 1.5 + 2) / 6)
+    assert measures.area(positive, positive) == 0.5
+
+
+def test_a_classifier_tells_noise_and_does_not_tell_equals() -> None:
+    real = images_of(400)
+    assert measures.classifier_auc(images_of(400, seed=1) + 0.5 * torch.randn(400, 3, 8, 8), real) > 0.9
+    assert measures.classifier_auc(images_of(400, seed=1), real) == pytest.approx(0.5, abs=0.1)
+
+
+def test_power_by_band_is_the_logarithm_of_the_ratio() -> None:
+    noise = torch.randn(300, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    real, basis = (0.2 * noise).clamp(-1, 1), sp.CosineBasis(2)
+    assert measures.band_power(0.5 * real, real, basis) == pytest.approx([-2 * math.log(2)] * 3, abs=0.01)
 
 
 @pytest.fixture(scope="module")
-def real() -> Tensor:
-    return images_of(400)
+def world() -> tuple[sp.corruptions.Process, Tensor]:
+    """Return the shortest path of a Gaussian world, and images of it."""
+    spectrum = sp.PowerSpectrum.power_law((3, 8, 8), amplitude=0.3, offset=0.02, exponent=2.0)
+    u = spectrum.power.sqrt() * torch.randn(800, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    process = sp.corruptions.Process(sp.ShortestPathCorruption(spectrum), spectrum)
+    return process, spectrum.basis.synthesize(u).float()
 
 
-@pytest.fixture(scope="module")
-def measures(real: Tensor) -> Measures:
-    return Measures(real, features)
+def best_linear(process: sp.corruptions.Process, x_t: Tensor, t: Tensor) -> Tensor:
+    a, s = process.scales(t, x_t)
+    power = process.power.to(x_t)
+    return a * power / (a**2 * power + s**2) * process.analyze(x_t)
 
 
-def test_samples_are_measured_as_8_bits_hold_them(measures: Measures) -> None:
-    x = 2 * noise(torch.zeros(4, 3, 8, 8), 1.0)
-    assert torch.equal(quantised(x), to_unit(to_uint8(x)))
-    x = images_of(60, seed=1)
-    assert measures(x + 0.3 / 127.5) == measures(x) != measures(x + 0.7 / 127.5)
-    for bad in (math.nan, math.inf):
-        x[3, 0, 0, 0] = bad
-        with pytest.raises(ValueError, match="got NaN or infinity in 1 of 60: the solver diverged"):
-            measures(x)
+def test_the_best_linear_prediction_has_a_relative_error_of_one(world) -> None:
+    process, images = world
+    found = measures.relative_errors(lambda x, t: best_linear(process, x, t), process, images)
+    assert found == pytest.approx([1.0] * 5, rel=0.05)
+    worse = measures.relative_errors(lambda x, t: 0 * x, process, images, angles=(0.5, 0.9))
+    assert worse == pytest.approx([1 / math.sin(math.pi / 2 * angle) ** 2 for angle in (0.5, 0.9)], rel=0.05)
 
 
-def test_measures_grow_with_noise_from_none_for_the_real_images(real: Tensor, measures: Measures) -> None:
-    same = measures(real.flip(0))
-    assert same["frechet"] == pytest.approx(0, abs=1e-6)
-    samples = images_of(300, seed=1)
-    clean, some, much = (measures(samples + noise(samples, scale)) for scale in (0.0, 0.1, 0.3))
-    for name in NAMES - {"kernel_error", "patches_4"}:  # a quarter of the size averages noise away
-        assert clean[name] < some[name] < much[name], name
+def test_the_chain_bound_is_the_entropy_of_gaussian_data(world) -> None:
+    process, images = world
+    nats = 0.5 * (2 * math.pi * math.e * process.power).log().sum().item()
+    entropy = nats / (192 * math.log(2)) + math.log2(128)
+    for steps in (1, 4, 200):
+        found = measures.chain_bits(lambda x, t: best_linear(process, x, t), process, images, steps, strata=199)
+        assert found == pytest.approx(entropy, abs=0.005), steps
+    worse = measures.chain_bits(lambda x, t: 0.9 * best_linear(process, x, t), process, images, 200)
+    assert worse > entropy + 0.02
 
 
-def test_the_kernel_distance_is_unbiased_however_a_set_is_sorted(real: Tensor) -> None:
-    samples = images_of(400, seed=1)
-    sorted_real, by_brightness = (x[x.mean((1, 2, 3)).argsort()] for x in (real, samples))
-    found = Measures(sorted_real, features)(by_brightness)
-    assert abs(found["kernel"]) < 4 * found["kernel_error"]
+def test_bits_of_each_image_do_not_depend_on_the_others(world) -> None:
+    process, images = world
+    spectrum = sp.PowerSpectrum(process.basis, process.power)
+    sampler = sp.Sampler(
+        lambda x, t: 0 * x, process.corruption, prediction="whitened-velocity", steps=2, spectrum=spectrum
+    )
+    bits = measures.held_out_bits(sampler, images[:600])
+    torch.testing.assert_close(bits[:500], measures.held_out_bits(sampler, images[:500]))
+    nats = -0.5 * ((process.analyze(images[:600].double()) ** 2 / process.power).flatten(1).sum(1))
+    nats -= 0.5 * (2 * math.pi * process.power).log().sum()
+    torch.testing.assert_close(bits, -nats / (192 * math.log(2)) + 7, atol=1e-3, rtol=0)
 
 
-# The report -----------------------------------------------------------------------------------------------------------
+# Intervals and tables -------------------------------------------------------------------------------------------------
 
 
-def entry(solver: str, calls: int, frechet: float | None) -> dict[str, Any]:
-    rest = {"kernel": -0.001, "kernel_error": 0.002, "patches_1": 0.1, "patches_2": 0.2, "log_power": 0.3}
-    return {"solver": solver, "calls": calls, "samples": 512, "frechet": frechet, "seconds": 1.5, **rest}
+def test_intervals_hold_as_often_as_they_say() -> None:
+    values = torch.randn(2000, 4, generator=torch.Generator().manual_seed(1)).double().tolist()
+    found = [interval(dict(enumerate(row))) for row in values]
+    assert sum(each.told for each in found) / len(found) == pytest.approx(0.05, abs=0.015)
+    wide = [interval(dict(enumerate(row)), contrasts=10) for row in values]
+    assert sum(each.told for each in wide) / len(wide) == pytest.approx(0.005, abs=0.005)
+
+
+def test_differences_are_paired_over_common_seeds() -> None:
+    found = paired({0: 1.0, 1: 3.0, 5: 9.0}, {0: 0.5, 1: 2.5, 4: 0.0}, contrasts=3)
+    assert found is not None
+    assert (found.mean, found.half, found.count, found.told) == (0.5, 0.0, 2, True)
+    assert paired({0: 1.0}, {1: 1.0}, contrasts=1) is None
+    single = paired({0: 1.0}, {0: 0.0}, contrasts=1)
+    assert single is not None
+    assert (single.half, single.told) == (None, False)
+    count = seeds_to_tell(1.0, 2.0, contrasts=1)
+    assert count is not None
+    assert 17 <= count <= 19
+    assert seeds_to_tell(0.0, 1.0, contrasts=1) is None
+
+
+def run(case: str, seed: int, bits: float | None, kernel: float | None) -> dict[str, Any]:
+    sampled = {"samples": 100, "kernel": kernel, "error": 0.001, "auc": 0.6, "power": [0.1, 0.2, 0.3]}
+    return {
+        **{"case": case, "output": "noise", "seed": seed, "density": "uniform", "bits_50": {"mean": bits}},
+        **{"multistep_50": sampled, "ancestral_250": sampled, "chain_50": 6.0, "relative_errors": [0.5] * 5},
+    }
 
 
 def make_report() -> dict[str, Any]:
-    """One case of three seeds, one of them incomplete; cases of one seed; one that has not run."""
-    path = [
-        [entry("ddim", 10, 30.0), entry("multistep", 10, 4.0), entry("multistep", 50, 2.0)],
-        [entry("ddim", 10, 31.0), entry("multistep", 10, 5.0), entry("multistep", 50, 2.5)],
-        [entry("ddim", 10, 32.0), entry("multistep", 10, 6.0), entry("multistep", 50, None)],
-    ]
-    trained = {"images": 96000, "seconds": 60.0, "loss": 0.25}
-    runs = [{"case": "path-cosine", "seed": seed, **trained, "quality": each} for seed, each in enumerate(path)]
-    blur = [entry("ddim", 10, 9.0), entry("multistep", 10, 11.0), entry("ddim", 100, 1.25)]
-    scaled = [entry("ddim", 10, 40.0), entry("multistep", 10, 20.0)]
-    titles = {"path-cosine": ("shortest path", 1.0), "blur": ("blur", 1.21), "heat": ("heat", None)}
+    titles = {"gaussian-cosine": "Gaussian", "path-cosine": "path", "scale-0.8": "log S × 0.8"}
+    runs = [run("gaussian-cosine", seed, 6.0 + seed / 10, 0.02) for seed in range(3)]
+    runs += [run("path-cosine", seed, 5.5 + seed / 10, 0.01 + seed / 1000) for seed in range(3)]
+    data = {"source": "s", "count": 3, "encoding": "PNG"}
     return {
-        "scale": "cpu",
-        "floor": {"frechet": 0.75, "kernel": 0.0001, "patches_1": 0.05, "patches_2": 0.05, "log_power": 0.02},
-        "cases": {
-            **{name: {"title": title, "length": length} for name, (title, length) in titles.items()},
-            "scale-0.8": {"title": "log S × 0.8", "length": 1.05},
-        },
-        "runs": [
-            *runs,
-            {"case": "blur", "seed": 7, **trained, "quality": blur},
-            {"case": "scale-0.8", "seed": 0, "quality": scaled},
-        ],
+        "runs": [*runs, run("scale-0.8", 0, None, None)],
+        "cases": {name: {"title": title, "length": 1.0} for name, title in titles.items()},
+        "floor": {"kernel": 0.0001},
+        "tuning": {"steps": 2, "runs": []},
+        "settings": {"size": 8},
+        "machine": "m",
+        "data": {"training": data},
+        "classifier": {"test_accuracy": 0.7},
     }
 
 
@@ -113,14 +155,10 @@ def row(table: str, first: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_tables_have_mean_and_deviation_of_the_best_solver() -> None:
-    table = report.tables(make_report())
-    assert row(table, "case") == ["case", "length / geodesic", "seeds", "10 calls", "50 calls", "100 calls"]
-    best_in_50 = "**2.25 ± 0.35 (2 of 3 seeds)**, multistep"
-    assert row(table, "shortest path") == ["shortest path", "1", "3", "**5.0 ± 1.0**, multistep", best_in_50, "–"]
-    assert row(table, "blur") == ["blur", "1.21", "1", "9, ddim", "–", "**1.25**, ddim"]
-    assert row(table, "heat") == ["heat", "–", "0", "–", "–", "–"]
-    details = table.split("<summary>shortest path</summary>")[1].split("</details>")[0]
-    assert row(details, "ddim")[:3] == ["ddim", "10", "31.0 ± 1.0"]
-    assert "seed 1: 96000 images, 60 seconds, 0.25 loss" in details
+def test_tables_show_both_measures_with_intervals() -> None:
+    text = report.tables(make_report())
+    assert report.contrast_count(make_report()) == 6  # three pairs, two outputs
+    assert row(text, "path") == ["path", "1.000", "5.6000 ± 0.2484", "11.00 ± 2.48", "11.00 ± 2.48", "3"]
+    assert row(text, "path − Gaussian")[1] == "**-0.5000 ± 0.0000**"
     assert report.tables({**make_report(), "runs": []}) == "Nothing has been measured yet.\n"
+    assert row(report.deviation(make_report(), "noise"), "log S × 0.8")[1:] == ["–", "–", "–", "–"]

@@ -11,9 +11,10 @@ import torch
 
 import shortest_path as sp
 from examples.recipe.dead_leaves import dead_leaves
-from studies.trained_networks import cases, classifier, runs, tuning
+from studies.trained_networks import classifier, images, report, runs
 from studies.trained_networks.__main__ import main
-from studies.trained_networks.cases import CASES, TARGETS, TUNED_ON, Target
+from studies.trained_networks.cases import CASES, OUTPUTS, matched_times
+from studies.trained_networks.runs import Run, Study, make_trainer
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,17 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     facts = {"format": classifier.FORMAT, "size": 8, "width": 8, "classes": 10, "test_accuracy": 0.1}
     classifier.write(folder, classifier.Classifier(size=8, width=8), facts)
     sources = ["--data", str(folder / "training.npy"), "--held-out", str(folder / "held.npy")]
-    return ["--scale", "tiny", *sources, "--classifier", str(folder), "--seeds", "0", "--calls", "2"]
+    return ["--scale", "toy", *sources, "--classifier", str(folder)]
+
+
+@pytest.fixture(autouse=True)
+def few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure with as few calls as work, under the names of the real numbers."""
+    sampled = runs._samples
+    monkeypatch.setattr(runs, "_samples", lambda one, run, solver, calls, *count: sampled(one, run, solver, 2, *count))
+    monkeypatch.setattr(runs, "_bits", lambda steps, held, bits=runs._bits: bits(2, held))
+    monkeypatch.setattr(runs, "CHAIN_STEPS", (2, 3))
+    monkeypatch.setattr(report, "CHAIN_STEPS", (2, 3))
 
 
 def study(words: list[str], out: Path, *more: str) -> dict:
@@ -33,72 +44,97 @@ def study(words: list[str], out: Path, *more: str) -> dict:
     return json.loads((out / "evidence.json").read_text())
 
 
-@pytest.fixture(autouse=True)
-def little_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "TUNING", (("ancestral", 2), ("multistep", 2)))
-    for family in TARGETS:
-        monkeypatch.setitem(cases.TARGETS, family, (Target("data"), Target("whitened-velocity", "velocity")))
+@pytest.fixture(scope="module")
+def spectrum() -> sp.PowerSpectrum:
+    levels = images.reduced(images_of(200), 8)
+    return sp.PowerSpectrum.estimate([levels.dequantised()], progress=False)
+
+
+def images_of(count: int, size: int = 16) -> runs.images.Pictures:
+    return images.Pictures(dead_leaves(count, size=size, seed=3), None, {"source": "dead leaves"})
 
 
 def test_a_study_can_be_extended_and_repeats_nothing(words: list[str], tmp_path: Path, capsys) -> None:
-    own = ["--cases", "gaussian-cosine", "heat"]
-    first = study(words, tmp_path, *own)
-    assert {run["case"] for run in first["runs"]} == {"gaussian-cosine", "heat"}
-    quality = [(entry["solver"], entry["calls"]) for entry in first["runs"][0]["quality"]]
-    assert quality == [("ancestral", 2), ("ddim", 2), ("multistep", 2)]
-    assert all((tmp_path / name).stat().st_size > 0 for name in ("evidence.md", "quality.png", "deviation.png"))
+    own = ["--cases", "gaussian-cosine", "path-cosine", "--outputs", "whitened"]
+    first = study(words, tmp_path, *own, "--seeds", "0", "1")
+    assert {(run["case"], run["seed"]) for run in first["runs"]} == {
+        (case, seed) for case in ("gaussian-cosine", "path-cosine") for seed in (0, 1)
+    }
+    assert len(first["tuning"]["runs"]) == 4  # both outputs
+    assert first["runs"][0]["bits_50"]["mean"] > 0
+    assert {len(run["multistep_50"]["power"]) for run in first["runs"]} == {3}
+    text = (tmp_path / "evidence.md").read_text()
+    assert "| shortest path, rotated cosine − Gaussian, cosine | " in text
     capsys.readouterr()
-    assert study(words, tmp_path, *own)["runs"] == first["runs"]
-    more = study(words, tmp_path, "--cases", "gaussian-cosine", "--calls", "3", "--solvers", "ddim")
-    assert "step" not in capsys.readouterr().out  # nothing was trained
-    kept = next(run for run in more["runs"] if run["case"] == "gaussian-cosine")
-    assert kept["quality"][:3] == first["runs"][0]["quality"]
-    assert [(entry["solver"], entry["calls"]) for entry in kept["quality"][3:]] == [("ddim", 3)]
+    assert study(words, tmp_path, *own, "--seeds", "0", "1")["runs"] == first["runs"]
+    assert "bits/dim" not in capsys.readouterr().out  # nothing was measured again
+    more = study(words, tmp_path, "--cases", "gaussian-cosine", "--seeds", "0", "--secondary", "--density", "matched")
+    assert [run for run in more["runs"] if run["density"] == "uniform"] == first["runs"]
+    assert all("ancestral_1000" in run for run in more["runs"] if run["density"] == "matched")
+    assert "Training times of equal mean log-SNR" in (tmp_path / "evidence.md").read_text()
     held_out = words[words.index("--held-out") + 1]
     with pytest.raises(SystemExit, match=r"is of another study \(its data differ\); pass another --out"):
         study(words, tmp_path, *own, "--data", held_out)
 
 
-def test_the_tuning_of_another_study_can_be_used(words: list[str], tmp_path: Path) -> None:
-    scores = [("data", 3.0), ("velocity", None), ("whitened-velocity weighed as velocity", 2.0)]
-    entries = [{"case": "path-cosine", "target": name, "score": value} for name, value in scores]
-    earlier = {"runs": entries, "drawn": [["ddim", 5]], "steps": 7}
-    (tmp_path / "earlier.json").write_text(json.dumps({"tuning": earlier}))
-    own = ["--tuned", str(tmp_path / "earlier.json"), "--solvers", "ancestral on fisher"]
-    found = study(words, tmp_path / "out", *own, "--cases", "path-cosine")
-    assert [run["target"] for run in found["runs"]] == ["whitened-velocity weighed as velocity"]
-    assert found["tuning"] == earlier | {"source": "earlier.json"}
-    assert not (tmp_path / "out" / "tuning").exists()
-    with pytest.raises(SystemExit, match="the tuning has no score for blur, tuned on blur-20"):
-        study(words, tmp_path / "out", *own, "--cases", "blur-4")
-    (tmp_path / "earlier.json").write_text("[]")
-    with pytest.raises(SystemExit, match=r"--tuned requires the evidence\.json of a study, got .*earlier\.json"):
-        study(words, tmp_path / "out", *own, "--cases", "path-cosine")
-
-
-def test_the_same_seed_gives_the_same_initial_weights_and_noise_to_every_case(words: list[str], tmp_path: Path) -> None:
-    one = runs.Study(*words[1:8:2], tmp_path)
-    weights = []
-    for name in ("gaussian-flow", "path-principal"):
-        spectrum = runs.spectrum_of(one, CASES[name])
-        corruption = CASES[name].make(spectrum)
-        trainer = runs.make_trainer(one, runs.Run(name, Target("data"), 3, False), 4, corruption, spectrum)
-        weights.append(torch.cat([value.flatten() for value in trainer.model.parameters()]))
+def test_a_seed_gives_every_case_the_same_weights_and_noise(words: list[str], spectrum, tmp_path: Path) -> None:
+    one = Study(*words[1:8:2], tmp_path)
+    trainers = [make_trainer(one, Run(case, "noise", 3, 1e-3), 4, spectrum) for case in ("gaussian-flow", "blur-4")]
+    assert torch.equal(*(torch.cat([value.flatten() for value in each.model.parameters()]) for each in trainers))
+    for trainer in trainers:
         assert torch.equal(trainer.generator.get_state(), torch.Generator().manual_seed(3).get_state())
-    assert torch.equal(*weights)
 
 
-def test_every_case_is_the_corruption_that_its_name_says() -> None:
-    spectrum = sp.PowerSpectrum.power_law((3, 16, 16), amplitude=2.0, offset=0.1, exponent=2.0)
+def test_gaussian_noise_on_the_geodesic_ties_with_gaussian_noise(words: list[str], spectrum, tmp_path: Path) -> None:
+    one = Study(*words[1:8:2], tmp_path)
+    found = []
+    for case in ("gaussian-cosine", "gaussian-geodesic"):
+        trainer = make_trainer(one, Run(case, "whitened", 0, 1e-3), 4, spectrum)
+        trainer.fit(images.Batches(images.reduced(images_of(40), 8).levels, 10, seed=0), steps=4, progress=False)
+        found.append(torch.cat([value.flatten() for value in trainer.model.parameters()]))
+    torch.testing.assert_close(*found, atol=1e-5, rtol=0)
+    law = sp.PowerSpectrum.power_law((3, 8, 8), amplitude=1.59, offset=0.0086, exponent=2.0)
+    path = CASES["gaussian-geodesic"].make(law)
+    assert sp.path_length(path, law) == pytest.approx(sp.fisher_distance(law, 1.0), rel=1e-6)
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_matched_times_give_the_mean_log_snr_of_gaussian_noise(case: str, spectrum: sp.PowerSpectrum) -> None:
+    corruption, like = CASES[case].make(spectrum), sp.GaussianCorruption("cosine")
+    uniform = torch.linspace(0.02, 0.95, 50, dtype=torch.float64)
+    times = matched_times(corruption, like, spectrum)(uniform)
+    own, wanted = (
+        (each.signal(t).square() * spectrum.power / each.noise(t).square()).log().flatten(1).mean(1)
+        for each, t in ((corruption, times), (like, uniform))
+    )
+    torch.testing.assert_close(own, wanted, atol=0.02, rtol=0)
+
+
+def test_every_case_is_the_corruption_that_its_name_says(spectrum: sp.PowerSpectrum) -> None:
     t = torch.tensor([0.5], dtype=torch.float64)
-    path = CASES["path-rgb"].make(spectrum)
-    assert sp.path_length(path, spectrum) == pytest.approx(sp.fisher_distance(spectrum, 1.0), rel=1e-6)
     for name, case in CASES.items():
         corruption = case.make(spectrum)
         assert corruption.signal(t).isfinite().all(), name
         if name.startswith("scale-"):
             scale = float(name.removeprefix("scale-"))
-            torch.testing.assert_close(corruption.power.double().expand(3, 16, 16), spectrum.power**scale)
-    assert CASES["blur-20"].make(spectrum).max_blur == 10.0  # of 16 pixels
-    assert set(TUNED_ON) == set(TARGETS) == {case.family for case in CASES.values()}
-    assert len({len(targets) for targets in TARGETS.values()}) == 1  # the same budget
+            torch.testing.assert_close(corruption.power.double(), spectrum.power**scale)
+    equal = CASES["equal-snr"].make(spectrum)
+    ratio = equal.signal(t) ** 2 * spectrum.power / equal.noise(t) ** 2
+    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio))
+    assert CASES["blur-4"].make(spectrum).max_blur == 1.0  # of 8 pixels
+    assert [output.whitened for output in OUTPUTS.values()] == [False, True]
+
+
+def test_images_are_averaged_over_boxes_and_have_noise_of_one_level() -> None:
+    pictures = images_of(3)
+    found = images.reduced(pictures, 8)
+    expected = pictures.images.astype(float).reshape(3, 8, 2, 8, 2, 3).mean((2, 4))
+    assert np.abs(found.levels.permute(0, 2, 3, 1).numpy() - expected).max() <= 0.5
+    x = found.dequantised()
+    assert torch.equal(((x + 1) * 128).floor(), found.levels.float())
+    torch.testing.assert_close(images.rounded(x), (found.levels + 0.5) / 128 - 1)
+    with pytest.raises(ValueError, match="images of 16×16 have no boxes that leave 6×6; pass a divisor"):
+        images.averaged(pictures.images, 6)
+    batches = images.Batches(found.levels, 2, seed=1)
+    assert len(batches) == 1
+    assert torch.equal(*(torch.cat(list(images.Batches(found.levels, 2, seed=1))) for _ in range(2)))

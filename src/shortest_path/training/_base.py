@@ -123,8 +123,9 @@ class TrainerBase:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
+        size = sum(each.numel() for each in self.model.parameters())
         facts = {
-            "model": f"{type(self.model).__name__}, {sum(each.numel() for each in self.model.parameters()):,} parameters",
+            "model": f"{type(self.model).__name__}, {size:,} parameters",
             "corruption": repr(self.corruption),
             "prediction": self.options.prediction,
             "optimizer": type(self.optimizer).__name__,
