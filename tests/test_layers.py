@@ -29,7 +29,7 @@ LAYERS = [
     ["geometry", "sampling"],
     ["training"],
     ["__init__"],
-    ["plots"],  # optional, imported by name only
+    ["plots", "integrations"],  # optional, imported by name only
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -85,6 +85,7 @@ def report(study: Study) -> None:
         "data": {"training": training_images(study).provenance, "held_out": test_images(study).provenance},
         "classifier": json.loads((Path(study.classifier) / "classifier.json").read_text()),
         "tuning": json.loads(tuning.read_text()) if tuning.exists() else {"steps": 0, "runs": []},
+        "starts": {file.stem: json.loads(file.read_text()) for file in sorted((out / "starts").glob("*.json"))},
         "floor": floor(study),
         "cases": {
             name: {"title": CASES[name].title, "length": length(study, CASES[name])}

@@ -27,6 +27,7 @@ from studies.trained_networks.cases import (
     PRESETS,
     PRIMARY,
     SECONDARY,
+    STARTS,
     Case,
     OutputName,
     Scale,
@@ -92,10 +93,11 @@ def perform(study: Study, run: Run, *, secondary: bool = False) -> dict[str, Any
     spectrum = spectrum_of(study, CASES[run.case])
     trainer = make_trainer(study, run, steps, spectrum)
     record |= train(study, run, steps, trainer, folder, record)
+    record["start"] = None if run.tuning else best_start(study, run, trainer)
     write(folder / "record.json", record)
     for name, measure in wanted.items():
         if name not in record:
-            record[name] = measure(trainer, folder)
+            record[name] = measure(trainer, folder, record["start"])
             write(folder / "record.json", record)
     print(f"{run.folder}: {_summary(record)}", flush=True)
     return record
@@ -170,9 +172,38 @@ def train(
     }
 
 
+def best_start(study: Study, run: Run, trainer: sp.DiffusionTrainer) -> float | None:
+    """Return the time to start from with the best likelihood of validation images; None for the library's.
+
+    The error of a network that predicts noise is divided by the signal, and so is amplified without bound towards
+    t = 1: how much is left of it depends on where likelihood and samples begin, so this is chosen as the learning rate
+    is, for each corruption and output, by the first seed.
+    """
+    file = study.out / "starts" / f"{run.case}-{run.output}-{run.density}.json"
+    if not file.exists():
+        held = validation_images(study).first(study.scale.likelihood_images // 8).dequantised()
+        found = {
+            start: measures.held_out_bits(sampler_from(trainer, start, "multistep", ODE_STEPS[0]), held).mean().item()
+            for start in STARTS
+        }
+        chosen = min(found, key=lambda start: found[start] if math.isfinite(found[start]) else math.inf)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write(file, {"start": chosen, "bits": {str(start): finite(bits) for start, bits in found.items()}})
+    start: float | None = json.loads(file.read_text())["start"]
+    return start
+
+
+def sampler_from(trainer: sp.DiffusionTrainer, start: float | None, solver: str, steps: int) -> sp.Sampler:
+    """Return a sampler whose default times are scaled to begin at `start`."""
+    usual = trainer.sampler(solver=solver, steps=steps)
+    if start is None:
+        return usual
+    return trainer.sampler(solver=solver, times=usual.times * (start / usual.times[0]))
+
+
 # Measures of a run ----------------------------------------------------------------------------------------------------
 
-Measure = Callable[[sp.DiffusionTrainer, Path], Any]
+Measure = Callable[[sp.DiffusionTrainer, Path, "float | None"], Any]
 
 
 def _wanted(study: Study, run: Run, *, secondary: bool) -> dict[str, Measure]:
@@ -186,7 +217,7 @@ def _wanted(study: Study, run: Run, *, secondary: bool) -> dict[str, Measure]:
     if run.seed == 0:  # to save time, as these are not compared over seeds
         wanted |= {f"bits_{steps}": _bits(steps, held) for steps in ODE_STEPS[1:]}
         wanted |= {f"chain_{steps}": _chain(study, steps) for steps in CHAIN_STEPS}
-        wanted["relative_errors"] = lambda trainer, _: [
+        wanted["relative_errors"] = lambda trainer, *_: [
             finite(value) for value in measures.relative_errors(*_denoiser(trainer), held[:500])
         ]
     if secondary:
@@ -196,8 +227,8 @@ def _wanted(study: Study, run: Run, *, secondary: bool) -> dict[str, Measure]:
 
 
 def _bits(steps: int, held: Tensor) -> Measure:
-    def measure(trainer: sp.DiffusionTrainer, folder: Path) -> dict[str, float | None]:
-        bits = measures.held_out_bits(trainer.sampler(solver="multistep", steps=steps), held)
+    def measure(trainer: sp.DiffusionTrainer, folder: Path, start: float | None) -> dict[str, float | None]:
+        bits = measures.held_out_bits(sampler_from(trainer, start, "multistep", steps), held)
         np.save(folder / f"bits-{steps}.npy", bits.numpy().astype(np.float32))  # for paired differences
         return {"mean": finite(bits.mean().item()), "error": finite((bits.std() / len(bits) ** 0.5).item())}
 
@@ -208,13 +239,13 @@ def _samples(study: Study, run: Run, solver: str, calls: int, count: int = 0) ->
     scale = study.scale
     count = count or scale.samples
 
-    def measure(trainer: sp.DiffusionTrainer, folder: Path) -> dict[str, Any]:
-        start = time.perf_counter()
-        parts = trainer.sampler(solver=solver, steps=calls).batches(
+    def measure(trainer: sp.DiffusionTrainer, folder: Path, start: float | None) -> dict[str, Any]:
+        begun = time.perf_counter()
+        parts = sampler_from(trainer, start, solver, calls).batches(
             count, (3, scale.size, scale.size), batch_size=scale.sampled_at_once, seed=NOISE_SEED, progress=False
         )
         found = torch.cat(list(parts))
-        seconds = round(time.perf_counter() - start, 1)
+        seconds = round(time.perf_counter() - begun, 1)
         if not found.isfinite().all():
             return {"samples": count, "kernel": None, "error": None, "seconds": seconds}
         if run.seed == 0:
@@ -237,7 +268,7 @@ def _samples(study: Study, run: Run, solver: str, calls: int, count: int = 0) ->
 
 def _chain(study: Study, steps: int) -> Measure:
     held = test_images(study).first(study.scale.likelihood_images // 2).dequantised()
-    return lambda trainer, _: finite(measures.chain_bits(*_denoiser(trainer), held, steps))
+    return lambda trainer, *_: finite(measures.chain_bits(*_denoiser(trainer), held, steps))
 
 
 def _denoiser(trainer: sp.DiffusionTrainer) -> tuple[Callable[[Tensor, Tensor], Tensor], sp.corruptions.Process]:

@@ -108,20 +108,20 @@ def options_of(description: Mapping[str, Any], chosen: Mapping[str, Any]) -> tup
 
 
 def write(folder: str | os.PathLike[str], description: Mapping[str, Any], model: object) -> None:
-    """Write a description and a model to a folder, which is made; the description last, as it marks a whole folder.
+    """Write a description and a model, unless it is None, to a folder, which is made; the description last, as it marks a whole folder.
 
     Raises:
         TypeError: a model that is neither a module nor has `save_pretrained`.
         OSError: a file could not be written.
     """
     folder = Path(folder)
-    if not (isinstance(model, nn.Module) or callable(getattr(model, "save_pretrained", None))):
+    if model is not None and not (isinstance(model, nn.Module) or callable(getattr(model, "save_pretrained", None))):
         raise TypeError(
             f"only an nn.Module, or an object with save_pretrained, can be saved, got {type(model).__name__}; "
             "make the model a module"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    saved = _write_model(folder, getattr(model, "_orig_mod", model))
+    saved = None if model is None else _write_model(folder, getattr(model, "_orig_mod", model))
     arrays: dict[str, Tensor] = {}
     plain = _split({**description, "model": saved}, "", arrays)
     values: dict[str, Any] = {name: each.numpy() for name, each in arrays.items()}
@@ -166,12 +166,12 @@ def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return described
 
 
-def load_model(folder: str | os.PathLike[str], saved: Mapping[str, Any], model: object) -> Callable[..., Tensor]:
+def load_model(folder: str | os.PathLike[str], saved: Mapping[str, Any] | None, model: object) -> Callable[..., Tensor]:
     """Return the model in a folder.
 
     Args:
         folder: The folder.
-        saved: What the description says of the model.
+        saved: What the description says of the model; None if none was saved.
         model: A module that takes the weights, a class with `from_pretrained`, or None for a registered class.
 
     Raises:
@@ -179,7 +179,12 @@ def load_model(folder: str | os.PathLike[str], saved: Mapping[str, Any], model: 
         TypeError: `model` is of another kind.
         ValueError: a class that is not registered, or weights that do not fit.
     """
-    folder, kind = Path(folder), saved["class"]
+    folder = Path(folder)
+    if saved is None:
+        if not callable(model) or isinstance(model, type):
+            raise TypeError(f"{folder} holds no model; pass one, called as model(x_t, t), got {model!r}")
+        return model
+    kind = saved["class"]
     if model is None:
         if kind not in _MODELS:
             raise ValueError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor
 from typing_extensions import Self
 
 from ._base import SamplerBase
@@ -15,7 +16,7 @@ from ._pretrained import describe, load_model, options_of, read, write
 class SavedSampler(SamplerBase):
     """A sampler that can be saved and loaded; see `Sampler`."""
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, folder: str | os.PathLike[str], *, model: bool = True) -> None:
         """Write this sampler to a folder, for `from_pretrained` on any machine.
 
         `sampler.json` describes it; `arrays.npz` has the spectrum, the corruption's tables and the times, without
@@ -24,6 +25,7 @@ class SavedSampler(SamplerBase):
 
         Args:
             folder: The folder, made if missing.
+            model: Whether to write the model too; without it, `from_pretrained` takes any.
 
         Raises:
             TypeError: a model that is neither a module nor has `save_pretrained`, or a corruption made of functions.
@@ -38,18 +40,18 @@ class SavedSampler(SamplerBase):
             times=self.times,
             guidance=self._guidance,
         )
-        write(folder, description, self.model)
+        write(folder, description, self.model if model else None)
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | os.PathLike[str], model: nn.Module | type | None = None, **options: Any
+        cls, folder: str | os.PathLike[str], model: Callable[..., Tensor] | type | None = None, **options: Any
     ) -> Self:
         """Return the sampler in a folder that `save_pretrained` wrote. Runs no code that is in it.
 
         Args:
             folder: The folder.
             model: A module, made as for training, which takes the saved weights; or the class of a model that was saved
-                by its own `save_pretrained`. None requires a registered class (`sampling.register_model`; the wrappers
+                by its own `save_pretrained`; or any model where none was saved. None requires a registered class (`sampling.register_model`; the wrappers
                 in `shortest_path.integrations` are, once imported).
             **options: Arguments of `Sampler` to replace saved ones, e.g. `steps=10`.
 

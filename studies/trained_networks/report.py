@@ -1,0 +1,265 @@
+"""Tables of the study, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from studies.trained_networks.cases import ANGLES, BASELINES, CHAIN_STEPS, ODE_STEPS, OUTPUTS, PRIMARY, SECONDARY
+from studies.trained_networks.statistics import Difference, interval, paired, seeds_to_tell
+
+Report = Mapping[str, Any]
+"""Content of `evidence.json`."""
+
+MISSING = "–"
+BITS = f"bits_{ODE_STEPS[0]}"
+MEASURES = {BITS: "bits/dim", **{f"{solver}_{calls}": f"KID × 1000, {solver} {calls}" for solver, calls in PRIMARY}}
+"""The primary measures, by their name in a record."""
+
+
+def value_of(run: Mapping[str, Any], measure: str) -> float | None:
+    """Return a primary measure of a run, kernel distances times 1000; None if it is missing or not finite."""
+    found = run.get(measure)
+    if found is None:
+        return None
+    if measure.startswith("bits"):
+        return found["mean"]
+    return None if found["kernel"] is None else 1000 * found["kernel"]
+
+
+def by_seed(
+    report: Report,
+    case: str,
+    output: str,
+    density: str = "uniform",
+    value: Callable[[Mapping[str, Any]], float | None] = lambda run: value_of(run, BITS),
+) -> dict[int, float]:
+    """Return a value of all runs of a case and output, by seed."""
+    found = {}
+    for run in report["runs"]:
+        if (run["case"], run["output"], run["density"]) == (case, output, density):
+            number = value(run)
+            if number is not None:
+                found[run["seed"]] = number
+    return found
+
+
+def contrast_count(report: Report) -> int:
+    """Return the number of contrasts of a measure: every other case with each baseline, for both outputs."""
+    cases = list(report["cases"])
+    known = [base for base in BASELINES if base in cases]
+    pairs = {frozenset((case, base)) for case in cases for base in known if case != base}
+    return max(1, len(OUTPUTS) * len(pairs))
+
+
+def contrasts(report: Report, measure: str, output: str, base: str, density: str = "uniform") -> dict[str, Difference]:
+    """Return the paired difference of each case from a baseline, with intervals for all contrasts of the measure."""
+    found = {}
+    for case in report["cases"]:
+        ours, theirs = (
+            by_seed(report, name, output, density, lambda run: value_of(run, measure)) for name in (case, base)
+        )
+        difference = paired(ours, theirs, contrasts=contrast_count(report)) if case != base else None
+        if difference is not None:
+            found[case] = difference
+    return found
+
+
+def tables(report: Report) -> str:
+    """Return all tables of a study in Markdown; numbers that are not measured yet are shown as –."""
+    if not report["runs"]:
+        return "Nothing has been measured yet.\n"
+    parts = []
+    for output, described in OUTPUTS.items():
+        if any(run["output"] == output for run in report["runs"]):
+            parts += [f"**{described.title}**", primary(report, output), differences(report, output)]
+    if any(run["density"] == "matched" for run in report["runs"]):
+        parts += ["**Training times of equal mean log-SNR**", matched(report)]
+    parts += [_folded("Other measures", [secondary(report, output) for output in OUTPUTS])]
+    parts += [_folded("Learning rates that were tried", [tuning(report)])]
+    parts += [_folded("Settings", [settings(report)])]
+    return "\n\n".join(parts) + "\n"
+
+
+def primary(report: Report, output: str) -> str:
+    """Return the primary measures: a row for each corruption, means over seeds with their own 95 % intervals."""
+    rows = []
+    for case, facts in report["cases"].items():
+        cells = [
+            _shown(interval(by_seed(report, case, output, value=lambda run, m=measure: value_of(run, m))), measure)
+            for measure in MEASURES
+        ]
+        seeds = len(by_seed(report, case, output))
+        if seeds:
+            rows.append([facts["title"], _number(facts["length"], 3), *cells, str(seeds)])
+    kernel = f"{1000 * report['floor']['kernel']:.2f}"
+    rows.append(["*real images*", MISSING, MISSING, *[kernel] * len(PRIMARY), MISSING])
+    return _table(["corruption", "length", *MEASURES.values(), "seeds"], rows)
+
+
+def differences(report: Report, output: str) -> str:
+    """Return paired differences from both baselines, in bold where the interval excludes zero."""
+    count = contrast_count(report)
+    rows = []
+    for base in BASELINES:
+        found = {measure: contrasts(report, measure, output, base) for measure in MEASURES}
+        for case in report["cases"]:
+            cells = [_shown(found[measure].get(case), measure, sign=True) for measure in MEASURES]
+            if any(cell != MISSING for cell in cells):
+                title = report["cases"][case]["title"]
+                rows.append([f"{title} − {report['cases'][base]['title']}", *cells])
+    note = f"*Paired over seeds; intervals hold with 95 % for all {count} contrasts of a measure together.*"
+    return _table(["difference", *MEASURES.values()], rows) + f"\n\n{note}"
+
+
+def matched(report: Report) -> str:
+    """Return the primary measures of networks trained at times of equal mean log-SNR, and their gain."""
+    rows = []
+    for output, described in OUTPUTS.items():
+        for case, facts in report["cases"].items():
+            cells, seeds = [], 0
+            for measure in MEASURES:
+                own, plain = (
+                    by_seed(report, case, output, density, lambda run, m=measure: value_of(run, m))
+                    for density in ("matched", "uniform")
+                )
+                seeds = max(seeds, len(own))
+                common = {seed: value - plain[seed] for seed, value in own.items() if seed in plain}
+                cells += [_shown(interval(own), measure), _shown(interval(common), measure, sign=True)]
+            if seeds:
+                rows.append([facts["title"], described.title, *cells[:2], cells[2], cells[4]])
+    heads = ["bits/dim", "change", *list(MEASURES.values())[1:]]
+    return _table(["corruption", "output", *heads], rows)
+
+
+def secondary(report: Report, output: str) -> str:
+    """Return the other measures of an output, means over seeds."""
+
+    def average(case: str, value: Callable[[Mapping[str, Any]], float | None], digits: int) -> str:
+        found = by_seed(report, case, output, value=value)
+        return f"{mean(found.values()):.{digits}f}" if found else MISSING
+
+    first, others = [], []
+    for case, facts in report["cases"].items():
+        if not by_seed(report, case, output):
+            continue
+        cells = [average(case, lambda run, n=steps: run.get(f"chain_{n}"), 3) for steps in CHAIN_STEPS]
+        cells += [
+            average(case, lambda run, m=f"{solver}_{calls}": (run.get(m) or {}).get("auc"), 3)
+            for solver, calls in PRIMARY
+        ]
+        first.append([facts["title"], *cells])
+        cells = [
+            average(case, lambda run, i=index: (run.get("relative_errors") or [None] * 9)[i], 3)
+            for index in range(len(ANGLES))
+        ]
+        others.append([facts["title"], *cells])
+    heads = ["corruption", *[f"chain, T = {steps}" for steps in CHAIN_STEPS], *[f"AUC, {s} {c}" for s, c in PRIMARY]]
+    parts = [f"**{OUTPUTS[output].title}**: bound on bits/dim by the ancestral chain; area under a classifier's curve"]
+    parts += [_table(heads, first)]
+    parts += ["Error of the predicted clean image over that of the best linear prediction, at equal angles θ"]
+    parts += [_table(["corruption", *[f"{angle:g} · π/2" for angle in ANGLES]], others)]
+    parts += ["Log of the samples' power over the data's, by thirds of the frequencies; multistep 50, ancestral 250"]
+    bands = []
+    for case, facts in report["cases"].items():
+        if by_seed(report, case, output):
+            cells = [
+                average(case, lambda run, m=f"{s}_{c}", i=band: ((run.get(m) or {}).get("power") or [None] * 3)[i], 2)
+                for s, c in PRIMARY
+                for band in range(3)
+            ]
+            bands.append([facts["title"], " / ".join(cells[:3]), " / ".join(cells[3:])])
+    parts += [_table(["corruption", *[f"{s} {c}" for s, c in PRIMARY]], bands)]
+    more = []
+    for case, facts in report["cases"].items():
+        cells = [
+            average(case, lambda run, m=f"{s}_{c}": value_of(run, m), 2)
+            for s, c in SECONDARY
+            if by_seed(report, case, output)
+        ]
+        if any(cell != MISSING for cell in cells):
+            more.append([facts["title"], *cells])
+    if more:
+        parts += [_table(["corruption", *[f"KID × 1000, {s} {c}" for s, c in SECONDARY]], more)]
+    return "\n\n".join(parts)
+
+
+def deviation(report: Report, output: str, base: str = "path-cosine") -> str:
+    """Return the differences of the cases `scale-…` from the shortest path, and the seeds it takes to tell them."""
+    rows = []
+    for case, facts in report["cases"].items():
+        if not case.startswith("scale-"):
+            continue
+        cells = []
+        for measure in MEASURES:
+            ours, theirs = (
+                by_seed(report, name, output, value=lambda run, m=measure: value_of(run, m)) for name in (case, base)
+            )
+            found = [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
+            difference = paired(ours, theirs, contrasts=4)
+            cells.append(_shown(difference, measure, sign=True))
+            if measure == BITS:
+                known = len(found) > 1 and stdev(found) > 0
+                needed = seeds_to_tell(mean(found), stdev(found), contrasts=4) if known else None
+                cells.append(MISSING if needed is None else str(needed))
+        rows.append([facts["title"], *cells])
+    heads = list(MEASURES.values())
+    return _table(["path", heads[0], "seeds to tell", *heads[1:]], rows)
+
+
+def tuning(report: Report) -> str:
+    """Return the bits of every learning rate that was tried."""
+    runs = report["tuning"]["runs"]
+    if not runs:
+        return "One learning rate for all, not tuned."
+    rates = list(runs[0]["bits"])
+    rows = [
+        [
+            report["cases"].get(run["case"], {"title": run["case"]})["title"],
+            OUTPUTS[run["output"]].title,
+            *[
+                f"**{_number(bits, 3)}**" if float(rate) == run["chosen"] else _number(bits, 3)
+                for rate, bits in run["bits"].items()
+            ],
+        ]
+        for run in runs
+    ]
+    text = f"Bits/dim of training images held out, after {report['tuning']['steps']} steps; the chosen one is bold.\n\n"
+    return text + _table(["corruption", "output", *[f"{float(rate):g}" for rate in rates]], rows)
+
+
+def settings(report: Report) -> str:
+    """Return settings, machine and data."""
+    data = report["data"]
+    lines = [f"- {name}: {value}" for name, value in report["settings"].items()]
+    lines += [f"- machine: {report['machine']}"]
+    lines += [
+        f"- {name} images: {facts['source']}, {facts['count']} of {facts['encoding']}" for name, facts in data.items()
+    ]
+    lines += [f"- classifier: {report['classifier'].get('test_accuracy')} of the test images"]
+    return "\n".join(lines)
+
+
+def _shown(found: Difference | None, measure: str, *, sign: bool = False) -> str:
+    if found is None:
+        return MISSING
+    digits = 4 if measure.startswith("bits") else 2
+    text = f"{found.mean:+.{digits}f}" if sign else f"{found.mean:.{digits}f}"
+    if found.half is not None:
+        text += f" ± {found.half:.{digits}f}"
+    return f"**{text}**" if sign and found.told else text
+
+
+def _number(value: float | None, digits: int) -> str:
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _folded(title: str, parts: Sequence[str]) -> str:
+    body = "\n\n".join(parts)
+    return f'<details markdown="1"><summary>{title}</summary>\n\n{body}\n\n</details>'
