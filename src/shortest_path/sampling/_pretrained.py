@@ -108,7 +108,9 @@ def options_of(description: Mapping[str, Any], chosen: Mapping[str, Any]) -> tup
 
 
 def write(folder: str | os.PathLike[str], description: Mapping[str, Any], model: object) -> None:
-    """Write a description and a model, unless it is None, to a folder, which is made; the description last, as it marks a whole folder.
+    """Write a description, and a model unless it is None, to a folder.
+
+    The folder is made if missing. The description is written last, as it marks a whole folder.
 
     Raises:
         TypeError: a model that is neither a module nor has `save_pretrained`.

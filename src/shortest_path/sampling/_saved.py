@@ -50,9 +50,9 @@ class SavedSampler(SamplerBase):
 
         Args:
             folder: The folder.
-            model: A module, made as for training, which takes the saved weights; or the class of a model that was saved
-                by its own `save_pretrained`; or any model where none was saved. None requires a registered class (`sampling.register_model`; the wrappers
-                in `shortest_path.integrations` are, once imported).
+            model: A module, made as for training, which takes the saved weights; the class of a model that was saved by
+                its own `save_pretrained`; or any model where none was saved. None requires a registered class
+                (`sampling.register_model`; the wrappers in `shortest_path.integrations` are, once imported).
             **options: Arguments of `Sampler` to replace saved ones, e.g. `steps=10`.
 
         Returns:

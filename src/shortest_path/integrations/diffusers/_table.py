@@ -1,0 +1,85 @@
+"""The corruption of a scheduler of diffusers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from ...bases import PixelBasis
+from ...corruptions import DiagonalCorruption, register
+from ...prediction import Prediction
+
+NAMES: dict[str, Prediction] = {"epsilon": "noise", "sample": "data", "v_prediction": "velocity"}
+"""Predictions by what diffusers calls them."""
+
+
+@register
+class TableCorruption(DiagonalCorruption):
+    """Gaussian noise with a table of ᾱ_k at t = (k + 1) / N, as diffusers' schedulers have it.
+
+        a_t = √ᾱ(t),    s_t = √(1 − ᾱ(t)),    ᾱ(0) = 1
+
+    Between the entries log ᾱ is linear in t.
+
+    Args:
+        alphas_cumprod: ᾱ_k, (N,), falling, in (0, 1].
+
+    Raises:
+        ValueError: another shape, values outside (0, 1], or values that rise.
+    """
+
+    argument_names = ("alphas_cumprod",)
+    alphas_cumprod: Tensor
+
+    def __init__(self, alphas_cumprod: Tensor) -> None:
+        table = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64, copy=True)
+        if table.ndim != 1 or not len(table) or not bool(((table > 0) & (table <= 1)).all()):
+            raise ValueError(
+                f"alphas_cumprod must be (N,) with values in (0, 1], got {tuple(table.shape)}; a schedule that ends at "
+                "signal 0 (rescale_betas_zero_snr) has none"
+            )
+        if bool((table.diff() > 0).any()):
+            raise ValueError("alphas_cumprod must fall, got values that rise; pass scheduler.alphas_cumprod")
+        super().__init__(PixelBasis(2))
+        self.register_buffer("alphas_cumprod", table)
+
+    @override
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        logs = torch.cat([torch.zeros_like(self.alphas_cumprod[:1]), self.alphas_cumprod.log()])
+        place = t.to(logs.dtype).clamp(0, 1) * len(self.alphas_cumprod)
+        low = place.floor().long().clamp(max=len(self.alphas_cumprod) - 1)
+        log = torch.lerp(logs[low], logs[low + 1], place - low).view(-1, 1, 1, 1)
+        return (log / 2).exp().to(t.dtype), (-torch.expm1(log)).sqrt().to(t.dtype)
+
+    @override
+    def signal(self, t: Tensor) -> Tensor:
+        return self.scales(t)[0]
+
+    @override
+    def noise(self, t: Tensor) -> Tensor:
+        return self.scales(t)[1]
+
+    @override
+    def extra_repr(self) -> str:
+        return f"{len(self.alphas_cumprod)} steps to a²={self.alphas_cumprod[-1].item():.3g}"
+
+
+def read_scheduler(scheduler: Any) -> tuple[TableCorruption, Prediction]:
+    """Return the corruption and the prediction of a scheduler of diffusers, e.g. `pipeline.scheduler`.
+
+    Raises:
+        ValueError: a scheduler without `alphas_cumprod`, or a prediction of another kind.
+    """
+    table = getattr(scheduler, "alphas_cumprod", None)
+    if table is None:
+        raise ValueError(
+            f"{type(scheduler).__name__} has no alphas_cumprod; pass one of a variance-preserving chain, e.g. "
+            "DDPMScheduler.from_config(scheduler.config)"
+        )
+    kind = scheduler.config.prediction_type
+    if kind not in NAMES:
+        raise ValueError(f"prediction_type must be one of {', '.join(NAMES)}, got {kind!r}")
+    return TableCorruption(table), NAMES[kind]

@@ -1,0 +1,170 @@
+"""The scheduler, wrappers and pipelines of diffusers: what `Sampler` gives, by the loops of diffusers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import shortest_path as sp
+from tests.worlds import spectrum
+
+diffusers = pytest.importorskip("diffusers")
+ours = pytest.importorskip("shortest_path.integrations.diffusers")
+
+DATA = spectrum()
+
+
+def unet(channels: int = 3) -> Any:
+    torch.manual_seed(0)
+    return diffusers.UNet2DModel(
+        8, 3, channels, block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+        norm_num_groups=4, layers_per_block=1,
+    ).eval()  # fmt: skip
+
+
+CASES = {
+    "gaussian": (sp.GaussianCorruption("cosine"), {}),
+    "path": (sp.ShortestPathCorruption(DATA), {"solver": "ddim"}),
+    "path, whitened velocity": (sp.ShortestPathCorruption(DATA), {"prediction": "whitened-velocity"}),
+    "blur": (sp.BlurCorruption(spatial=(8, 8)), {"prediction": "velocity", "spectrum": None}),
+    "ancestral": (sp.GaussianCorruption("linear"), {"solver": "ancestral", "grid": "uniform"}),
+}
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_a_pipeline_gives_the_images_of_the_sampler(name: str, tmp_path: Path) -> None:
+    corruption, options = CASES[name]
+    model = unet()
+    scheduler = ours.CorruptionScheduler(corruption, **options)
+    sampler = sp.Sampler(ours.TimedModel(model), corruption, steps=6, **options)
+    pipeline = diffusers.DDPMPipeline(model, scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def run(pipe: Any) -> Tensor:
+        generator = torch.Generator().manual_seed(5)
+        found = pipe(batch_size=2, num_inference_steps=6, generator=generator, output_type="pt")
+        images: Tensor = found.images
+        return images
+
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randn(2, 3, 8, 8, generator=generator)
+    expected = sampler.sample((2, 3, 8, 8), x_1=noise, generator=generator)
+    torch.testing.assert_close(run(pipeline), (expected / 2 + 0.5).clamp(0, 1), atol=1e-5, rtol=0)
+    pipeline.save_pretrained(tmp_path)
+    again = diffusers.DiffusionPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    assert isinstance(again.scheduler, ours.CorruptionScheduler)
+    assert torch.equal(run(again), run(pipeline))
+
+
+def test_a_training_loop_of_diffusers_runs() -> None:
+    scheduler = ours.CorruptionScheduler(sp.ShortestPathCorruption(DATA), prediction="velocity")
+    assert (scheduler.config.num_train_timesteps, scheduler.config.prediction_type) == (1000, "v_prediction")
+    model, clean = unet(), torch.rand(4, 3, 8, 8) * 2 - 1
+    noise = torch.randn_like(clean)
+    timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (4,)).long()
+    noisy = scheduler.add_noise(clean, noise, timesteps)
+    t = (timesteps.double() + 1) / 1000
+    torch.testing.assert_close(noisy, sp.corrupt(scheduler.corruption, clean, t, noise))
+    target = scheduler.get_velocity(clean, noise, timesteps)
+    torch.nn.functional.mse_loss(model(scheduler.scale_model_input(noisy), timesteps).sample, target).backward()
+    loss = sp.DiffusionLoss(scheduler.corruption, prediction="velocity", spectrum=DATA)
+    whole = loss(ours.TimedModel(model), clean, t=t.float(), eps=noise)
+    torch.testing.assert_close(
+        whole, torch.nn.functional.mse_loss(model(noisy, 1000 * t.float() - 1).sample, target), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_gaussian_noise_is_that_of_diffusers() -> None:
+    theirs = diffusers.DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample")
+    corruption, prediction = ours.read_scheduler(theirs)
+    assert prediction == "data"
+    scheduler = ours.CorruptionScheduler(corruption, prediction)
+    clean, noise = torch.rand(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    timesteps = torch.tensor([3, 997])
+    torch.testing.assert_close(
+        scheduler.add_noise(clean, noise, timesteps), theirs.add_noise(clean, noise, timesteps), atol=1e-5, rtol=1e-5
+    )
+    again = sp.corruptions.corruption_from_state(sp.corruptions.corruption_state(corruption))
+    t = torch.rand(9)
+    assert torch.equal(again.signal(t), corruption.signal(t))
+    assert corruption.signal(torch.zeros(1)).item() == 1
+    assert corruption.noise(torch.zeros(1)).item() == 0
+
+
+def test_a_changed_sample_is_followed() -> None:
+    scheduler = ours.CorruptionScheduler(sp.GaussianCorruption("flow"), "data", solver="ddim")
+    scheduler.set_timesteps(3)
+    sample = torch.zeros(1, 3, 8, 8)
+    for t in scheduler.timesteps:
+        sample = scheduler.step(torch.ones_like(sample), t, sample.clone()).prev_sample  # a new tensor each time
+    torch.testing.assert_close(sample, torch.ones_like(sample))
+    output = scheduler.step(torch.ones_like(sample), scheduler.timesteps[1], 0 * sample, return_dict=False)
+    sampler = sp.Sampler(
+        lambda x, t: 0 * x + 1, sp.GaussianCorruption("flow"), prediction="data", solver="ddim", steps=3
+    )
+    expected = sampler.step(0 * sample, float(sampler.times[1]), float(sampler.times[2]))
+    torch.testing.assert_close(output[0], expected.x_t)
+
+
+def test_coloured_noise_begins_with_its_own_noise() -> None:
+    corruption = sp.GaussianCorruption("cosine", noise=DATA)
+    scheduler = ours.CorruptionScheduler(corruption, "whitened-velocity", spectrum=DATA)
+    scheduler.set_timesteps(4)
+    noise, nothing = torch.randn(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
+    with pytest.raises(
+        ValueError, match=r"GaussianCorruption does not end in white noise; begin with\s+sample = sched"
+    ):
+        scheduler.step(nothing, scheduler.timesteps[0], noise)
+    sample = scheduler.initial_noise(noise)
+    for t in scheduler.timesteps:
+        sample = scheduler.step(nothing, t, sample).prev_sample
+    sampler = sp.Sampler(lambda x, t: 0 * x, corruption, prediction="whitened-velocity", spectrum=DATA, steps=4)
+    expected = sampler.sample((2, 3, 8, 8), x_1=scheduler.initial_noise(noise))
+    torch.testing.assert_close(sample, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_wrappers_give_time_as_diffusers_counts_it(tmp_path: Path) -> None:
+    x, t, labels = torch.randn(2, 4, 8, 8), torch.tensor([0.25, 1.0]), torch.tensor([1, 2])
+    condition = diffusers.UNet2DConditionModel(
+        8, 4, 4, block_out_channels=(8,), down_block_types=("CrossAttnDownBlock2D",), norm_num_groups=4,
+        up_block_types=("CrossAttnUpBlock2D",), mid_block_type=None, cross_attention_dim=6, attention_head_dim=4,
+    ).eval()  # fmt: skip
+    words = torch.randn(2, 3, 6)
+    transformer = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=4, in_channels=4, out_channels=8, num_layers=1, sample_size=8,
+        num_embeds_ada_norm=10, norm_num_groups=4,
+    ).eval()  # fmt: skip
+    for model, conditioning in ((condition, {"encoder_hidden_states": words}), (transformer, {"class_labels": labels})):
+        wrapped = ours.TimedModel(model)
+        expected = model(x, timestep=torch.tensor([249.0, 999.0]), **conditioning).sample[:, :4]
+        torch.testing.assert_close(wrapped(x, t, **conditioning), expected)
+        sp.Sampler(wrapped, sp.GaussianCorruption(), steps=2).save_pretrained(tmp_path)
+        again = sp.Sampler.from_pretrained(tmp_path)  # registered: no model has to be passed
+        torch.testing.assert_close(again.model(x, t, **conditioning), expected)
+    with pytest.raises(ValueError, match="only UNet2DModel, UNet2DConditionModel, .* can be saved, got Linear"):
+        ours.TimedModel(torch.nn.Linear(2, 2)).save_pretrained(tmp_path)
+    file = tmp_path / "model" / "timed_model.json"
+    file.write_text(file.read_text().replace("DiTTransformer2DModel", "Other"))
+    with pytest.raises(ValueError, match="is a Other, expected one of UNet2DModel"):
+        sp.Sampler.from_pretrained(tmp_path)
+
+
+def test_what_does_not_fit_is_refused_with_the_reason() -> None:
+    scheduler = ours.CorruptionScheduler(sp.GaussianCorruption("flow"), "data")
+    with pytest.raises(ValueError, match=r"timestep must be one of scheduler\.timesteps, got 77777"):
+        scheduler.step(torch.zeros(1, 3, 8, 8), 77777, torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no alphas_cumprod; pass one of a"):
+        ours.read_scheduler(diffusers.FlowMatchEulerDiscreteScheduler())
+    odd = diffusers.DDPMScheduler()
+    odd.register_to_config(prediction_type="score")
+    with pytest.raises(ValueError, match="prediction_type must be one of epsilon, sample, v_prediction, got 'score'"):
+        ours.read_scheduler(odd)
+    with pytest.raises(ValueError, match=r"alphas_cumprod must be \(N,\) with values in \(0, 1\]"):
+        ours.TableCorruption(torch.tensor([0.5, 0.0]))
+    with pytest.raises(ValueError, match="alphas_cumprod must fall, got values that rise"):
+        ours.TableCorruption(torch.tensor([0.5, 0.6]))
