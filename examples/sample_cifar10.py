@@ -4,6 +4,7 @@
     torchrun --nproc_per_node 4 examples/sample_cifar10.py outputs/cifar10 --count 50000   # the same, sooner
     python examples/sample_cifar10.py outputs/ddpm --solver ancestral --steps 1000         # DDPM
     python examples/sample_cifar10.py outputs/ddpm --solver ddim --steps 50                # DDIM
+    python examples/sample_cifar10.py outputs/reference --solver ancestral --grid reference --steps 4000 --no-clip
 
 Sample i depends on the checkpoint, the options, the seed and i alone: the number of processes does not change it, and
 the batch size changes only its rounding. After an interruption the same command continues. Writes the samples to
@@ -47,7 +48,17 @@ from shortest_path.grids import GridName
 
 FORMAT = "shortest_path.samples"
 SHOWN, COLUMNS = 100, 10  # samples in the PNG; each of ten classes has a column
-_NOT_ASKED = ("checkpoint", "out", "batch_size", "device", "bf16", "eta", "order")  # options outside the request
+_NOT_ASKED = (
+    "checkpoint",
+    "out",
+    "batch_size",
+    "device",
+    "bf16",
+    "eta",
+    "order",
+    "variance",
+    "ema",
+)  # options outside the request
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -64,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def sample(args: argparse.Namespace, here: Ranks) -> None:
     """Generate the missing samples, divided among the processes, and join all in one file."""
-    run = load_run(args.checkpoint, here.device)
+    run = load_run(args.checkpoint, here.device, ema_decay=args.ema)
     check_labels(args, run)
     request = make_request(args, run, here.device)
     sampler = make_sampler(
@@ -254,6 +265,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("checkpoint", type=Path, help="file, or a folder for the newest in it")
     add("--out", type=Path, default=Path("samples.npz"), help="archive to write (%(default)s)")
     add("--count", type=positive, default=50_000, help="number of samples (%(default)s)")
+    add("--ema", type=float, metavar="DECAY", help="which of several averages (default: the first)")
     add_solver(parser)
     add("--steps", type=positive, default=20, help="model calls for each sample (%(default)s)")
     add("--grid", choices=get_args(GridName), help="time grid (default: the solver's)")
@@ -262,7 +274,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--guidance-scale", type=float, help="above 1: more typical of the class (default: no guidance)")
     add("--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="times of guidance (default: all)")
     add("--label", type=label, default="all", help="number of a class, or all in turn (%(default)s)")
-    add("--clip", action=argparse.BooleanOptionalAction, default=True, help="clip predictions to [-1, 1]")
+    add(
+        "--clip",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="clip predicted clean images to [-1, 1] (default: yes)",
+    )
     add("--bf16", choices=("auto", "yes", "no"), default="auto", help="bfloat16; auto: on a GPU that has it")
     add("--device", choices=("cpu", "cuda"), help="(default: a GPU if there is one)")
     add("--chunk", type=positive, default=1000, help="samples in a file of unfinished work (%(default)s)")

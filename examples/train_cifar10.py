@@ -31,17 +31,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 import shortest_path as sp
 from recipe import cifar10, runs
+from recipe.continuing import check_same, learning_rate, newest
 from recipe.features import load_network
 from recipe.fid import FID
 from recipe.monitor import MEASURE, Log, Meter, Monitor
 from recipe.ranks import Ranks, ranks
-from recipe.settings import FREE, Settings, parse, to_dict
+from recipe.settings import Settings, parse, to_dict
 from shortest_path.training import (
     NonFiniteError,
     TrainStep,
     latest_checkpoint,
     load_checkpoint,
-    load_latest,
     write_checkpoint,
 )
 
@@ -78,7 +78,8 @@ def train(settings: Settings, me: Ranks) -> None:
             device=me.device if fits(settings, training, me.device) else "cpu",
         )
         state = newest(folder, settings)
-        kept = {"batch": settings.batch_size * me.world, "held_out": len(held.images)}
+        held_out = len(pictures.images) - len(training.images)
+        kept = {"batch": settings.batch_size * me.world, "held_out": held_out}
         check_same(settings, provenance, kept, state)
         fid = None if inception is None else FID(inception, pictures, settings.evaluate_fid, out / "statistics", me)
         del pictures
@@ -118,9 +119,9 @@ def train(settings: Settings, me: Ranks) -> None:
         spectrum=spectrum,
         optimizer=optimizer,
         ema_decay=settings.ema_decay,
+        ema_warmup=settings.ema_warmup,
         precision="bf16" if chosen(settings.bf16, on_gpu and torch.cuda.is_bf16_supported()) else "fp32",
-        time_sampling=settings.time_sampling,
-        discrete_steps=settings.discrete_steps,
+        **runs.time_sampling(settings),
         accumulation=settings.accumulation,
         max_grad_norm=settings.max_grad_norm,
         label_name=runs.LABELS if classes else None,
@@ -160,7 +161,7 @@ def train(settings: Settings, me: Ranks) -> None:
                         log.show("samples", done.step, grid)
                     keep_best(folder / "best.pt", trainer, metadata, values)
                     runs.unet_of(trainer.ema_model).save_pretrained(out / "unet")
-                    print(summary(done.step, values), flush=True)
+                    print(summary(done.step, values, held_out), flush=True)
         prepare(trainer, settings, me)
 
     try:
@@ -189,9 +190,8 @@ def train(settings: Settings, me: Ranks) -> None:
 
 def prepare(trainer: sp.DiffusionTrainer, settings: Settings, me: Ranks) -> None:
     """Make the learning rate and the dropout of the next step depend on its number alone, not on interruptions."""
-    rate = settings.learning_rate * min(1.0, (trainer.step + 1) / max(1, settings.warmup))
     for group in trainer.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = learning_rate(settings, trainer.step)
     mixed = np.random.SeedSequence((settings.seed, me.rank, trainer.step)).generate_state(1, np.uint64)
     torch.manual_seed(int(mixed[0]))
 
@@ -206,33 +206,6 @@ def fits(settings: Settings, pictures: cifar10.Pictures, device: torch.device) -
 def chosen(switch: str, automatic: bool) -> bool:
     """Return the value of a switch: "yes", "no" or "auto"."""
     return automatic if switch == "auto" else switch == "yes"
-
-
-def newest(folder: Path, settings: Settings) -> dict[str, Any] | None:
-    """Return the state to continue from, if there is one."""
-    if latest_checkpoint(folder) is not None and not settings.resume:
-        raise ValueError(f"{folder} holds checkpoints, but resume is false; choose another --out, or delete the folder")
-    found = load_latest(folder)
-    return None if found is None else found[1]
-
-
-def check_same(
-    settings: Settings, provenance: Mapping[str, Any], kept: Mapping[str, Any], state: Mapping[str, Any] | None
-) -> None:
-    """Raise a ValueError that lists the differences from the run to continue."""
-    if state is None:
-        return
-    before = state.get("metadata", {})
-    if before.get("format") != runs.FORMAT:
-        raise ValueError(f"the checkpoints in {settings.out} are of another program; choose another --out")
-    ours = {name: value for name, value in to_dict(settings).items() if name not in FREE}
-    pairs = [(name, before["settings"].get(name), value) for name, value in ours.items()]
-    pairs += [("pixels", before["provenance"]["sha256"][:8], provenance["sha256"][:8])]
-    pairs += [(f"the global {name}" if name == "batch" else name, before.get(name), kept[name]) for name in kept]
-    if different := [f"{name} was {theirs}, is {value}" for name, theirs, value in pairs if theirs != value]:
-        raise ValueError(
-            f"{settings.out} holds another run: {'; '.join(different)}. Use the same settings, or another --out"
-        )
 
 
 def measure(
@@ -275,9 +248,9 @@ def describe(source: Mapping[str, Any], kept: Mapping[str, Any], classes: int, n
     )
 
 
-def summary(step: int, values: Mapping[str, Any]) -> str:
+def summary(step: int, values: Mapping[str, Any], held_out: int) -> str:
     """Return the main numbers of an evaluation as text."""
-    words = f"step {step}: loss {values['loss']:.4f} on images not trained on"
+    words = f"step {step}: loss {values['loss']:.4f} on images {'not ' if held_out else ''}trained on"
     if MEASURE in values:
         words += (
             f"; power off by {values['log_power_error']:.2f} (at most {values['log_power_error_max']:.2f}) in log; "

@@ -197,8 +197,10 @@ def _loops_do_not_wait(gpu: FakeGPU) -> None:
             gpu.forget()
             assert len(list(steps)) == 3
             assert gpu.waits + gpu.copies == [], solver
-        trainer = sp.DiffusionTrainer(Network().to("gpu"), corruption("shortest-cosine", "gpu"))
-        trainer.train_step([IMAGES])
-        gpu.forget()
-        trainer.train_step([IMAGES])
-        assert len(gpu.waits) == len(gpu.copies) == 1, (gpu.waits, gpu.copies)  # is the step finite?; the images
+        for times in ("uniform", "loss-second-moment"):
+            model, process = Network().to("gpu"), corruption("shortest-cosine", "gpu")
+            trainer = sp.DiffusionTrainer(model, process, time_sampling=times, ema_decay=(0.999, 0.9))
+            trainer.train_step([IMAGES])
+            gpu.forget()
+            trainer.train_step([IMAGES])
+            assert len(gpu.waits) == len(gpu.copies) == 1, (gpu.waits, gpu.copies)  # is the step finite?; the images

@@ -17,12 +17,14 @@ from shortest_path.training import load_checkpoint, load_latest
 from .cifar10 import Pictures
 from .images import to_unit
 from .settings import Settings, from_dict, to_dict
-from .unet import TimedUNet, WhitenedInput
+from .times import EvenTimes, ScaledIndex, TimeInput, thousandths
+from .unet import TimedUNet, WhitenedInput, zero_last_layers
 
 FORMAT = "shortest_path.cifar10"
 LABELS = "class_labels"  # what diffusers calls them
+CONSTANTS = {"amplitude": 1.59, "offset": 0.0086, "exponent": 2.0}  # of the paper's code, for CIFAR-10
 _CHUNK = 1024
-_HELD = 512  # maximum number of images that are not trained on
+_EVALUATED = 512  # maximum number of images for evaluations that are trained on too
 
 
 class Run(NamedTuple):
@@ -39,7 +41,9 @@ class Run(NamedTuple):
 
 
 def split(pictures: Pictures, settings: Settings) -> tuple[Pictures, Pictures]:
-    """Return the images to train on, and every k-th image (k ≥ 10), which is not: files may be in order of classes.
+    """Return the images to train on and those to evaluate on: every k-th (k ≥ 10), as files may be in order of classes.
+
+    The latter are not trained on, unless the settings hold out none.
 
     Raises:
         ValueError: the images are not of the size in the settings.
@@ -48,12 +52,12 @@ def split(pictures: Pictures, settings: Settings) -> tuple[Pictures, Pictures]:
     if images.shape[1:3] != (settings.size, settings.size):
         height, width = images.shape[1:3]
         raise ValueError(f"the images are {height}×{width}, but size is {settings.size}; set --size {height}")
-    held = np.arange(len(images)) % max(10, math.ceil(len(images) / _HELD)) == 0
+    held = np.arange(len(images)) % max(10, math.ceil(len(images) / (settings.held_out or _EVALUATED))) == 0
 
     def part(rows: np.ndarray) -> Pictures:
         return Pictures(images[rows], None if labels is None else labels[rows], provenance)
 
-    return part(~held), part(held)
+    return part(~held) if settings.held_out else pictures, part(held)
 
 
 def make_network(
@@ -87,10 +91,21 @@ def make_network(
         up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)),
         attention_head_dim=settings.head_channels,
         norm_num_groups=settings.groups,
+        attn_norm_num_groups=settings.groups,  # with scale_shift, the attention in the middle has no norm without it
+        resnet_time_scale_shift="scale_shift" if settings.scale_shift else "default",
         dropout=settings.dropout,
         num_class_embeds=classes + 1 if classes else None,
     )
-    network = TimedUNet(unet.to(memory_format=torch.channels_last) if settings.channels_last else unet)
+    if settings.zero_init:
+        zero_last_layers(unet)
+    if settings.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    if settings.channels_last:
+        unet = unet.to(memory_format=torch.channels_last)
+    told: TimeInput = thousandths
+    if settings.time_input == "index":
+        told = ScaledIndex(settings.chain_steps, even=settings.time_sampling == "ddpm")
+    network = TimedUNet(unet, told)
     return WhitenedInput(network, corruption, spectrum) if settings.whitened_input else network
 
 
@@ -115,13 +130,21 @@ def measure_spectrum(settings: Settings, pictures: Pictures) -> sp.PowerSpectrum
 def make_corruption(settings: Settings, spectrum: sp.PowerSpectrum) -> sp.Corruption:
     """Return the corruption of the settings; only the measured shortest path depends on the spectrum's values."""
     if settings.corruption == "gaussian":
-        return sp.GaussianCorruption(settings.schedule)
+        steps = settings.schedule_steps
+        return sp.GaussianCorruption(settings.schedule if steps is None else sp.corruptions.LinearSchedule(steps))
     if settings.corruption == "blur":
         return sp.BlurCorruption(settings.max_blur, spatial=spectrum.shape[1:])
     if settings.spectrum == "reference":
-        law = sp.PowerSpectrum.power_law(spectrum.shape, amplitude=1.59, offset=0.0086, exponent=2.0)
+        law = sp.PowerSpectrum.power_law(spectrum.shape, **CONSTANTS)
         spectrum = sp.PowerSpectrum(spectrum.basis, law.power)
     return sp.ShortestPathCorruption(spectrum.tempered(settings.log_power_scale))
+
+
+def time_sampling(settings: Settings) -> dict[str, Any]:
+    """Return the options of a trainer that choose the distribution of times."""
+    if settings.time_sampling == "ddpm":
+        return {"time_sampling": EvenTimes(settings.chain_steps)}
+    return {"time_sampling": settings.time_sampling, "discrete_steps": settings.discrete_steps}
 
 
 def metadata(
@@ -137,12 +160,17 @@ def metadata(
     }
 
 
-def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
+def load_run(path: str | Path, device: torch.device | str = "cpu", *, ema_decay: float | None = None) -> Run:
     """Read a checkpoint of `train_cifar10.py`; a folder of a run or of checkpoints for the newest.
+
+    Args:
+        path: The file or folder.
+        device: Device of the network.
+        ema_decay: Which of several averages to take; None is the first.
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint.
-        ValueError: the checkpoint is of another program.
+        ValueError: the checkpoint is of another program, or has no such average.
     """
     path = Path(path)
     if path.is_dir():
@@ -158,7 +186,7 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
     settings, spectrum = from_dict(kept["settings"]), sp.PowerSpectrum.from_state_dict(kept["spectrum"])
     corruption = make_corruption(settings, spectrum)
     network = make_network(settings, corruption, spectrum, kept["classes"])
-    network.load_state_dict(state["ema"])
+    network.load_state_dict(_average(state, settings, ema_decay, path))
     if isinstance(corruption, nn.Module):
         corruption = corruption.to(device)
     return Run(
@@ -171,6 +199,16 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
         state["step"],
         kept["provenance"],
     )
+
+
+def _average(state: dict[str, Any], settings: Settings, decay: float | None, path: Path) -> dict[str, Any]:
+    """Return the averaged weights of a decay."""
+    first, *_ = settings.ema_decay if isinstance(settings.ema_decay, tuple) else (settings.ema_decay,)
+    others = {each: average["model"] for each, average in state.get("average", {}).get("others", {}).items()}
+    known = {first: state["ema"], **others}
+    if decay is not None and decay not in known:
+        raise ValueError(f"{path} has no average of decay {decay:g}; it has {', '.join(f'{each:g}' for each in known)}")
+    return known[first if decay is None else decay]
 
 
 def make_sampler(run: Run, *, guidance_scale: float | None = None, **options: Any) -> sp.Sampler:

@@ -14,10 +14,11 @@ import jsonargparse
 
 FREE = {  # settings that may change when a run continues; images, global batch and precision are compared themselves
     *("data", "images", "on_error", "data_on_device", "steps", "batch_size", "resume", "out"),
-    *("bf16", "channels_last", "compile", "fused"),
+    *("bf16", "channels_last", "compile", "fused", "gradient_checkpointing"),
     *("checkpoint_every", "keep_checkpoints", "evaluate_every", "log_every"),
     *("evaluation_samples", "evaluation_steps", "evaluate_fid"),
 }
+_DISCRETE = {"discrete": 4000, "ddpm": 1000}  # and T where it is not given
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
@@ -32,9 +33,12 @@ class Settings:
         on_error: What to do about images that cannot be read: stop, or skip them and give their number.
         size: Height and width; images from a path are fitted to it.
         flip: Mirror each image with probability 1/2.
+        held_out: Maximum number of images that are not trained on, for the evaluations; with 0 all are trained on, and
+            the evaluations use some of them.
         data_on_device: Keep all images on the device; "auto": on a GPU if they take less than a quarter of it.
         corruption: The corruption process.
         schedule: For gaussian: the noise schedule.
+        schedule_steps: For schedule=linear: the number of steps T of DDPM's table; null is 1000.
         max_blur: For blur: the standard deviation of the final blur, in pixels.
         basis: For shortest-path: the basis of the spectrum.
         channels: For shortest-path: rotate the channels, leave them, or one spectrum for all.
@@ -47,7 +51,12 @@ class Settings:
         widths: Channels at each resolution, from the full one down.
         blocks: Residual blocks at each resolution.
         attention: Sizes of the feature maps at which attention works.
-        head_channels: Channels of an attention head.
+        head_channels: Channels of an attention head: 256 channels have four of 64.
+        scale_shift: Let the time scale and shift the features after the second normalisation of a block; false adds it
+            before.
+        zero_init: Begin with zeros in the last layer of every block and of the network.
+        time_input: What the network is told of the time: 1000 t, or for discrete times their scaled index 1000 k / T,
+            as in the paper's code.
         groups: Groups of the normalisation.
         dropout: Fraction of features dropped in training.
         class_conditional: Train with the labels, which the data must have, for classifier-free guidance.
@@ -57,15 +66,20 @@ class Settings:
         accumulation: Number of batches whose gradients are summed in one step.
         learning_rate: Learning rate of AdamW after the warm-up.
         warmup: Steps over which the learning rate rises.
+        decay: How it falls from there to 0 at the last step; "none" keeps it. With a decay, `steps` may not change when
+            a run continues.
         weight_decay: Weight decay of AdamW.
         max_grad_norm: Clip the gradient to this norm; null does not clip.
-        ema_decay: Decay of the averaged weights.
-        time_sampling: How training times are drawn; "discrete": the times of the paper's code.
-        discrete_steps: T, for discrete times; null is 4000.
+        ema_decay: Decay of the averaged weights, or a list of several; the first is evaluated.
+        ema_warmup: Let the average forget the initial weights sooner.
+        time_sampling: How training times are drawn; "discrete": the times of the paper's code; "ddpm": k / T for
+            k = 1 … T.
+        discrete_steps: T, for discrete and ddpm times; null is 4000 and 1000.
         bf16: Run the network in bfloat16; "auto": on a GPU that has it.
         channels_last: Memory layout in which convolutions are fastest.
         compile: Compile the network; "auto": on a GPU.
         fused: Fused AdamW; "auto": on a GPU.
+        gradient_checkpointing: Compute the features of each block again in the backward pass, which takes less memory.
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: Number of the newest to keep, besides the best.
         evaluate_every: Steps between evaluations; 0 evaluates only at the end.
@@ -75,7 +89,8 @@ class Settings:
             Requires the extra `fid`.
         log_every: Steps between lines of the log.
         seed: Random seed for everything.
-        resume: Continue from the newest checkpoint in `out`, if there is one.
+        resume: Continue from the newest checkpoint in `out`, if there is one. A file of a checkpoint: begin from it
+            where `out` has none.
         out: Folder for everything that is written.
     """
 
@@ -84,10 +99,12 @@ class Settings:
     on_error: Literal["raise", "skip"] = "raise"
     size: int = 32
     flip: bool = True
+    held_out: int = 512
     data_on_device: Literal["auto", "yes", "no"] = "auto"
 
     corruption: Literal["gaussian", "blur", "shortest-path"] = "shortest-path"
     schedule: Literal["cosine", "linear", "flow"] = "cosine"
+    schedule_steps: int | None = None
     max_blur: float = 20.0
     basis: Literal["cosine", "fourier", "principal"] = "cosine"
     channels: Literal["rotate", "independent", "shared"] = "rotate"
@@ -102,6 +119,9 @@ class Settings:
     attention: tuple[int, ...] = (16,)
     head_channels: int = 64
     groups: int = 32
+    scale_shift: bool = False
+    zero_init: bool = False
+    time_input: Literal["time", "index"] = "time"
     dropout: float = 0.1
     class_conditional: bool = False
     drop_labels: float = 0.1
@@ -111,16 +131,19 @@ class Settings:
     accumulation: int = 1
     learning_rate: float = 2e-4
     warmup: int = 5000
+    decay: Literal["none", "linear", "cosine"] = "none"
     weight_decay: float = 0.0
     max_grad_norm: float | None = 1.0
-    ema_decay: float = 0.9999
-    time_sampling: Literal["uniform", "stratified", "discrete"] = "stratified"
+    ema_decay: float | tuple[float, ...] = 0.9999
+    ema_warmup: bool = True
+    time_sampling: Literal["uniform", "stratified", "discrete", "ddpm", "loss-second-moment"] = "stratified"
     discrete_steps: int | None = None
 
     bf16: Literal["auto", "yes", "no"] = "auto"
     channels_last: bool = True
     compile: Literal["auto", "yes", "no"] = "auto"
     fused: Literal["auto", "yes", "no"] = "auto"
+    gradient_checkpointing: bool = False
 
     checkpoint_every: int = 10_000
     keep_checkpoints: int = 3
@@ -130,13 +153,13 @@ class Settings:
     evaluate_fid: int = 0
     log_every: int = 100
     seed: int = 0
-    resume: bool = True
+    resume: bool | str = True
     out: str = "outputs/cifar10"
 
     def __post_init__(self) -> None:
         for name in ("size", "blocks", "steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("warmup", "evaluate_every", "evaluation_samples", "evaluate_fid", "weight_decay"):
+        for name in ("held_out", "warmup", "evaluate_every", "evaluation_samples", "evaluate_fid", "weight_decay"):
             _at_least(name, getattr(self, name), 0)
         for name in ("evaluation_steps", "log_every"):
             _at_least(name, getattr(self, name), 1)
@@ -148,22 +171,37 @@ class Settings:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.discrete_steps is not None:
             _at_least("discrete_steps", self.discrete_steps, 3)
-            if self.time_sampling != "discrete":
-                raise ValueError(f"discrete_steps requires time_sampling=discrete, got {self.time_sampling}; omit it")
+            if self.time_sampling not in _DISCRETE:
+                raise ValueError(
+                    f"discrete_steps requires time_sampling=discrete or ddpm, got {self.time_sampling}; omit it"
+                )
+        if self.schedule_steps is not None and (self.corruption, self.schedule) != ("gaussian", "linear"):
+            raise ValueError("schedule_steps requires corruption=gaussian and schedule=linear; omit it")
+        if self.time_input == "index" and self.time_sampling not in _DISCRETE:
+            raise ValueError(f"time_input=index requires time_sampling=discrete or ddpm, got {self.time_sampling}")
+        if self.warmup >= self.steps and self.decay != "none":
+            raise ValueError(
+                f"decay={self.decay} requires steps above warmup, got steps={self.steps} and warmup={self.warmup}"
+            )
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
         if self.spectrum == "reference" and (self.basis, self.channels) == ("principal", "rotate"):
             raise ValueError("the reference's constants are for basis=fourier or cosine")
 
+    @property
+    def chain_steps(self) -> int:
+        """The number of discrete times, T."""
+        return self.discrete_steps or _DISCRETE[self.time_sampling]
 
-def parse(argv: Sequence[str] | None = None) -> Settings:
+
+def parse(argv: Sequence[str] | None = None, program: str = "train_cifar10") -> Settings:
     """Return the settings of a command line: `--name value` overrides `--config FILE`, which overrides the defaults.
 
     `--print-config` prints them as YAML and exits. A name may be written with dashes, and a switch without its value.
     An unknown name, in the file too, ends the program with a message.
     """
     parser = jsonargparse.ArgumentParser(
-        prog="train_cifar10.py",
+        prog=f"{program}.py",
         allow_abbrev=False,
         print_config="--print_config",
         description="Train a diffusion model on CIFAR-10. torchrun runs it on several GPUs; see examples/README.md.",
@@ -176,7 +214,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     try:
         return from_dict(chosen)
     except ValueError as error:
-        raise SystemExit(f"train_cifar10: {error}") from error
+        raise SystemExit(f"{program}: {error}") from error
 
 
 def to_dict(settings: Settings) -> dict[str, Any]:
@@ -199,7 +237,7 @@ def from_dict(values: dict[str, Any]) -> Settings:
 
 def _with_underscores(words: Sequence[str]) -> list[str]:
     """Turn `--batch-size 8` into `--batch_size 8`, and a switch without its value into `--switch=true`."""
-    switches = {field.name for field in dataclasses.fields(Settings) if field.type == "bool"}
+    switches = {field.name for field in dataclasses.fields(Settings) if field.type.startswith("bool")}
     result: list[str] = []
     for index, word in enumerate(words):
         if not re.match(r"--[a-z]", word):

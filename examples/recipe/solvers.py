@@ -6,10 +6,10 @@ import argparse
 from dataclasses import fields
 from typing import get_args
 
-from shortest_path.solvers import Solver, SolverName, make_solver
+from shortest_path.solvers import Solver, SolverName, Variance, make_solver
 
 _KINDS = {name: type(make_solver(name)) for name in get_args(SolverName)}
-_FLAGS = ("eta", "order")  # each is an option of some solvers
+_FLAGS = ("eta", "order", "variance")  # each is an option of some solvers
 
 
 def add_solver(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,7 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
     add("--solver", choices=tuple(_KINDS), default="multistep", help="(%(default)s)")
     add("--eta", type=float, help="for ddim and multistep: fraction of noise, 0 to 1 (default: 0)")
     add("--order", type=int, choices=(1, 2), help="for multistep (default: 2)")
+    add("--variance", choices=get_args(Variance), help="of the noise, for ancestral (default: large)")
 
 
 def solver_of(args: argparse.Namespace) -> Solver:

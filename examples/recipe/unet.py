@@ -7,9 +7,13 @@ from collections.abc import Sequence
 
 import torch
 from diffusers import UNet2DModel
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 import shortest_path as sp
+
+from .times import TimeInput, thousandths
 
 
 class TimedUNet(nn.Module):
@@ -17,15 +21,16 @@ class TimedUNet(nn.Module):
 
     Args:
         unet: The network; it embeds times of about 0 to 1000.
+        told: What it is told of times t; `recipe.times` has another.
     """
 
-    def __init__(self, unet: UNet2DModel) -> None:
+    def __init__(self, unet: UNet2DModel, told: TimeInput = thousandths) -> None:
         super().__init__()
-        self.unet = unet
+        self.unet, self._told = unet, told
 
     def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
         # As a float tensor of shape (B,): a Python float would be cut down to an integer.
-        return self.unet(x_t, 1000 * t, **conditioning).sample
+        return self.unet(x_t, self._told(t), **conditioning).sample
 
 
 class WhitenedInput(nn.Module):
@@ -75,6 +80,20 @@ class Bf16(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, **conditioning: object) -> Tensor:
         with torch.autocast(x_t.device.type, torch.bfloat16):
             return self.network(x_t, t, **conditioning).float()
+
+
+@torch.no_grad()
+def zero_last_layers(unet: UNet2DModel) -> None:
+    """Set the last layer of every block and of the network to 0: residual blocks begin as the identity.
+
+    Source: Dhariwal & Nichol 2021, arXiv:2105.05233; the output of such a network is 0 until it is trained.
+    """
+    lasts = [unet.conv_out]
+    lasts += [module.conv2 for module in unet.modules() if isinstance(module, ResnetBlock2D)]
+    lasts += [module.to_out[0] for module in unet.modules() if isinstance(module, Attention)]
+    for layer in lasts:
+        for parameter in layer.parameters():
+            parameter.zero_()
 
 
 def small_unet(

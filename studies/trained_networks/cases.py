@@ -16,7 +16,7 @@ OutputName = Literal["noise", "whitened"]
 ODE_STEPS = (50, 100)  # of the likelihood; the two must agree
 PRIMARY = (("multistep", 50), ("ancestral", 250))  # solvers and numbers of model calls of the kernel distance
 SECONDARY = (("multistep", 20), ("ancestral", 1000))
-STARTS = (None, 0.99, 0.97, 0.95, 0.9)  # times to start from; None is the library's
+STARTS = (None, 0.99, 0.95, 0.9, 0.8, 0.7, 0.6)  # times to start from; None is the library's
 CHAIN_STEPS = (50, 250, 1000)  # of the bound on the likelihood
 ANGLES = (0.1, 0.3, 0.5, 0.7, 0.9)  # fractions of π/2, at which errors of single coefficients are compared
 

@@ -185,12 +185,20 @@ def best_start(study: Study, run: Run, trainer: sp.DiffusionTrainer) -> float | 
         found = {
             start: measures.held_out_bits(sampler_from(trainer, start, "multistep", ODE_STEPS[0]), held).mean().item()
             for start in STARTS
+            if start is None or little_is_left(trainer, start, held)
         }
         chosen = min(found, key=lambda start: found[start] if math.isfinite(found[start]) else math.inf)
         file.parent.mkdir(parents=True, exist_ok=True)
         write(file, {"start": chosen, "bits": {str(start): finite(bits) for start, bits in found.items()}})
     start: float | None = json.loads(file.read_text())["start"]
     return start
+
+
+def little_is_left(trainer: sp.DiffusionTrainer, start: float, images: Tensor) -> bool:
+    """Return whether so little of the images is left at a time that sampling can start from noise there."""
+    process = sp.corruptions.Process(trainer.corruption, trainer.spectrum)
+    point = process.at(start, images.shape, images.device)
+    return sp.corruptions.prior_deviation(point, None, process.power) is not None
 
 
 def sampler_from(trainer: sp.DiffusionTrainer, start: float | None, solver: str, steps: int) -> sp.Sampler:

@@ -95,6 +95,11 @@ def test_a_registered_corruption_of_ones_own_comes_back() -> None:
     assert torch.equal(again.corruption.like.power, spectrum().power)
 
 
+def test_a_linear_schedule_of_any_length_comes_back() -> None:
+    again = corruption_from_state(corruption_state(sp.GaussianCorruption(sp.corruptions.LinearSchedule(4000))))
+    assert repr(again) == repr(sp.GaussianCorruption(sp.corruptions.LinearSchedule(4000)))
+
+
 def test_what_cannot_be_saved_is_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match=r"cannot save Fading: it is not a registered corruption; decorate its class"):
         corruption_state(Fading(2.0, torch.rand(3, 8, 8), spectrum()))

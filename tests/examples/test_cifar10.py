@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from examples.recipe.dead_leaves import dead_leaves
+from examples.recipe.runs import load_run
 from examples.recipe.settings import parse
 from shortest_path.training import load_checkpoint, write_checkpoint
 from tests.examples.commands import Stop, refused, run, start
@@ -90,7 +91,7 @@ def test_a_run_leaves_a_log_images_weights_and_its_spectrum(trained: tuple[Path,
     "words",
     [
         "--corruption=gaussian --schedule=linear --time-sampling=discrete --bf16=yes --prediction=noise",
-        "--corruption=blur --max-blur=4 --prediction=data --max-grad-norm=null",
+        "--corruption=blur --max-blur=4 --prediction=data --max-grad-norm=null --time-sampling=loss-second-moment",
         "--basis=principal --channels-last=false --whitened-input=false --weighting=noise",
         "--spectrum=reference --basis=fourier --channels=shared --log-power-scale=0.9 --fused=yes --data-on-device=yes",
     ],
@@ -119,6 +120,28 @@ def test_an_interrupted_run_continues_exactly(data: Path, tmp_path: Path) -> Non
     for kind in ("train", "evaluation"):  # steps done twice are there once
         assert log(parts, kind) == log(whole, kind)
     assert_equal(*(load_checkpoint(out / "checkpoints" / "best.pt")["ema"] for out in (parts, whole)))
+
+
+def test_a_run_with_several_averages_and_a_decay_continues_from_a_named_file(data: Path, tmp_path: Path) -> None:
+    words = ("--data", data, *TINY, "--ema-decay=[0.5,0.9]", "--decay=cosine", "--held-out=0", "--time-input=index")
+    words += ("--time-sampling=ddpm", "--discrete-steps=50", "--scale-shift", "--zero-init", "--gradient-checkpointing")
+    words += ("--ema-warmup=false", "--prediction=noise", "--dropout=0.3")
+    whole, branch = tmp_path / "whole", tmp_path / "branch"
+    told = run("train_cifar10", *words, "--steps=6", "--checkpoint-every=4", "--out", whole).out
+    assert "; 0 of them not trained on" in told
+    assert "on images trained on" in told
+    file = whole / "checkpoints" / "checkpoint-00000004.pt"
+    words += ("--resume", file)
+    run("train_cifar10", *words, "--steps=6", "--out", branch)
+    for part in ("model", "ema", "average", "optimizer"):
+        assert_equal(state(branch, 6)[part], state(whole, 6)[part])
+    assert [line["learning_rate"] for line in log(branch, "train")] == pytest.approx([1e-3, 5e-4])
+    first, second = (load_run(branch, ema_decay=decay).model.state_dict() for decay in (None, 0.9))
+    assert_equal(first, state(branch, 6)["ema"])
+    assert_equal(second, state(branch, 6)["average"]["others"][0.9]["model"])
+    with pytest.raises(ValueError, match="has no average of decay 0.7; it has 0.5, 0.9"):
+        load_run(branch, ema_decay=0.7)
+    assert sample(branch, tmp_path / "second.npz", "--ema=0.9", count=2)["images"].std() > 0
 
 
 def test_two_processes_equal_one_with_the_same_global_batch_and_are_preempted_together(
@@ -261,6 +284,7 @@ def test_unfit_requests_are_explained(checkpoint: Path, tmp_path: Path) -> None:
     for words, message in {
         (checkpoint, "--out", "samples.png"): "--out must end in .npz, got samples.png",
         (checkpoint, "--solver=ancestral", "--eta=1"): "--eta has no effect with --solver ancestral; omit it, or use",
+        (checkpoint, "--variance=small"): "--variance has no effect with --solver multistep; omit it, or use --solver",
         (checkpoint, "--solver=ddim", "--order=1"): "--order has no effect with --solver ddim; omit it, or use --solve",
         (checkpoint, "--guidance-interval", 0, 1): "--guidance-interval has no effect without --guidance-scale",
         (checkpoint, "--grid", "reference", "--steps", "2"): "the reference grid needs 3 steps or more, got 2",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from examples.recipe.continuing import check_same, learning_rate
+from examples.recipe.runs import FORMAT
 from examples.recipe.settings import CONFIGS, FREE, Settings, from_dict, parse, to_dict
 
 
@@ -37,6 +40,43 @@ def test_every_config_file_is_read(file: Path) -> None:
     assert written == {name: found[name] for name in written}
 
 
+def test_several_averages_a_file_to_continue_from_and_a_switch() -> None:
+    found = parse(["--ema-decay", "[0.9,0.5]", "--resume", "old/checkpoint-00000001.pt", "--gradient-checkpointing"])
+    assert (found.ema_decay, found.resume, found.gradient_checkpointing) == (
+        (0.9, 0.5),
+        "old/checkpoint-00000001.pt",
+        True,
+    )
+    assert from_dict(to_dict(found)) == found
+    assert [parse(words).resume for words in ([], ["--resume"], ["--resume=false"])] == [True, True, False]
+
+
+def test_the_learning_rate_rises_and_falls_by_the_number_of_the_step() -> None:
+    def rates(**more: object) -> list[float]:
+        chosen = Settings(learning_rate=1.0, warmup=2, steps=6, **more)
+        return [learning_rate(chosen, step) for step in range(7)]
+
+    assert rates() == [0.5, 1, 1, 1, 1, 1, 1]
+    assert rates(decay="linear") == pytest.approx([0.5, 1, 1, 0.75, 0.5, 0.25, 0])
+    assert rates(decay="cosine") == pytest.approx([0.5, 1, 1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4, 0])
+    assert learning_rate(Settings(learning_rate=1.0, warmup=0), 0) == 1
+
+
+@pytest.mark.parametrize("decay", ["none", "linear"])
+def test_more_steps_continue_a_run_unless_the_learning_rate_depends_on_them(decay: str) -> None:
+    before, now = (Settings(decay=decay, warmup=1, steps=steps) for steps in (6, 7))
+    kept, data = {"batch": 8}, {"sha256": "0" * 64}
+    old = {name: value for name, value in to_dict(before).items() if name != "held_out"}  # of before there was one
+    state = {"metadata": {"format": FORMAT, "settings": old, "provenance": data, **kept}}
+    if decay == "none":
+        check_same(now, data, kept, state)
+    else:
+        with pytest.raises(ValueError, match="outputs/cifar10 holds another run: steps was 6, is 7. Use the same"):
+            check_same(now, data, kept, state)
+    with pytest.raises(ValueError, match="the checkpoints in old.pt are of another program"):
+        check_same(replace(now, resume="old.pt"), data, kept, {"metadata": {}})
+
+
 def test_unknown_names_and_values_are_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "c.yaml").write_text("stepz: 7\n")
     for words in (["--stepz", "3"], ["--corruption", "rain"], ["--config", str(tmp_path / "c.yaml")]):
@@ -51,7 +91,11 @@ def test_unknown_names_and_values_are_errors(tmp_path: Path, capsys: pytest.Capt
         "--evaluate-fid 1": "evaluate_fid requires 2 samples or more, or 0 for no FID, got 1",
         "--evaluate-fid -1": "evaluate_fid must be 0 or more, got -1",
         "--seed -1": "seed must be 0 or more, got -1",
-        "--discrete-steps 100": "discrete_steps requires time_sampling=discrete, got stratified",
+        "--discrete-steps 100": "discrete_steps requires time_sampling=discrete or ddpm, got stratified; omit it",
+        "--schedule-steps 9": "schedule_steps requires corruption=gaussian and schedule=linear; omit it",
+        "--time-input index": "time_input=index requires time_sampling=discrete or ddpm, got stratified",
+        "--decay linear --steps 5000": "decay=linear requires steps above warmup, got steps=5000 and warmup=5000",
+        "--held-out -1": "held_out must be 0 or more, got -1",
     }.items():
         with pytest.raises(SystemExit, match=message):
             parse(more.split())

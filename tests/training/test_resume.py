@@ -377,3 +377,52 @@ def test_what_cannot_continue_exactly_is_told_once(tmp_path: Path) -> None:
 
     with pytest.warns(RuntimeWarning, match="use persistent_workers=False to continue exactly"):
         trainer().fit(Persistent(batches()), steps=7, checkpoint_dir=tmp_path)
+
+
+# --- from a file ------------------------------------------------------------------------------------------
+
+
+def test_a_named_file_begins_another_folder_which_then_continues_by_itself(tmp_path: Path) -> None:
+    straight, old, new = trainer(), tmp_path / "old", tmp_path / "new"
+    torch.manual_seed(5)
+    straight.fit(batches(), steps=9)
+    first = trainer()
+    torch.manual_seed(5)
+    first.fit(batches(), steps=8, checkpoint_dir=old, checkpoint_every=4, keep_checkpoints=9)
+    file = old / "checkpoint-00000004.pt"
+    for steps in (6, 9):  # the same call, after an interruption
+        branch = trainer()
+        branch.fit(batches(), steps=steps, checkpoint_dir=new, resume=file)
+    assert torch.equal(weights(branch.ema_model), weights(straight.ema_model))
+    assert sorted(path.name for path in new.glob("*.pt")) == ["checkpoint-00000006.pt", "checkpoint-00000009.pt"]
+    moved = file.rename(tmp_path / "moved.pt")
+    trainer().fit(batches(), steps=9, checkpoint_dir=new, resume=file)  # it is not needed any more
+    moved.rename(file)
+    without = trainer()
+    without.fit(batches(), steps=9, resume=str(file))
+    assert torch.equal(weights(without.model), weights(straight.model))
+    with pytest.raises(ValueError, match=r"must not hold later checkpoints, got checkpoint-00000008.pt; move them"):
+        trainer().fit(batches(), steps=9, checkpoint_dir=old, resume=file)
+    trainer().fit(batches(), steps=9, checkpoint_dir=old, resume=old / "checkpoint-00000008.pt")
+
+
+def test_a_file_that_cannot_be_continued_from_is_named(tmp_path: Path) -> None:
+    trainer().fit(batches(), steps=1, checkpoint_dir=tmp_path / "old")
+    (tmp_path / "notes.pt").write_text("not a checkpoint")
+    torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "weights.pt")
+    with pytest.raises(FileNotFoundError, match=r"there is no such checkpoint: .*nowhere.pt"):
+        trainer().fit(batches(), steps=2, checkpoint_dir=tmp_path / "new", resume=tmp_path / "nowhere.pt")
+    for file, options, message in (
+        ("notes.pt", {}, "notes.pt is damaged"),
+        ("weights.pt", {}, "not a trainer's state: expected what DiffusionTrainer.state_dict returned"),
+        ("old", {}, "old is a folder; pass a file in it"),
+        ("old/checkpoint-00000001.pt", {"max_grad_norm": 1.0}, "of another configuration; max_grad_norm: None in the"),
+    ):
+        other = trainer(**options)
+        with pytest.raises(ValueError, match=message):
+            other.fit(batches(), steps=2, checkpoint_dir=tmp_path / "new", resume=tmp_path / file)
+        assert other.step == 0
+    with pytest.raises(TypeError, match="resume must be a path, got int"):
+        trainer().fit(batches(), steps=2, resume=3)
+    with pytest.raises(ValueError, match="resume is empty; pass True"):
+        trainer().fit(batches(), steps=2, resume="")

@@ -24,7 +24,7 @@ from ._process import Process, prior_deviation
 from ._protocol import Corruption, check_corruption
 from ._registry import corruption_from_state, corruption_state, register
 from ._scales import Point, as_times, both_scales, check_device, known_mean, known_power, one_time, per_sample, scales
-from ._schedules import Schedule, ScheduleName
+from ._schedules import LinearSchedule, Schedule, ScheduleName
 from ._shortest_path import ShortestPathCorruption
 from ._staggered import StaggeredCorruption
 
@@ -36,6 +36,7 @@ __all__ = [
     "ElementwiseCorruption",
     "GaussianCorruption",
     "HeatDissipationCorruption",
+    "LinearSchedule",
     "Pick",
     "Point",
     "Process",

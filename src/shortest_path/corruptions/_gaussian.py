@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import is_dataclass
 from typing import Any, get_args
 
 import torch
@@ -26,7 +27,7 @@ class GaussianCorruption(ElementwiseCorruption):
     | schedule | α_t | σ_t |
     |---|---|---|
     | `"cosine"` | cos θ_t / cos θ_0, θ_t = (t + 0.008) / 1.008 · π/2 | √(1 − α_t²) |
-    | `"linear"` | √ᾱ with DDPM's β from 1e-4 to 0.02 over 1000 steps | √(1 − α_t²) |
+    | `"linear"` | √ᾱ with DDPM's β from 1e-4 to 0.02 over 1000 steps; `LinearSchedule(T)` for T | √(1 − α_t²) |
     | `"flow"` | 1 − t | t |
     | a callable | first value of `schedule(t)` | second value |
 
@@ -106,7 +107,7 @@ class GaussianCorruption(ElementwiseCorruption):
     @override
     def extra_repr(self) -> str:
         noise = "" if self.color is None else f", noise={'×'.join(map(str, self.color.shape))} spectrum"
-        if isinstance(self.schedule, str):
+        if isinstance(self.schedule, str) or is_dataclass(self.schedule):
             return f"schedule={self.schedule!r}{noise}"
         # Without the address that repr shows: a checkpoint compares this text with that of another process.
         return f"schedule={getattr(self.schedule, '__qualname__', type(self.schedule).__qualname__)}{noise}"

@@ -13,6 +13,7 @@ from .._checks import check_has_values, is_plain, same_class
 from ..bases import Basis, basis_from_state, basis_state
 from ..spectra import PowerSpectrum
 from ._protocol import Corruption, attributes
+from ._schedules import LinearSchedule
 
 _REGISTERED: dict[str, Any] = {}
 _TENSORS = "tensors."  # before the names of a module's own tensors, which its arguments give only to rounding
@@ -142,6 +143,8 @@ def _written(name: str, value: object, kind: str) -> Iterator[tuple[str, Any]]:
         inside = value.state_dict()
     elif isinstance(value, Corruption):
         inside = corruption_state(value)
+    elif isinstance(value, LinearSchedule):
+        inside = {"schedule": "linear", "steps": value.steps}
     if inside is not None:
         yield from ((f"{name}.{key}", each) for key, each in inside.items())
     elif isinstance(value, Tensor):
@@ -164,6 +167,8 @@ def _read(name: str, state: Mapping[str, Any]) -> Any:
         return corruption_from_state(inside)
     if "format" in inside:
         return PowerSpectrum.from_state_dict(inside)
+    if "schedule" in inside:
+        return LinearSchedule(inside["steps"])
     if "basis" in inside:
         return basis_from_state(inside)
     raise KeyError(name)

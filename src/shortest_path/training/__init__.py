@@ -7,7 +7,6 @@ To add a distribution of times or a weighting: pass a function to `DiffusionLoss
 field of `TrainingOptions`, its line in the docstring of `DiffusionTrainer`, and the code that reads it.
 """
 
-from ._base import TrainStep
 from ._checkpoint import (
     CheckpointWriter,
     latest_checkpoint,
@@ -21,6 +20,7 @@ from ._loss import DiffusionLoss, Task, Weighting
 from ._nonfinite import NonFiniteError
 from ._options import Precision, TrainingOptions
 from ._preemption import Preempted
+from ._step import TrainStep
 from ._times import TimeDistribution, TimeSampling
 from ._trainer import DiffusionTrainer
 

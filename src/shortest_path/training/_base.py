@@ -1,4 +1,4 @@
-"""A trainer's options, one training step, and the state."""
+"""A trainer's options, how it takes a step, and its state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,26 +25,14 @@ from ._options import TrainingOptions, described
 from ._plain import plain
 from ._random import GlobalRandom
 from ._ranks import Ranks, Share
+from ._second_moment import LossSecondMoment, Seen
 from ._state import FORMAT, VERSION, Position, check_format, differences
+from ._step import TrainStep
+from ._times import BY_LOSS
 from ._weights import Weights
 
 _LEARNING_RATE = 2e-4
 _GRADIENT = 1  # what was not finite in a step: the gradient alone, else the loss of some rank
-
-
-class TrainStep(NamedTuple):
-    """What a training step did; the tensors are on the device, so that reading them is the caller's choice."""
-
-    step: int
-    loss: Tensor
-    grad_norm: Tensor
-    """Norm of all gradients together, before they are clipped."""
-    skipped: bool = False
-    """Whether loss or gradient was not finite, and the weights stayed as they were."""
-
-    def describe(self) -> str:
-        """Return the loss in words; waits for the device."""
-        return f"loss {self.loss.item():.4f}"
 
 
 class TrainerBase:
@@ -87,22 +75,23 @@ class TrainerBase:
         rate = float(_LEARNING_RATE if given.learning_rate is None else given.learning_rate)
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=rate) if optimizer is None else optimizer
         self.scheduler = scheduler
+        self._by_loss = LossSecondMoment(self.device) if given.time_sampling == BY_LOSS else None
         self._objective = DiffusionLoss(
             corruption,
             given.prediction,
             weighting=given.weighting,
             spectrum=spectrum,
-            time_sampling=given.time_sampling,
+            time_sampling="uniform" if self._by_loss else given.time_sampling,  # type: ignore[arg-type]
             discrete_steps=given.discrete_steps,
         )
         self._ranks = Ranks(model, self.device)
-        self._position = Position(self._ranks, self.device, given.seed)
+        self._position = Position(self._ranks, self.device, given.seed, self._by_loss)
         self._random = GlobalRandom(self.generator)
         self._weights = Weights(
             self._ranks.model,
             self.optimizer,
             scheduler,
-            ema_decay=given.ema_decay,
+            decays=given.decays,
             ema_warmup=given.ema_warmup is not False,
             max_grad_norm=given.max_grad_norm,
             scale_loss_on=self.device.type if given.precision == "fp16" else None,
@@ -123,14 +112,13 @@ class TrainerBase:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
-        size = sum(each.numel() for each in self.model.parameters())
         facts = {
-            "model": f"{type(self.model).__name__}, {size:,} parameters",
+            "model": type(self.model).__name__,
             "corruption": repr(self.corruption),
             "prediction": self.options.prediction,
             "optimizer": type(self.optimizer).__name__,
             "steps": f"{self.step}, {self.skipped} skipped",
-            "device, precision": f"{self.device}, {self.options.precision}",
+            "precision": f"{self.options.precision} on {self.device}",
         }
         return table(type(self).__name__, facts)
 
@@ -143,9 +131,16 @@ class TrainerBase:
 
     @property
     def ema_model(self) -> nn.Module:
-        """The model with averaged weights, in eval mode, to sample from; without an average, the model itself."""
-        average = self._weights.average
-        return self._ranks.model if average is None else average.model
+        """The model with averaged weights, in eval mode, to sample from; without an average, the model itself.
+
+        Of several averages, that of the first `ema_decay`.
+        """
+        return next(iter(self.ema_models.values()), self._ranks.model)
+
+    @property
+    def ema_models(self) -> dict[float, nn.Module]:
+        """The models with averaged weights, by their `ema_decay`, e.g. `ema_models[0.999]`."""
+        return {decay: average.model for decay, average in self._weights.averages.items()}
 
     @property
     def step(self) -> int:
@@ -219,7 +214,7 @@ class TrainerBase:
         """
         check_floating(x_0, "x_0")
         check_mapping("conditioning", conditioning, "{'class_labels': labels}")
-        return self._loss(x_0, self._ranks.even_share(len(x_0)), conditioning or {}, t, eps)
+        return self._loss(x_0, self._ranks.even_share(len(x_0)), conditioning or {}, t, eps)[0]
 
     def _loss(
         self,
@@ -228,16 +223,22 @@ class TrainerBase:
         conditioning: Mapping[str, Any],
         t: Tensor | float | None = None,
         eps: Tensor | None = None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Seen | None]:
+        """Return the loss of a batch, and where times follow the losses, those of its images."""
+        times = None
         if t is None:
-            t = self._random.times(self._objective.times, share)
+            times = self._random.times(self._by_loss or self._objective.times, share)
+            t = share.of(times)
         if eps is None:
             eps = self._random.noise(x_0, share)
         task = self._objective.task(x_0, t, eps)
         x_t = task.x_t.to(weights_dtype(self.model, task.x_t.dtype))
         with self._autocast():
             output = self.model(x_t, task.t, **conditioning)
-        return task.loss(output)
+        if self._by_loss is None or times is None:
+            return task.loss(output), None
+        losses = task.losses(output)
+        return (self._by_loss.weight(share.of(times)) * losses).mean(), Seen(times, losses.detach(), share)
 
     def train_step(self, batches: Sequence[object]) -> TrainStep:
         """Take one optimizer step on `accumulation` batches, given as `fit` takes them; every image counts the same.
@@ -263,15 +264,17 @@ class TrainerBase:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
+        seen = []
         for index, (batch, share) in enumerate(zip(batches, shares, strict=True)):
             x_0, conditioning = on_device(
                 batch, self.device, image_key=given.image_key, label_name=given.label_name, label_key=given.label_key
             )
             conditioning = self._random.drop(conditioning, self._null, given.drop_conditioning, share)
             with self._ranks.exchange_gradients(now=index == len(batches) - 1):
-                loss = self._loss(x_0, share, conditioning)
+                loss, of_images = self._loss(x_0, share, conditioning)
                 self._weights.backward(loss / (mean / share.images))
             total += loss.detach() / (images / share.images)
+            seen += [] if of_images is None else [of_images]
         norm = self._weights.gradient_norm().to(self.device)
         wrong = self._ranks.largest(2 * (~total.isfinite()) + (~norm.isfinite()).int())
         self._position.step += 1
@@ -282,6 +285,9 @@ class TrainerBase:
         else:
             self._position.skipped.end_row()
             self._weights.move(norm)
+            if self._by_loss is not None:
+                for each in seen:
+                    self._by_loss.add(each.times, self._ranks.rows(each.losses, each.share))
         return TrainStep(self.step, total, norm, skipped)
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ power cut leaves earlier checkpoints unchanged.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import math
@@ -70,14 +71,23 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
     return next(_newest_first(Path(directory)), None)
 
 
-def load_latest(directory: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]] | None:
+def load_latest(
+    directory: str | os.PathLike[str], *, otherwise: str | os.PathLike[str] | None = None
+) -> tuple[Path, dict[str, Any]] | None:
     """Return the newest undamaged checkpoint in a folder, with its path, or None if there are no checkpoints.
 
     Damaged checkpoints are skipped with a warning.
 
+    Args:
+        directory: The folder.
+        otherwise: A checkpoint to return where the folder has none; it may lie in the folder if it is the newest there.
+
     Raises:
-        ValueError: all checkpoints are damaged.
+        FileNotFoundError: `otherwise` does not exist.
+        ValueError: all checkpoints are damaged, or `otherwise` is not a checkpoint, or not the newest of the folder.
     """
+    if otherwise is not None:
+        return _load_otherwise(Path(directory), Path(otherwise))
     refused = []
     for path in _newest_first(Path(directory)):
         try:
@@ -91,6 +101,21 @@ def load_latest(directory: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]
             "Move them away to begin anew, or restore one from a copy"
         )
     return None
+
+
+def _load_otherwise(folder: Path, file: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the newest checkpoint of a folder, or a file where it has none."""
+    newest = latest_checkpoint(folder)
+    if newest is not None and file.parent.resolve() == folder.resolve() and file.name != newest.name:
+        raise ValueError(
+            f"to continue from {file}, its folder must not hold later checkpoints, got {newest.name}; move them away, "
+            "or write to another folder"
+        )
+    if newest is not None and (found := load_latest(folder)) is not None:
+        return found
+    if not file.exists():
+        raise FileNotFoundError(errno.ENOENT, "there is no such checkpoint", str(file))
+    return file, load_checkpoint(file)
 
 
 def whole_checkpoints(directory: str | os.PathLike[str], *, after: int = -1, up_to: float = math.inf) -> list[Path]:

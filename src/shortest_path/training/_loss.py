@@ -44,7 +44,16 @@ class Task(NamedTuple):
         output = output.to(self.target.dtype)
         if self.weight is None:
             return mse_loss(output, self.target)
-        return (self.weight * self.basis.analyze(output - self.target)).square().mean()
+        return self._errors(output).square().mean()
+
+    def losses(self, output: Tensor) -> Tensor:
+        """Return the weighted mean squared error of each image, (B,), whose mean is `loss`; raises as `loss`."""
+        check_output(output, self.x_t)
+        return self._errors(output.to(self.target.dtype)).square().flatten(1).mean(1)
+
+    def _errors(self, output: Tensor) -> Tensor:
+        error = output - self.target
+        return error if self.weight is None else self.weight * self.basis.analyze(error)
 
 
 class DiffusionLoss:

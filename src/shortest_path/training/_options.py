@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from .._checks import check_choice, check_count, check_mapping, check_numbers
 from ..prediction import Prediction
 from ._loss import Weighting
-from ._times import TimeSampling
+from ._times import BY_LOSS, TimeSampling
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 _FREE = ("max_skipped", "check_range", "image_key", "label_key")  # may differ between runs that continue one another
@@ -30,10 +30,10 @@ class TrainingOptions:
     prediction: Prediction = "noise"
     weighting: Weighting | None = None
     learning_rate: float | None = None
-    ema_decay: float | None = 0.9999
+    ema_decay: float | Sequence[float] | None = 0.9999
     ema_warmup: bool | None = None
     precision: Precision = "fp32"
-    time_sampling: TimeSampling = "uniform"
+    time_sampling: TimeSampling | Literal["loss-second-moment"] = "uniform"
     discrete_steps: int | None = None
     accumulation: int = 1
     max_grad_norm: float | None = None
@@ -47,7 +47,7 @@ class TrainingOptions:
     check_range: bool = True
 
     def __post_init__(self) -> None:
-        optional = {name: getattr(self, name) for name in ("ema_decay", "learning_rate", "max_grad_norm")}
+        optional = {name: getattr(self, name) for name in ("learning_rate", "max_grad_norm")}
         check_numbers(drop_conditioning=self.drop_conditioning, **{k: v for k, v in optional.items() if v is not None})
         check_mapping("null_conditioning", self.null_conditioning, "{'class_labels': 10}")
         for name in ("image_key", "label_name", "label_key"):
@@ -58,11 +58,22 @@ class TrainingOptions:
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}; 2e-4 is usual")
+        if self.time_sampling == BY_LOSS and self.discrete_steps is not None:
+            raise ValueError(
+                f"discrete_steps={self.discrete_steps} has no effect with time_sampling={BY_LOSS!r}; omit it"
+            )
         check_choice("precision", self.precision, get_args(Precision))
         check_count("accumulation", self.accumulation)
         check_count("max_skipped", self.max_skipped, least=0)
-        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must lie in [0, 1), or be None for no average, got {self.ema_decay}")
+        if isinstance(self.ema_decay, Sequence) and not isinstance(self.ema_decay, str):
+            object.__setattr__(self, "ema_decay", tuple(self.ema_decay))
+        given = self.ema_decay if isinstance(self.ema_decay, tuple) else (self.ema_decay,)
+        for decay in given if self.ema_decay is not None else ():
+            check_numbers(ema_decay=decay)
+            if not 0 <= decay < 1:
+                raise ValueError(f"ema_decay must lie in [0, 1), or be None for no average, got {decay}")
+        if self.ema_decay is not None and not len(set(given)) == len(given) > 0:
+            raise ValueError(f"a sequence of ema_decay must hold one or more different decays, got {self.ema_decay}")
         if self.ema_decay is None and self.ema_warmup is not None:
             raise ValueError(f"ema_warmup={self.ema_warmup} has no effect with ema_decay=None; omit it")
         object.__setattr__(self, "seed", check_count("seed", self.seed, least=0))
@@ -80,6 +91,14 @@ class TrainingOptions:
             )
         if self.null_conditioning and self.drop_conditioning == 0:
             raise ValueError("null_conditioning has no effect with drop_conditioning=0; pass drop_conditioning=0.1")
+
+    @property
+    def decays(self) -> tuple[float, ...]:
+        """The decays of all averages, the main one first."""
+        if self.ema_decay is None:
+            return ()
+        given = self.ema_decay if isinstance(self.ema_decay, Sequence) else (self.ema_decay,)
+        return tuple(float(decay) for decay in given)
 
     def recorded(self) -> dict[str, Any]:
         """Return what a checkpoint records and compares: plain values, and the names of functions."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from .._conditioning import drop
 from .._exact import working_dtype
 from ._ranks import Share
+from ._second_moment import LossSecondMoment
 from ._times import TimeDistribution
 
 
@@ -34,10 +35,10 @@ class GlobalRandom:
         uniform = torch.rand(share.total, generator=generator, device=generator.device)
         return drop(conditioning, null, share.of(uniform) < probability)
 
-    def times(self, distribution: TimeDistribution, share: Share) -> Tensor:
-        """Return times in [0, 1], (B,)."""
+    def times(self, distribution: TimeDistribution | LossSecondMoment, share: Share) -> Tensor:
+        """Return times in [0, 1] for the images of all ranks."""
         generator = self._generator
-        return share.of(distribution.sample(share.total, generator, generator.device))
+        return distribution.sample(share.total, generator, generator.device)
 
     def noise(self, x_0: Tensor, share: Share) -> Tensor:
         """Return white noise like `x_0`."""

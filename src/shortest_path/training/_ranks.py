@@ -76,6 +76,15 @@ class Ranks:
         by_batch = torch.stack(found, 1).tolist()
         return [Share(sum(each[: self.own]), each[self.own], sum(each)) for each in by_batch]
 
+    def rows(self, own: Tensor, share: Share) -> Tensor:
+        """Return the numbers of all images of a global batch, (n,), from those of this process. Collective."""
+        if self._wrapped is None:
+            return own
+        found = own.new_zeros(share.total)
+        found[share.first : share.first + share.images] = own
+        dist.all_reduce(found, dist.ReduceOp.SUM, self._group)
+        return found
+
     def exchange_gradients(self, now: bool) -> AbstractContextManager[None]:
         """Average gradients over the processes in a backward pass, or leave it to a later one."""
         return nullcontext() if self._wrapped is None or now else self._wrapped.no_sync()

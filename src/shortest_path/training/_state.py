@@ -13,6 +13,7 @@ from ._batches import BatchStream
 from ._nonfinite import SkippedSteps
 from ._random_state import global_state, set_global_state
 from ._ranks import Ranks
+from ._second_moment import LossSecondMoment
 
 _PASS = "pass."  # before the names of random states of when the present pass began
 FORMAT, VERSION = "shortest_path.DiffusionTrainer", 1
@@ -80,10 +81,11 @@ class Position:
         ranks: The processes that train.
         device: Device of the model.
         seed: Random seed for times and noise.
+        by_loss: The distribution of times, if it follows the losses.
     """
 
-    def __init__(self, ranks: Ranks, device: torch.device, seed: int) -> None:
-        self._ranks, self._device, self._seed = ranks, device, seed
+    def __init__(self, ranks: Ranks, device: torch.device, seed: int, by_loss: LossSecondMoment | None = None) -> None:
+        self._ranks, self._device, self._seed, self._by_loss = ranks, device, seed, by_loss
         self.step = 0
         self.data, self.skipped = BatchStream(), SkippedSteps()
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -107,13 +109,14 @@ class Position:
         own.update({f"{_PASS}{name}": value for name, value in (data.pop("random") or own).items()})
         if self._device.type == "cuda":
             own["cuda"] = torch.cuda.get_rng_state(self._device)
+        times = {} if self._by_loss is None else {"times": self._by_loss.state_dict()}
         return {
             "ranks": self._ranks.count,
             "images": self._images,
             "step": self.step,
             "skipped": self.skipped.state_dict(),
             "data": data,
-            "random": {"trainer": self.generator.get_state(), "ranks": {self._ranks.own: own}},
+            "random": {"trainer": self.generator.get_state(), **times, "ranks": {self._ranks.own: own}},
         }
 
     def check(self, state: Mapping[str, Any]) -> None:
@@ -142,6 +145,8 @@ class Position:
         self.step = state["step"]
         self.skipped.load_state_dict(state["skipped"])
         self._set_generator(state["random"]["trainer"].clone())
+        if self._by_loss is not None and "times" in state["random"]:
+            self._by_loss.load_state_dict(state["random"]["times"])
         set_global_state(own)
         if "cuda" in own and self._device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda"].clone(), self._device)

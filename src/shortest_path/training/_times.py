@@ -12,6 +12,7 @@ from .._checks import check_choice, check_count, check_time
 
 TimeSamplingName: TypeAlias = Literal["uniform", "stratified", "discrete"]
 TimeSampling: TypeAlias = TimeSamplingName | Callable[[Tensor], Tensor]
+BY_LOSS = "loss-second-moment"  # of trainers only
 _DISCRETE_STEPS = 4000  # of the paper
 
 
@@ -30,6 +31,8 @@ class TimeDistribution:
     """
 
     def __init__(self, sampling: TimeSampling, discrete_steps: int | None = None) -> None:
+        if sampling == BY_LOSS:
+            raise ValueError(f"time_sampling={BY_LOSS!r} requires DiffusionTrainer, which keeps the losses; use it")
         if isinstance(sampling, str):
             check_choice("time_sampling", sampling, get_args(TimeSamplingName))
         elif not callable(sampling):

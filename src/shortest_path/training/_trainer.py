@@ -6,19 +6,21 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from .._checks import check_batches, check_count, check_function, images_of
 from .._progress import Progress
-from ._base import TrainerBase, TrainStep
+from ._base import TrainerBase
 from ._batches import check_first
-from ._checkpoint import load_latest, save_checkpoint, whole_checkpoints
-from ._folder import checked_folder
+from ._checkpoint import load_checkpoint, load_latest, save_checkpoint, whole_checkpoints
+from ._folder import checked_path
 from ._nonfinite import NonFiniteError
 from ._options import TrainingOptions
 from ._preemption import Stop
 from ._saver import Saver
 from ._state import check_names, of_all_ranks
+from ._step import TrainStep
 
 Callback: TypeAlias = Callable[["DiffusionTrainer", TrainStep], None]
 
@@ -45,12 +47,15 @@ class DiffusionTrainer(TrainerBase):
         prediction: What the model returns, as in `DiffusionLoss`.
         weighting: As in `DiffusionLoss`.
         learning_rate: Learning rate of the default optimizer; None is 2e-4.
-        ema_decay: Decay of the averaged weights, in [0, 1); None keeps no average.
-        ema_warmup: Whether the average forgets the initial weights sooner, with decay
+        ema_decay: Decay of the averaged weights, in [0, 1), or a sequence of several: `ema_models` holds an average
+            for each, and the first is `ema_model`. None keeps no average.
+        ema_warmup: Whether an average forgets the initial weights sooner, with decay
             min(ema_decay, (1 + k) / (10 + k)) at step k; None (default) does.
         precision: `"bf16"` or `"fp16"` runs the model under autocast in bfloat16 or float16; corruption and loss stay
             in float32. With float16 the loss is scaled, as its gradients would vanish.
-        time_sampling: As in `DiffusionLoss`.
+        time_sampling: As in `DiffusionLoss`, or `"loss-second-moment"`: times are drawn in proportion to √E[L² | t],
+            measured in 100 bins of t during training, and the losses are weighted with the inverse, so that the
+            expected loss is that of uniform times. It lowers the variance of losses that depend strongly on t.
         discrete_steps: As in `DiffusionLoss`.
         accumulation: Number of batches whose gradients make one step.
         max_grad_norm: Norm to which the gradient is clipped; None does not clip.
@@ -72,7 +77,8 @@ class DiffusionTrainer(TrainerBase):
             scheduler of another optimizer.
 
     Source: Ho et al. 2020, arXiv:2006.11239, equation 14; Das et al. 2023, arXiv:2306.00501, algorithm 1;
-        Ho & Salimans 2022, arXiv:2207.12598, algorithm 1 (dropped conditioning).
+        Ho & Salimans 2022, arXiv:2207.12598, algorithm 1 (dropped conditioning); Nichol & Dhariwal 2021,
+        arXiv:2102.09672, section 3.3 (times by loss).
 
     Example:
         >>> import torch, shortest_path as sp
@@ -97,7 +103,7 @@ class DiffusionTrainer(TrainerBase):
         checkpoint_dir: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 1000,
         keep_checkpoints: int = 3,
-        resume: bool = True,
+        resume: bool | str | os.PathLike[str] = True,
         on_signal: Literal["save"] | None = None,
         allow_changes: Collection[str] = (),
         callbacks: Sequence[Callback] = (),
@@ -119,7 +125,8 @@ class DiffusionTrainer(TrainerBase):
             checkpoint_every: Steps between checkpoints; one is also written at the end.
             keep_checkpoints: Number of newest checkpoints of this training to keep; damaged ones do not count.
             resume: Continue from the newest undamaged checkpoint in `checkpoint_dir`, if there is one. Warns if the
-                number of processes differs. False requires a folder without later
+                number of processes differs. A file: continue from this checkpoint where `checkpoint_dir` has none, so
+                that the same call continues after an interruption too. False requires a folder without later
                 checkpoints.
             on_signal: `"save"` turns SIGTERM and SIGINT (Ctrl-C) into a request: all ranks finish the present step,
                 write its checkpoint and stop; a second signal acts at once. It requires `checkpoint_dir`, and installs
@@ -130,7 +137,9 @@ class DiffusionTrainer(TrainerBase):
 
         Raises:
             TypeError: an item is not a floating-point tensor or a tuple that begins with one.
-            ValueError: no data, images in [0, 255], wrong shapes, or a checkpoint of another configuration.
+            FileNotFoundError: the file of `resume` does not exist.
+            ValueError: no data, images in [0, 255], wrong shapes, a checkpoint of another configuration, or the file of
+                `resume` is not a checkpoint.
             NonFiniteError: more than `max_skipped` steps in a row were skipped. The state from before them is in
                 `before-nonfinite-<step>.pt`.
             Preempted: a SystemExit with the code 75, after SIGTERM with `on_signal="save"`.
@@ -149,7 +158,7 @@ class DiffusionTrainer(TrainerBase):
         for callback in callbacks:
             check_function("every callback", callback, "(trainer, TrainStep)")
         if checkpoint_dir is not None:
-            checkpoint_dir = checked_folder(checkpoint_dir)
+            checkpoint_dir = checked_path("checkpoint_dir", checkpoint_dir, "'.' for the present folder")
         check_batches(batches)
         if steps < self.step:
             warnings.warn(
@@ -157,7 +166,12 @@ class DiffusionTrainer(TrainerBase):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        if checkpoint_dir is not None and not resume and (later := whole_checkpoints(checkpoint_dir, after=self.step)):
+        file = None if isinstance(resume, bool) else checked_path("resume", resume, "True")
+        if (
+            checkpoint_dir is not None
+            and resume is False
+            and (later := whole_checkpoints(checkpoint_dir, after=self.step))
+        ):
             raise ValueError(
                 f"resume=False requires a folder without checkpoints of later steps than {self.step}, got "
                 f"{later[-1].name} in {os.fspath(checkpoint_dir)}; pass another checkpoint_dir, or move them away"
@@ -167,7 +181,7 @@ class DiffusionTrainer(TrainerBase):
             Progress("training", total=steps, show=progress) as bar,
             Saver(checkpoint_dir, self._ranks, every=checkpoint_every, keep=keep_checkpoints) as saver,
         ):
-            found = load_latest(checkpoint_dir) if resume and checkpoint_dir is not None else None
+            found = self._found(checkpoint_dir, file) if resume is not False else None
             if found is not None:
                 self.load_state_dict(found[1], allow_changes=allow_changes)
             elif checkpoint_dir is not None:
@@ -208,6 +222,13 @@ class DiffusionTrainer(TrainerBase):
         state = of_all_ranks(self.state_dict(), self._ranks)
         if self._ranks.own == 0:
             save_checkpoint(directory, self.step, state, keep=keep)
+
+    @staticmethod
+    def _found(folder: Path | None, file: Path | None) -> tuple[Path, dict[str, Any]] | None:
+        """Return the checkpoint to continue from."""
+        if folder is not None:
+            return load_latest(folder, otherwise=file)
+        return None if file is None else (file, load_checkpoint(file))
 
     def _too_many_skipped(self, good: Mapping[str, Any], saver: Saver) -> NonFiniteError:
         """Save the state at the last good position, and return the error that says where the file is."""

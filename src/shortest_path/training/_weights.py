@@ -1,10 +1,10 @@
-"""A model's weights during training: their optimizer, and their average."""
+"""A model's weights during training: their optimizer, and their averages."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,14 +17,14 @@ from ._nonfinite import clip_gradient, gradient_norm, remember_buffers, restore_
 
 
 class Weights:
-    """The weights of a model, with their optimizer and their average.
+    """The weights of a model, with their optimizer and their averages.
 
     Args:
         model: The network, without wrappers.
         optimizer: Optimizer of the model's parameters.
         scheduler: Schedule of the optimizer's learning rate, or None.
-        ema_decay: Decay of the averaged weights, in [0, 1); None keeps no average.
-        ema_warmup: Whether the average forgets the initial weights sooner; see `ExponentialMovingAverage`.
+        decays: Decays of the averaged weights, each in [0, 1).
+        ema_warmup: Whether averages forget the initial weights sooner; see `ExponentialMovingAverage`.
         max_grad_norm: Norm to which gradients are clipped, or None.
         scale_loss_on: The kind of device on which losses are scaled, so that gradients stay within float16; None does
             not scale.
@@ -41,7 +41,7 @@ class Weights:
         optimizer: Optimizer,
         scheduler: LRScheduler | None,
         *,
-        ema_decay: float | None,
+        decays: Sequence[float],
         ema_warmup: bool,
         max_grad_norm: float | None,
         scale_loss_on: str | None = None,
@@ -58,7 +58,7 @@ class Weights:
                 raise TypeError(f"scheduler {type(scheduler).__name__} requires a measure; step it in a callback")
             if scheduler.optimizer is not optimizer:
                 raise ValueError("scheduler belongs to another optimizer; pass optimizer=scheduler.optimizer")
-        self.average = None if ema_decay is None else ExponentialMovingAverage(model, ema_decay, warmup=ema_warmup)
+        self.averages = {decay: ExponentialMovingAverage(model, decay, warmup=ema_warmup) for decay in decays}
         self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
         self._max_grad_norm = max_grad_norm
         self._scaler = None if scale_loss_on is None else torch.amp.GradScaler(scale_loss_on)
@@ -90,8 +90,8 @@ class Weights:
             self._scaler.update()
         if self._scheduler is not None:
             self._scheduler.step()
-        if self.average is not None:
-            self.average.update(self._model)
+        for average in self.averages.values():
+            average.update(self._model)
         remember_buffers(self._model, self._buffers)
 
     def stay(self) -> None:
@@ -102,12 +102,16 @@ class Weights:
         restore_buffers(self._model, self._buffers)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the weights, their average, and the state of optimizer and scheduler."""
-        average = {"model": None} if self.average is None else self.average.state_dict()
+        """Return the weights, their averages, and the state of optimizer and scheduler.
+
+        The first average is "ema", and what it is computed from is "average"; the others are there by their decays.
+        """
+        averages = {decay: average.state_dict() for decay, average in self.averages.items()}
+        average = averages.pop(next(iter(averages))) if averages else {"model": None}
         return {
             "model": self._model.state_dict(),
             "ema": average.pop("model"),
-            "average": average,
+            "average": {**average, "others": averages} if averages else average,
             "optimizer": self._optimizer.state_dict(),
             "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
             "scaler": {} if self._scaler is None else self._scaler.state_dict(),
@@ -116,10 +120,11 @@ class Weights:
     def check(self, state: Mapping[str, Any], changed: Collection[str]) -> None:
         """Raise a ValueError if a state does not fit, so that loading it cannot stop half-way."""
         _check_tensors("model", state["model"], self._model.state_dict())
-        if self.average is not None and state["ema"] is not None:
-            own = self.average.state_dict()
-            _check_tensors("ema", state["ema"], own["model"])
-            _check_tensors("average", state["average"]["exact"], own["exact"])
+        if state["ema"] is not None:
+            for decay, average in self.averages.items():
+                own, found = average.state_dict(), _average_in(state, decay)
+                _check_tensors("ema", found["model"], own["model"])
+                _check_tensors("average", found["exact"], own["exact"])
         if "optimizer" not in changed:
             theirs, ours = (
                 [len(group["params"]) for group in groups]
@@ -139,8 +144,9 @@ class Weights:
         rates = [group["lr"] for group in self._optimizer.param_groups]
         self._model.load_state_dict(state["model"])
         remember_buffers(self._model, self._buffers)
-        if self.average is not None and state["ema"] is not None:
-            self.average.load_state_dict({"model": state["ema"], **state["average"]})
+        if state["ema"] is not None:
+            for decay, average in self.averages.items():
+                average.load_state_dict(_average_in(state, decay))
         if self._scaler is not None and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         if "optimizer" in changed:
@@ -154,6 +160,14 @@ class Weights:
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+
+
+def _average_in(state: Mapping[str, Any], decay: float) -> Mapping[str, Any]:
+    """Return the state of the average of a decay; the main one's if there is none of that decay."""
+    decays, main = state["config"]["ema_decay"], {"model": state["ema"], **state["average"]}
+    first = decays[0] if isinstance(decays, (tuple, list)) else decays
+    found: Mapping[str, Any] = main if decay == first else main.get("others", {}).get(decay, main)
+    return found
 
 
 def _check_optimizer(optimizer: object, model: nn.Module, also: Iterable[Tensor]) -> None:

@@ -1,0 +1,56 @@
+"""Where a CIFAR-10 run continues, whether it is the same run, and what follows from the number of a step alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shortest_path.training import latest_checkpoint, load_latest
+
+from . import runs
+from .settings import FREE, Settings, from_dict, to_dict
+
+
+def newest(folder: Path, settings: Settings) -> dict[str, Any] | None:
+    """Return the state to continue from, if there is one.
+
+    Raises:
+        OSError: the file that `resume` names does not exist.
+        ValueError: there are checkpoints, but `resume` is false; or a file that cannot be continued from.
+    """
+    if latest_checkpoint(folder) is not None and settings.resume is False:
+        raise ValueError(f"{folder} holds checkpoints, but resume is false; choose another --out, or delete the folder")
+    found = load_latest(folder, otherwise=None if isinstance(settings.resume, bool) else settings.resume)
+    return None if found is None else found[1]
+
+
+def check_same(
+    settings: Settings, provenance: Mapping[str, Any], kept: Mapping[str, Any], state: Mapping[str, Any] | None
+) -> None:
+    """Raise a ValueError that lists the differences from the run to continue."""
+    if state is None:
+        return
+    before, where = state.get("metadata", {}), settings.out
+    if not isinstance(settings.resume, bool) and latest_checkpoint(Path(settings.out) / "checkpoints") is None:
+        where = settings.resume
+    if before.get("format") != runs.FORMAT:
+        raise ValueError(f"the checkpoints in {where} are of another program; choose another --out")
+    free = FREE if settings.decay == "none" else FREE - {"steps"}  # the learning rate depends on the last step then
+    ours = {name: value for name, value in to_dict(settings).items() if name not in free}
+    theirs = to_dict(from_dict(before["settings"]))
+    pairs = [(name, theirs[name], value) for name, value in ours.items()]
+    pairs += [("pixels", before["provenance"]["sha256"][:8], provenance["sha256"][:8])]
+    pairs += [(f"the global {name}" if name == "batch" else name, before.get(name), kept[name]) for name in kept]
+    if different := [f"{name} was {was}, is {value}" for name, was, value in pairs if was != value]:
+        raise ValueError(f"{where} holds another run: {'; '.join(different)}. Use the same settings, or another --out")
+
+
+def learning_rate(settings: Settings, step: int) -> float:
+    """Return the learning rate of the step after `step` steps: up to its full height, and down to 0 if it decays."""
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / settings.warmup
+    passed = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    factor = {"none": 1.0, "linear": 1 - passed, "cosine": (1 + math.cos(math.pi * passed)) / 2}[settings.decay]
+    return settings.learning_rate * max(0.0, factor)
