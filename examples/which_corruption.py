@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         raise SystemExit(f"which_corruption: {error}") from error
     corruptions = choices(spectrum)
-    found = sp.geometry.compare(corruptions, spectrum, steps=(args.steps,))
+    found = sp.geometry.compare(spectrum, corruptions, steps=(args.steps,))
     print(about(images, spectrum), "", table(found, args.steps), "", advice(found, args.steps), sep="\n")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     draw(args.out, images[args.show % len(images)], spectrum, corruptions)
@@ -100,7 +100,9 @@ def draw(path: Path, image: Tensor, spectrum: sp.PowerSpectrum, corruptions: dic
     first, second = upper.subplots(1, 2, width_ratios=(1, 1.6))
     plots.spectrum(spectrum, first, law=False).set_title("power of the data")
     plots.strip(image, corruptions, second, times=TIMES)
-    for axis, (name, corruption) in zip(lower.subplots(1, len(corruptions), sharey=True), corruptions.items(), strict=True):
+    for axis, (name, corruption) in zip(
+        lower.subplots(1, len(corruptions), sharey=True), corruptions.items(), strict=True
+    ):
         plots.scales(corruption, spectrum, axis).set_title(name)
         axis.set_ylabel("signal —, noise - -")
     figure.savefig(path, dpi=130)

@@ -4,6 +4,7 @@
     python -m studies.few_step
     python -m studies.trained_networks
     python -m studies.deviation
+    python -m studies.gpu
     python -m studies.faults
 
 Results: README.md, and `results/` in the folder of a study. Speed and memory are measured by `benchmarks`.
