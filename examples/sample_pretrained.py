@@ -3,8 +3,8 @@
     python examples/sample_pretrained.py google/ddpm-cifar10-32 --data PATH --steps 10
     python examples/sample_pretrained.py FOLDER --data PATH --steps 5 10 20
 
-MODEL is an unconditional pipeline with `unet` and `scheduler`: a folder, or a name on the Hugging Face hub. `--data` has
-images like those that it was trained with (a folder, parquet file, array, or name on the hub); a few hundred are
+MODEL is an unconditional pipeline with `unet` and `scheduler`: a folder, or a name on the Hugging Face hub. `--data`
+has images like those that it was trained with (a folder, parquet file, array, or name on the hub); a few hundred are
 enough for the spectrum. Nothing is trained.
 
 From the same noise, images are sampled by this library, and by DDIM and DPM-Solver++ of diffusers. All three follow one

@@ -82,8 +82,8 @@ def advice(found: sp.geometry.Comparison, steps: int) -> str:
     return (
         "How to read it:\n"
         "- detour: how much longer the path is than the shortest one between its two ends.\n"
-        f"- KL: what {steps} ancestral steps with a perfect network leave, in nats; 0 is perfect. Here {best.name} leaves "
-        f"{best.kl[steps]:.3g} and {worst.name} {worst.kl[steps]:.3g}.\n"
+        f"- KL: what {steps} ancestral steps with a perfect network leave, in nats; 0 is perfect. Here\n"
+        f"  {best.name} leaves {best.kl[steps]:.3g} and {worst.name} {worst.kl[steps]:.3g}.\n"
         "- with even steps: the same with steps of equal length along the path (grids.Fisher). Most of a gap that\n"
         "  vanishes here comes from the time grid, not from the path.\n"
         "- spread of half-times: the largest ratio of noise to signal over the smallest, in the middle. 1 means that\n"
