@@ -29,7 +29,8 @@ from recipe.arguments import positive
 from recipe.dead_leaves import dead_leaves
 from recipe.images import Batches, load_images, to_unit
 from recipe.stages import stage
-from recipe.unet import WhitenedInput, small_unet
+from recipe.unet import small_unet
+from shortest_path.models import WhitenedInput
 from shortest_path.training import TrainStep
 
 LEARNING_RATE = 2e-3

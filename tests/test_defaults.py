@@ -107,6 +107,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "Sampler.batches": {"batch_size": 64, "seed": 0, **none("x_1 conditioning device progress")},
     "Sampler.image_to_image": {"generator": None},
+    "models.WhitenedInput": {"alone": False},
+    "models.WhitenedInput.from_pretrained": {"network": None},
     "Sampler.from_pretrained": {"model": None},
     "Sampler.interpolate": {"fractions": (0.0, 0.25, 0.5, 0.75, 1.0), **none("conditioning progress")},
     "Sampler.invert": none("conditioning progress"),

@@ -27,7 +27,7 @@ LAYERS = [
     ["solvers"],
     ["grids"],
     ["geometry", "sampling"],
-    ["training"],
+    ["training", "models"],
     ["__init__"],
     ["plots", "integrations"],  # optional, imported by name only
 ]

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import shortest_path as sp
+from shortest_path.models import WhitenedInput
 from shortest_path.training import latest_checkpoint, load_checkpoint
 
 from .dead_leaves import dead_leaves
 from .images import load_images
-from .unet import WhitenedInput, small_unet
+from .unet import small_unet
 
 
 class Trained(NamedTuple):

@@ -12,13 +12,15 @@ from diffusers import UNet2DModel
 from torch import nn
 
 import shortest_path as sp
+from shortest_path.integrations.diffusers import TimedModel
+from shortest_path.models import WhitenedInput
 from shortest_path.training import load_checkpoint, load_latest
 
 from .cifar10 import Pictures
 from .images import to_unit
 from .settings import Settings, from_dict, to_dict
-from .times import EvenTimes, ScaledIndex, TimeInput, thousandths
-from .unet import TimedUNet, WhitenedInput, zero_last_layers
+from .times import EvenTimes, ScaledIndex
+from .unet import zero_last_layers
 
 FORMAT = "shortest_path.cifar10"
 LABELS = "class_labels"  # what diffusers calls them
@@ -62,7 +64,7 @@ def split(pictures: Pictures, settings: Settings) -> tuple[Pictures, Pictures]:
 
 def make_network(
     settings: Settings, corruption: sp.Corruption, spectrum: sp.PowerSpectrum, classes: int
-) -> TimedUNet | WhitenedInput:
+) -> TimedModel | WhitenedInput:
     """Return the network of the settings; with classes it takes `class_labels`, where `classes` means no class.
 
     Raises:
@@ -102,16 +104,17 @@ def make_network(
         unet.enable_gradient_checkpointing()
     if settings.channels_last:
         unet = unet.to(memory_format=torch.channels_last)
-    told: TimeInput = thousandths
     if settings.time_input == "index":
         told = ScaledIndex(settings.chain_steps, even=settings.time_sampling == "ddpm")
-    network = TimedUNet(unet, told)
+        network = TimedModel(unet, steps=told.slope, shift=told.shift)
+    else:
+        network = TimedModel(unet, shift=0.0)
     return WhitenedInput(network, corruption, spectrum) if settings.whitened_input else network
 
 
 def unet_of(model: nn.Module) -> UNet2DModel:
     """Return the diffusers U-Net in a network that `make_network` made."""
-    return (model.network if isinstance(model, WhitenedInput) else model).unet
+    return (model.network if isinstance(model, WhitenedInput) else model).model
 
 
 def measure_spectrum(settings: Settings, pictures: Pictures) -> sp.PowerSpectrum:

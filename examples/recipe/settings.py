@@ -46,7 +46,7 @@ class Settings:
         log_power_scale: For shortest-path: factor of log S; other than 1, it departs from the shortest path.
         prediction: What the network predicts. The default was the best after short training (docs/results.md).
         weighting: The prediction whose squared error is the loss; null for `prediction`.
-        whitened_input: Show the network the whitened corrupted image as well (`WhitenedInput` in recipe/unet.py);
+        whitened_input: Show the network the whitened corrupted image as well (`shortest_path.models.WhitenedInput`);
             see docs/results.md.
         widths: Channels at each resolution, from the full one down.
         blocks: Residual blocks at each resolution.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
-
-TimeInput = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -25,11 +22,6 @@ class EvenTimes:
         return ((uniform * self.steps).floor().clamp(max=self.steps - 1) + 1) / self.steps
 
 
-def thousandths(t: Tensor) -> Tensor:
-    """Return 1000 t, what a network of this recipe is told."""
-    return 1000 * t
-
-
 @dataclass(frozen=True)
 class ScaledIndex:
     """What a network of the paper's code is told of a time: its scaled index 1000 k / T, k = 0 … T − 1.
@@ -44,5 +36,14 @@ class ScaledIndex:
 
     def __call__(self, t: Tensor) -> Tensor:
         """Return the scaled index of times t, smooth between the discrete ones."""
-        stretch = 1 if self.even else (self.steps - 1) / (self.steps - 2)
-        return 1000 * stretch * (t - 1 / self.steps)
+        return self.slope * t + self.shift
+
+    @property
+    def slope(self) -> float:
+        """Factor of t."""
+        return 1000 * (1 if self.even else (self.steps - 1) / (self.steps - 2))
+
+    @property
+    def shift(self) -> float:
+        """What is added, so that the first time has index 0."""
+        return -self.slope / self.steps

@@ -9,13 +9,13 @@ Every corruption is a diagonal Gaussian process in an orthonormal basis B, for c
 Fisher metric, and `DiffusionTrainer` and `Sampler` work with any corruption and any model.
 
 The common names are here; everything else is in the namespaces `bases`, `spectra`, `corruptions`, `prediction`,
-`solvers`, `grids`, `geometry`, `sampling`, `edits` and `training`.
+`solvers`, `grids`, `geometry`, `sampling`, `edits`, `models` and `training`.
 """
 
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 
-from . import bases, corruptions, geometry, grids, prediction, sampling, solvers, spectra, training
+from . import bases, corruptions, geometry, grids, models, prediction, sampling, solvers, spectra, training
 from .bases import CosineBasis, FourierBasis, PixelBasis, PrincipalBasis
 from .corruptions import (
     BlurCorruption,
@@ -64,6 +64,7 @@ __all__ = [
     "gaussian_kl",
     "geometry",
     "grids",
+    "models",
     "path_length",
     "prediction",
     "sampling",

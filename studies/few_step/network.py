@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
-from examples.recipe.unet import WhitenedInput, small_unet
+from examples.recipe.unet import small_unet
+from shortest_path.models import WhitenedInput
 from shortest_path.training import latest_checkpoint, load_checkpoint
 from studies.few_step.cases import DDIM, FEW, SETS, Error, Sizes, error
 from studies.few_step.mixture import random_directions, sliced_distance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import shortest_path as sp
 from examples.recipe.dead_leaves import dead_leaves
-from examples.recipe.runs import load_run
+from examples.recipe.runs import load_run, make_sampler
 from examples.recipe.settings import parse
 from shortest_path.training import load_checkpoint, write_checkpoint
 from tests.examples.commands import Stop, refused, run, start
@@ -80,7 +82,9 @@ def test_a_run_leaves_a_log_images_weights_and_its_spectrum(trained: tuple[Path,
     assert list((out / "tensorboard").glob("events.*"))
     average = state(out, 6)["ema"]
     unet = load_file(out / "unet" / "diffusion_pytorch_model.safetensors")
-    assert_equal({f"network.unet.{n}": v for n, v in unet.items()}, {n: v for n, v in average.items() if "unet" in n})
+    assert_equal(
+        {f"network.model.{n}": v for n, v in unet.items()}, {n: v for n, v in average.items() if "network.model" in n}
+    )
     assert json.loads((out / "unet" / "config.json").read_text())["num_class_embeds"] == CLASSES + 1
     best = load_checkpoint(out / "checkpoints" / "best.pt")
     nearest = min(evaluations, key=lambda line: line["sliced_wasserstein"])
@@ -217,6 +221,20 @@ def checkpoint(trained: tuple[Path, str], tmp_path_factory: pytest.TempPathFacto
     alone = tmp_path_factory.mktemp("checkpoint") / "network.pt"
     alone.write_bytes((trained[0] / "checkpoints" / "checkpoint-00000006.pt").read_bytes())
     return alone
+
+
+def test_a_run_is_shared_by_one_command(checkpoint: Path, tmp_path: Path) -> None:
+    told = run("share", checkpoint, tmp_path / "shared", "--steps", 3, "--solver", "ddim").out
+    assert "parameters" in told
+    assert "3 steps from" in told
+    import_module("shortest_path.integrations.diffusers")  # imports diffusers, which takes long
+    sampler = sp.Sampler.from_pretrained(tmp_path / "shared")
+    labels = {"class_labels": torch.tensor([0, 1])}
+    images = sampler.sample((2, 3, 8, 8), conditioning=labels, generator=torch.Generator().manual_seed(0))
+    ours = make_sampler(load_run(checkpoint), solver="ddim", steps=3)
+    expected = ours.sample((2, 3, 8, 8), conditioning=labels, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(images, expected)
+    assert "does not exist" in refused("share", tmp_path / "none", tmp_path / "other")
 
 
 def test_labels_guidance_solvers_and_the_request(checkpoint: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 import shortest_path as sp
 from examples.recipe.dead_leaves import dead_leaves
 from examples.recipe.images import to_unit
+from shortest_path.models import WhitenedInput
 from tests.examples.commands import call, refused
 from tests.examples.conftest import QUICKSTART, STEPS, Finished, assert_drawn
 
@@ -62,7 +63,7 @@ def test_dead_leaves_repeat_and_have_the_statistics_of_photographs() -> None:
 
 
 def networks_listen_to_time_and_see_the_whitened_image() -> None:
-    from examples.recipe.unet import WhitenedInput, small_unet  # imports diffusers, which takes long
+    from examples.recipe.unet import small_unet  # imports diffusers, which takes long
 
     torch.manual_seed(0)
     model, noise = small_unet(size=16), torch.randn(2, 3, 16, 16)

@@ -40,7 +40,7 @@ class TimedModel(nn.Module):
         torch.Size([2, 3, 8, 8])
     """
 
-    def __init__(self, model: nn.Module, *, steps: int = STEPS, shift: float = -1.0) -> None:
+    def __init__(self, model: nn.Module, *, steps: float = STEPS, shift: float = -1.0) -> None:
         super().__init__()
         self.model: Any = model
         self.steps, self.shift = steps, shift

@@ -1,0 +1,114 @@
+"""Wrappers of networks: what a network sees of a corrupted image."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self, override
+
+from .corruptions import Corruption, Process
+from .sampling import Sampler, register_model
+from .spectra import PowerSpectrum
+
+__all__ = ["WhitenedInput"]
+
+_WRAPPER = "whitened_input.json"
+
+
+@register_model
+class WhitenedInput(nn.Module):
+    """Shows a network the corrupted image whitened as well: it learns from numbers of about unit size.
+
+        network(x_t, Bᵀ[(u_t − m − a_t δ) / √V], t),    V = a_t² S + s_t²
+
+    with the data's mean m + δ, as in equation 1. With `prediction="whitened-velocity"` it is the recommended set-up.
+
+    Args:
+        network: Takes images with twice the channels, the corrupted ones first, and t; returns images.
+        corruption: A corruption that is diagonal in the spectrum's basis; isotropic ones are in any.
+        spectrum: The data's power S.
+        alone: Whether the network sees the whitened image alone, with as many channels as an image has.
+
+    Raises:
+        TypeError: `spectrum` is not a `PowerSpectrum`.
+        ValueError: the corruption is not diagonal in the spectrum's basis.
+
+    Source: docs/theory.md, equation 4.
+
+    Example:
+        >>> import shortest_path as sp
+        >>> law = sp.PowerSpectrum.power_law((3, 8, 8), amplitude=1.0, offset=0.01, exponent=2.0)
+        >>> network = WhitenedInput(lambda x, t: x[:, 3:], sp.ShortestPathCorruption(law), law)
+        >>> network(law.basis.synthesize(law.power.sqrt())[None].float(), torch.zeros(1)).shape
+        torch.Size([1, 3, 8, 8])
+    """
+
+    power: Tensor
+    mean: Tensor | None
+    shift: Tensor | None
+
+    def __init__(self, network: Any, corruption: Corruption, spectrum: PowerSpectrum, *, alone: bool = False) -> None:
+        super().__init__()
+        process = Process(corruption, spectrum)
+        self.network, self.corruption, self.basis = network, corruption, copy.deepcopy(process.basis)
+        self.alone, self.spectrum = alone, spectrum
+        self.register_buffer("power", spectrum.power.float())
+        known = getattr(corruption, "mean", None)
+        self.register_buffer("mean", None if known is None else known.float())
+        self.register_buffer("shift", None if process.shift is None else process.shift.float())
+
+    @override
+    def forward(self, x_t: Tensor, t: Tensor, **conditioning: Any) -> Tensor:
+        whitened = self.whiten(x_t, t)
+        output: Tensor = self.network(whitened if self.alone else torch.cat([x_t, whitened], 1), t, **conditioning)
+        return output
+
+    def whiten(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return the whitened images.
+
+        Args:
+            x_t: Corrupted images, (B, C, *spatial).
+            t: Their times, (B,), or (1,) for one time of all.
+
+        Returns:
+            Images of the shape of x_t, with about unit variance in every coefficient.
+        """
+        a, s = self.corruption.signal(t), self.corruption.noise(t)
+        u_t = self.basis.analyze(x_t if self.mean is None else x_t - self.mean)
+        if self.shift is not None:
+            u_t = u_t - a * self.shift
+        return self.basis.synthesize(u_t / (a**2 * self.power + s**2).sqrt())
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write network, corruption and spectrum to a folder; see `Sampler.save_pretrained`.
+
+        Raises:
+            TypeError: a network or corruption that cannot be saved.
+            ValueError: a corruption or basis that is not registered.
+        """
+        sampler = Sampler(self.network, self.corruption, prediction="data", spectrum=self.spectrum, steps=1)
+        sampler.save_pretrained(folder)
+        (Path(folder) / _WRAPPER).write_text(json.dumps({"alone": self.alone}) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], network: Any = None) -> Self:
+        """Return the model in a folder.
+
+        Args:
+            folder: The folder.
+            network: As `model` of `Sampler.from_pretrained`.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a damaged file, or a class that is not registered.
+        """
+        saved = Sampler.from_pretrained(folder, network)
+        facts = json.loads((Path(folder) / _WRAPPER).read_text(encoding="utf-8"))
+        assert saved.spectrum is not None
+        return cls(saved.model, saved.corruption, saved.spectrum, alone=facts["alone"])

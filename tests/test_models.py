@@ -1,0 +1,59 @@
+"""Wrappers of networks: what the network sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import shortest_path as sp
+from shortest_path.models import WhitenedInput
+from tests.worlds import correlated_images, spectrum
+
+
+class Given(nn.Module):
+    """Keeps what it is given, and returns the first channels."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.x, self.t = x, t
+        return x[:, :3]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("told", [False, True])
+def test_what_is_shown_is_white_at_every_time(alone: bool, told: bool) -> None:
+    x_0 = correlated_images(4000, seed=3) + 0.5  # a mean that the corruption may not know
+    measured = sp.PowerSpectrum.estimate([x_0])
+    corruption = sp.ShortestPathCorruption(measured) if told else sp.GaussianCorruption("cosine")
+    network = Given()
+    model = WhitenedInput(network, corruption, measured, alone=alone)
+    t = torch.linspace(0.05, 0.95, len(x_0))
+    x_t = sp.corrupt(corruption, x_0.float(), t, torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(model(x_t, t), network.x[:, :3])
+    seen = network.x if alone else network.x[:, 3:]
+    assert alone or torch.equal(network.x[:, :3], x_t)
+    u = measured.basis.analyze(seen)
+    assert u.mean(0).abs().max() < 0.12
+    assert (u.var(0) - 1).abs().max() < 0.25
+    one = WhitenedInput(network, corruption, measured).whiten(x_t[:2], t[:1])
+    torch.testing.assert_close(one[0], seen[0], atol=1e-4, rtol=1e-4)
+
+
+def test_it_can_be_shared(tmp_path: Path) -> None:
+    measured = spectrum()
+    corruption = sp.ShortestPathCorruption(measured)
+    model = WhitenedInput(nn.Conv2d(6, 3, 1), corruption, measured)
+    model.network.forward = lambda x, t: nn.functional.conv2d(x, model.network.weight)
+    options = {"prediction": "whitened-velocity", "spectrum": measured, "steps": 3}
+    sp.Sampler(model, corruption, **options).save_pretrained(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"is a Conv2d, which no registered class can load"):
+        sp.Sampler.from_pretrained(tmp_path / "a")
+    model.save_pretrained(tmp_path / "b")
+    again = WhitenedInput.from_pretrained(tmp_path / "b", nn.Conv2d(6, 3, 1))
+    assert torch.equal(again.network.weight, model.network.weight)
+    assert not again.alone
+    t = torch.tensor([0.3])
+    x = torch.randn(1, 3, 8, 8)
+    assert torch.equal(again.whiten(x, t), model.whiten(x, t))
