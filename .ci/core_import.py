@@ -15,6 +15,7 @@ NAMESPACES = [
     "edits",
     "geometry",
     "grids",
+    "models",
     "prediction",
     "sampling",
     "solvers",

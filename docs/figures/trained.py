@@ -27,7 +27,7 @@ LOOKS = dict(zip(MEASURES, ((BLUE, "o"), (ORANGE, "s"), (PURPLE, "^")), strict=T
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
     """Plot a row of panels for each network output: bits/dim on the left, kernel distances on the right."""
-    figure, axes = plt.subplots(len(OUTPUTS), 2, figsize=(7.4, 6.4), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(len(OUTPUTS), 2, figsize=(7.6, 5.2), layout="constrained", squeeze=False)
     cases = [case for case in report["cases"] if case != BASE]
     for row, (output, described) in zip(axes, OUTPUTS.items(), strict=True):
         for axis, measures in zip(row, ([BITS], [name for name in MEASURES if name != BITS]), strict=True):
@@ -35,13 +35,13 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
                 bars(axis, cases, contrasts(report, measure, output, BASE), index - (len(measures) - 1) / 2, measure)
             axis.axvline(0, color=GREY, linewidth=1)
             axis.set_yticks(range(len(cases)), [report["cases"][case]["title"] for case in cases])
-            axis.invert_yaxis()
+            axis.set_ylim(len(cases) - 0.5, -0.5)
             axis.grid(axis="y", visible=False)
-        row[1].set_yticklabels([])
-        row[1].set_xscale("symlog", linthresh=1)
+        row[1].set_yticks(range(len(cases)), [])
+        row[1].set_ylim(row[0].get_ylim())
         row[0].set_title(described.title, loc="left")
-    axes[-1][0].set_xlabel("bits/dim: difference from Gaussian, cosine\n← better")
-    axes[-1][1].set_xlabel("KID × 1000: difference from Gaussian, cosine\n← better")
+    axes[-1][0].set_xlabel("difference in bits/dim\n← better")
+    axes[-1][1].set_xlabel("difference in KID\n← better")
     handles, labels = axes[0][1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     save(figure, path)
@@ -60,7 +60,7 @@ def bars(axis: Axes, cases: Sequence[str], found: Mapping[str, Any], shift: floa
         marker=marker,
         markersize=5,
         capsize=3,
-        label=MEASURES[measure].removeprefix("KID × 1000, ") + " calls",
+        label=MEASURES[measure].removeprefix("KID, ") + " calls",
     )
 
 

@@ -1,16 +1,16 @@
-"""Comparison of corruptions, predictions and solvers with trained networks: same network, images, noise and budget.
+"""Comparison of corruptions with trained networks: same network, images, noise and budget, two primary measures.
 
-    python -m studies.trained_networks.classifier --data TRAIN --test TEST --size 16 --out classifier
-    python -m studies.trained_networks --data TRAIN --held-out TEST --classifier classifier
+    python -m studies.trained_networks.classifier --data TRAIN --test TEST --size 8 --average-from 32 --out classifier8
+    python -m studies.trained_networks --data TRAIN --held-out TEST --classifier classifier8
 
-Results: `results/` has the reports (.md) and all numbers (.json) of finished studies; docs/results.md explains them.
+Results: `results/` has the report (.md) and all numbers (.json); docs/results.md explains them. Files that are called
+earlier are of an earlier study, by code of that time.
 
-- `cases.py`: corruptions, solvers, predictions and sizes. To add a corruption, extend `CASES`; a solver, `SOLVERS`; a
-  size, `PRESETS`.
-- `runs.py`: one training, its samples and their measures.
-- `tuning.py`: the choice of a prediction for each family of corruptions.
-- `measures.py`: distances of samples from real images. To add a measure, return it from `Measures` and name it in
-  `report.py`.
-- `classifier.py`: the classifier in whose features images are compared.
-- `report.py`, `plots.py`: tables, and plots.
+- `cases.py`: corruptions, outputs of networks, and sizes. To add a corruption, extend `CASES`; a size, `PRESETS`.
+- `images.py`, `networks.py`: what is trained, and with what.
+- `tuning.py`: the learning rate of each corruption and output.
+- `runs.py`: one training and its measures. To add a measure, name it in `_wanted` and in `report.py`.
+- `measures.py`: likelihood, and distances of samples.
+- `classifier.py`: the classifier in whose features samples are compared.
+- `statistics.py`, `report.py`, `samples.py`: intervals, tables, and samples side by side.
 """

@@ -33,7 +33,8 @@ import numpy as np
 
 import shortest_path as sp
 from benchmarks.timing import describe_machine
-from studies.trained_networks.cases import CASES, MAIN, ODE_STEPS, OUTPUTS, PRESETS, Case
+from studies.trained_networks import samples
+from studies.trained_networks.cases import CASES, MAIN, ODE_STEPS, OUTPUTS, PRESETS, PRIMARY, Case
 from studies.trained_networks.report import tables
 from studies.trained_networks.runs import (
     Run,
@@ -41,6 +42,7 @@ from studies.trained_networks.runs import (
     execute,
     finite,
     floor,
+    gaussian_model,
     spectrum_of,
     test_images,
     training_images,
@@ -87,6 +89,7 @@ def report(study: Study) -> None:
         "tuning": json.loads(tuning.read_text()) if tuning.exists() else {"steps": 0, "runs": []},
         "starts": {file.stem: json.loads(file.read_text()) for file in sorted((out / "starts").glob("*.json"))},
         "floor": floor(study),
+        "gaussian_model": gaussian_model(study),
         "cases": {
             name: {"title": CASES[name].title, "length": length(study, CASES[name])}
             for name in CASES
@@ -97,7 +100,15 @@ def report(study: Study) -> None:
     }
     write(out / "evidence.json", values)
     (out / "evidence.md").write_text(tables(values))
-    print(f"{out}/evidence.md, evidence.json: {len(runs)} runs")
+    shown = {"data": test_images(study).first(samples.KEPT).dequantised()}
+    solver, calls = PRIMARY[0]
+    for output, described in OUTPUTS.items():
+        for name, case in CASES.items():
+            file = out / Run(name, output, 0, 0.0).folder / f"{solver}-{calls}.npy"
+            if file.exists():
+                shown[f"{case.title}: {described.title.split(',')[0]}"] = samples.read(file)
+    samples.draw(out / "samples.png", shown)
+    print(f"{out}/evidence.md, evidence.json, samples.png: {len(runs)} runs")
 
 
 def image_errors(runs: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, float]:

@@ -31,6 +31,18 @@ def held_out_bits(sampler: sp.Sampler, images: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def normal_bits(whitened: Tensor, log_determinant: Tensor, shape: Sequence[int]) -> float:
+    """Return the mean bits per dimension of a normal distribution.
+
+    Args:
+        whitened: Images whitened by it, (N, D).
+        log_determinant: Half the log of the determinant of its covariance.
+        shape: Shape of an image.
+    """
+    nats = -(whitened.square() + math.log(2 * math.pi)).sum(1) / 2 - log_determinant
+    return sp.sampling.bits_per_dim(nats, shape, scale=128).mean().item()
+
+
 def kernel(samples: Tensor, real: Tensor, features: Features) -> tuple[float, float]:
     """Return the kernel distance in features of samples, rounded to 8 bits, from real features; and its standard error.
 

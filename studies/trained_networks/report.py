@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from studies.trained_networks.cases import ANGLES, BASELINES, CHAIN_STEPS, ODE_STEPS, OUTPUTS, PRIMARY, SECONDARY
+from studies.trained_networks.cases import ANGLES, BASELINES, CHAIN_STEPS, MAIN, ODE_STEPS, OUTPUTS, PRIMARY, SECONDARY
 from studies.trained_networks.statistics import Difference, interval, paired, seeds_to_tell
 
 Report = Mapping[str, Any]
@@ -14,18 +14,16 @@ Report = Mapping[str, Any]
 
 MISSING = "–"
 BITS = f"bits_{ODE_STEPS[0]}"
-MEASURES = {BITS: "bits/dim", **{f"{solver}_{calls}": f"KID × 1000, {solver} {calls}" for solver, calls in PRIMARY}}
+MEASURES = {BITS: "bits/dim", **{f"{solver}_{calls}": f"KID, {solver} {calls}" for solver, calls in PRIMARY}}
 """The primary measures, by their name in a record."""
 
 
 def value_of(run: Mapping[str, Any], measure: str) -> float | None:
-    """Return a primary measure of a run, kernel distances times 1000; None if it is missing or not finite."""
+    """Return a primary measure of a run; None if it is missing or not finite."""
     found = run.get(measure)
     if found is None:
         return None
-    if measure.startswith("bits"):
-        return found["mean"]
-    return None if found["kernel"] is None else 1000 * found["kernel"]
+    return found["mean"] if measure.startswith("bits") else found["kernel"]
 
 
 def by_seed(
@@ -45,12 +43,8 @@ def by_seed(
     return found
 
 
-def contrast_count(report: Report) -> int:
-    """Return the number of contrasts of a measure: every other case with each baseline, for both outputs."""
-    cases = list(report["cases"])
-    known = [base for base in BASELINES if base in cases]
-    pairs = {frozenset((case, base)) for case in cases for base in known if case != base}
-    return max(1, len(OUTPUTS) * len(pairs))
+CONTRASTS = len(OUTPUTS) * len({frozenset((case, base)) for case in MAIN for base in BASELINES if case != base})
+"""Number of contrasts of a measure, fixed beforehand: every main case with each baseline, for both outputs."""
 
 
 def contrasts(report: Report, measure: str, output: str, base: str, density: str = "uniform") -> dict[str, Difference]:
@@ -60,7 +54,7 @@ def contrasts(report: Report, measure: str, output: str, base: str, density: str
         ours, theirs = (
             by_seed(report, name, output, density, lambda run: value_of(run, measure)) for name in (case, base)
         )
-        difference = paired(ours, theirs, contrasts=contrast_count(report)) if case != base else None
+        difference = paired(ours, theirs, contrasts=CONTRASTS) if case != base else None
         if difference is not None:
             found[case] = difference
     return found
@@ -93,23 +87,30 @@ def primary(report: Report, output: str) -> str:
         seeds = len(by_seed(report, case, output))
         if seeds:
             rows.append([facts["title"], _number(facts["length"], 3), *cells, str(seeds)])
-    kernel = f"{1000 * report['floor']['kernel']:.2f}"
+    kernel = f"{report['floor']['kernel']:.3f}"
+    normal = report["gaussian_model"]
+    cells = [f"{normal['diagonal']:.4f}", *[f"{normal['kernel']:.3f}", *[MISSING] * (len(PRIMARY) - 1)]]
+    rows.append(["*normal distribution, diagonal*", MISSING, *cells, MISSING])
+    rows.append(
+        ["*normal distribution, full covariance*", MISSING, f"{normal['full']:.4f}", *[MISSING] * (len(PRIMARY) + 1)]
+    )
     rows.append(["*real images*", MISSING, MISSING, *[kernel] * len(PRIMARY), MISSING])
     return _table(["corruption", "length", *MEASURES.values(), "seeds"], rows)
 
 
 def differences(report: Report, output: str) -> str:
     """Return paired differences from both baselines, in bold where the interval excludes zero."""
-    count = contrast_count(report)
     rows = []
     for base in BASELINES:
         found = {measure: contrasts(report, measure, output, base) for measure in MEASURES}
         for case in report["cases"]:
+            if case in BASELINES[: BASELINES.index(base)]:
+                continue  # shown above, with the other sign
             cells = [_shown(found[measure].get(case), measure, sign=True) for measure in MEASURES]
             if any(cell != MISSING for cell in cells):
                 title = report["cases"][case]["title"]
                 rows.append([f"{title} − {report['cases'][base]['title']}", *cells])
-    note = f"*Paired over seeds; intervals hold with 95 % for all {count} contrasts of a measure together.*"
+    note = f"*Paired over seeds; intervals hold with 95 % for all {CONTRASTS} contrasts of a measure together.*"
     return _table(["difference", *MEASURES.values()], rows) + f"\n\n{note}"
 
 
@@ -181,7 +182,7 @@ def secondary(report: Report, output: str) -> str:
         if any(cell != MISSING for cell in cells):
             more.append([facts["title"], *cells])
     if more:
-        parts += [_table(["corruption", *[f"KID × 1000, {s} {c}" for s, c in SECONDARY]], more)]
+        parts += [_table(["corruption", *[f"KID, {s} {c}" for s, c in SECONDARY]], more)]
     return "\n\n".join(parts)
 
 
@@ -244,7 +245,7 @@ def settings(report: Report) -> str:
 def _shown(found: Difference | None, measure: str, *, sign: bool = False) -> str:
     if found is None:
         return MISSING
-    digits = 4 if measure.startswith("bits") else 2
+    digits = 4 if measure.startswith("bits") else 3
     text = f"{found.mean:+.{digits}f}" if sign else f"{found.mean:.{digits}f}"
     if found.half is not None:
         text += f" ± {found.half:.{digits}f}"

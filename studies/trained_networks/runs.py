@@ -18,7 +18,7 @@ from torch import Tensor
 
 import shortest_path as sp
 from shortest_path.prediction import denoise
-from studies.trained_networks import images, measures, networks
+from studies.trained_networks import images, measures, networks, samples
 from studies.trained_networks.cases import (
     CASES,
     CHAIN_STEPS,
@@ -36,7 +36,6 @@ from studies.trained_networks.cases import (
 from studies.trained_networks.classifier import load_classifier
 
 NOISE_SEED = 1234  # of sampling: sample i starts from the same random numbers in every case
-KEPT = 10  # samples of each solver and number of calls, to show
 Density = Literal["uniform", "matched"]
 
 
@@ -257,7 +256,7 @@ def _samples(study: Study, run: Run, solver: str, calls: int, count: int = 0) ->
         if not found.isfinite().all():
             return {"samples": count, "kernel": None, "error": None, "seconds": seconds}
         if run.seed == 0:
-            kept = images.rounded(found[:KEPT])
+            kept = images.rounded(found[: samples.KEPT])
             np.save(folder / f"{solver}-{calls}.npy", (kept * 128 + 127.5).round().byte().numpy())
         value, error = measures.kernel(found, real_features(study), classifier_of(study).features)
         real = images.rounded(test_images(study).dequantised()[:count])
@@ -347,6 +346,34 @@ def floor(study: Study) -> dict[str, Any]:
         "error": error,
         "auc": measures.classifier_auc(found, real[: scale.samples]),
         "power": measures.band_power(found, real[: scale.samples], basis),
+    }
+
+
+@cache
+def gaussian_model(study: Study) -> dict[str, float]:
+    """Return bits/dim and kernel distance of the best models without a network: normal distributions.
+
+    `diagonal` has the measured spectrum in the rotated cosine basis, `full` the whole covariance.
+    """
+    spectrum = spectrum_of(study, CASES["gaussian-cosine"])
+    held = test_images(study).first(study.scale.likelihood_images).dequantised().double()
+    noise = torch.randn(
+        study.scale.samples, *spectrum.shape, generator=torch.Generator().manual_seed(NOISE_SEED), dtype=torch.float64
+    )
+    mean = 0.0 if spectrum.mean is None else spectrum.mean
+    drawn = spectrum.basis.synthesize(spectrum.power.sqrt() * noise) + mean
+    value, error = measures.kernel(drawn.float(), real_features(study), classifier_of(study).features)
+    values = training_images(study).dequantised(seed=0).double().flatten(1)
+    jitter = 1e-6 * torch.eye(values.shape[1], dtype=torch.float64)  # for fewer images than values
+    factor = torch.linalg.cholesky(torch.cov(values.T) + jitter)
+    whole = torch.linalg.solve_triangular(factor, (held.flatten(1) - values.mean(0)).T, upper=False)
+    away = spectrum.basis.analyze(held - mean) / spectrum.power.sqrt()
+    shape = spectrum.shape
+    return {
+        "diagonal": measures.normal_bits(away.flatten(1), spectrum.power.log().sum() / 2, shape),
+        "full": measures.normal_bits(whole.T, factor.diagonal().log().sum(), shape),
+        "kernel": value,
+        "error": error,
     }
 
 

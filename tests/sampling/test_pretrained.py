@@ -99,6 +99,7 @@ def test_saved_options_can_be_replaced(tmp_path: Path) -> None:
 
 
 def test_nothing_in_a_folder_is_run_and_no_file_outside_it_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
     sp.Sampler(Model(), sp.GaussianCorruption("flow"), steps=2).save_pretrained(tmp_path)
     assert {each.name for each in tmp_path.iterdir()} == {"sampler.json", "arrays.npz", "model.safetensors"}
     file = tmp_path / "sampler.json"

@@ -96,7 +96,11 @@ def test_bits_of_each_image_do_not_depend_on_the_others(world) -> None:
     torch.testing.assert_close(bits[:500], measures.held_out_bits(sampler, images[:500]))
     nats = -0.5 * ((process.analyze(images[:600].double()) ** 2 / process.power).flatten(1).sum(1))
     nats -= 0.5 * (2 * math.pi * process.power).log().sum()
-    torch.testing.assert_close(bits, -nats / (192 * math.log(2)) + 7, atol=1e-3, rtol=0)
+    expected = -nats / (192 * math.log(2)) + 7
+    torch.testing.assert_close(bits, expected, atol=1e-3, rtol=0)
+    whitened = (process.analyze(images[:600].double()) / process.power.sqrt()).flatten(1)
+    found = measures.normal_bits(whitened, process.power.log().sum() / 2, (3, 8, 8))
+    assert found == pytest.approx(expected.mean().item())
 
 
 # Intervals and tables -------------------------------------------------------------------------------------------------
@@ -141,6 +145,7 @@ def make_report() -> dict[str, Any]:
         "runs": [*runs, run("scale-0.8", 0, None, None)],
         "cases": {name: {"title": title, "length": 1.0} for name, title in titles.items()},
         "floor": {"kernel": 0.0001},
+        "gaussian_model": {"diagonal": 6.5, "full": 6.25, "kernel": 0.5},
         "tuning": {"steps": 2, "runs": []},
         "settings": {"size": 8},
         "machine": "m",
@@ -157,8 +162,8 @@ def row(table: str, first: str) -> list[str]:
 
 def test_tables_show_both_measures_with_intervals() -> None:
     text = report.tables(make_report())
-    assert report.contrast_count(make_report()) == 6  # three pairs, two outputs
-    assert row(text, "path") == ["path", "1.000", "5.6000 ± 0.2484", "11.00 ± 2.48", "11.00 ± 2.48", "3"]
+    assert report.CONTRASTS == 34  # nine pairs and eight more, two outputs
+    assert row(text, "path") == ["path", "1.000", "5.6000 ± 0.2484", "0.011 ± 0.002", "0.011 ± 0.002", "3"]
     assert row(text, "path − Gaussian")[1] == "**-0.5000 ± 0.0000**"
     assert report.tables({**make_report(), "runs": []}) == "Nothing has been measured yet.\n"
     assert row(report.deviation(make_report(), "noise"), "log S × 0.8")[1:] == ["–", "–", "–", "–"]
