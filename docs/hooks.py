@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -16,6 +17,9 @@ INCLUDED = {
     "measurements.md": "benchmarks/README.md",
     "studies.md": "studies/README.md",
     "examples.md": "examples/README.md",
+    "notebooks.md": "examples/notebooks/README.md",
+    "notebook-your-data.md": "examples/notebooks/your_data.ipynb",
+    "notebook-few-steps-guidance-editing.md": "examples/notebooks/few_steps_guidance_editing.ipynb",
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
 }
@@ -30,10 +34,12 @@ def on_config(config: Any, **_: Any) -> None:
 
 
 def on_files(files: Any, *, config: Any, **_: Any) -> None:
-    """Make a page for every included file that has none."""
-    for page in INCLUDED:
+    """Make a page for every included file that has none, and put the notebooks beside their pages."""
+    for page, source in INCLUDED.items():
         if files.get_file_from_path(page) is None:
             files.append(File.generated(config, page, content=""))
+        if source.endswith(".ipynb"):
+            files.append(File.generated(config, posixpath.basename(source), abs_src_path=str(ROOT / source)))
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -46,8 +52,20 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link[2]))
         return link[1] + PAGES.get(target, target.removeprefix("docs/"))
 
-    text = LINK.sub(within_site, (ROOT / source).read_text(encoding="utf-8"))
-    return text.replace("](CITATION.cff)", "](#citation)")
+    text = (ROOT / source).read_text(encoding="utf-8")
+    if source.endswith(".ipynb"):
+        name = posixpath.basename(source)
+        return f"{LINK.sub(within_site, from_notebook(text))}\n---\n\nThis page is a notebook: [`{name}`]({name}).\n"
+    return LINK.sub(within_site, text).replace("](CITATION.cff)", "](#citation)")
+
+
+def from_notebook(text: str) -> str:
+    """Return a notebook as Markdown: cells of Markdown as they are, cells of code as blocks of Python."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 class Options(griffe.Extension):

@@ -10,6 +10,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,14 +24,16 @@ from tests.test_layers import FILES, imports, room
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CODE = ["CONTRIBUTING.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
-PAGES = ["README.md", *(f"{folder}/README.md" for folder in ("examples", "benchmarks", "studies")), *CODE]
+FOLDERS = ("examples", "examples/notebooks", "benchmarks", "studies")
+PAGES = ["README.md", *(f"{folder}/README.md" for folder in FOLDERS), *CODE]
 PYTHON = re.compile(r"(?:<!-- (?P<mark>[\w: ]+) -->\n)?```python\n(?P<code>.*?)```\n", re.DOTALL)
 OUTPUT = re.compile(r"\n*<!-- output -->\n```text\n(?P<text>.*?)```", re.DOTALL)
 MARK = re.compile(r"run|gpu|network|needs: \w+")  # the middle two cannot run here, the last only with a package
 SHELL = re.compile(r"```(?:bash|sh)\n(.*?)```", re.DOTALL)
 LINE = re.compile(r"(?<=`)(?:python3?|torchrun) [^`]+(?=`)|^ {4}(?:python3?|torchrun) .+$", re.MULTILINE)
 PROGRAM = re.compile(r"\S+ (examples|benchmarks|studies|docs)/(?!test_)\S+\.py|-m (benchmarks|studies|docs)\.[a-z_.]+")
-FILE = re.compile(r"\b((?:src|tests|examples|benchmarks|studies|docs)/[\w./-]+\.(?:py|md|yaml|json|svg|png))\b")
+FILE = re.compile(r"\b((?:src|tests|examples|benchmarks|studies|docs)/[\w./-]+\.(?:py|md|yaml|json|svg|png|ipynb))\b")
+OPTIONAL = {"plots": "matplotlib", "integrations.diffusers": "diffusers"}
 NAME = re.compile(r"\b(?:sp|shortest_path)\.([A-Za-z]\w*(?:\.[A-Za-z]\w*)*)")
 
 
@@ -128,6 +131,9 @@ def test_files_links_and_names_of_the_library_exist(page: str) -> None:
     text = read(page)
     links = [(ROOT / page).parent / target for target in re.findall(r"\]\((?!http|#)([^)#\s]+)", text)]
     assert [str(path) for path in [*links, *(ROOT / path for path in FILE.findall(text))] if not path.exists()] == []
+    for optional in ("plots", "integrations.diffusers"):  # imported by name only
+        if find_spec(OPTIONAL[optional]):
+            import_module(f"shortest_path.{optional}")
     for found in NAME.findall(text):
         value: object = sp
         for name in found.split("."):

@@ -167,6 +167,15 @@ def test_images_have_a_text_and_places_have_one_name(site: Site) -> None:
         assert [name for name, count in Counter(page.ids).items() if count > 1] == [], path
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "examples/notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_is_a_page_and_lies_beside_it(site: Site, path: Path) -> None:
+    assert (site.folder / path.name).read_bytes() == path.read_bytes()
+    shown = site.pages[site.folder / f"notebook-{path.stem.replace('_', '-')}.html"]
+    assert path.name in shown.links
+    code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert shown.text.count('<div class="highlight">') >= len(code)
+
+
 # API ------------------------------------------------------------------------------------------------------------------
 
 
