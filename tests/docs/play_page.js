@@ -1,0 +1,69 @@
+// Turns the controls of the page "Try it", and reports what it shows: for tests/docs/test_play.py, in a browser.
+"use strict";
+
+(async () => {
+  const get = (id) => document.getElementById(`play-${id}`);
+  const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+  const settled = async () => {
+    await wait(300);
+    while (get("table").hasAttribute("aria-busy")) await wait(50);
+  };
+  const set = (id, value) => {
+    const control = get(id);
+    if (typeof value === "boolean") control.checked = value;
+    else control.value = value;
+    control.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  const shown = () => ({
+    code: get("code").textContent,
+    rows: ["a", "b", "c"].map((slot) => [...get(`row-${slot}`).cells].map((cell) => cell.textContent)),
+    times: ["a", "b", "c"].map((slot) => get(`time-${slot}`).textContent),
+    ways: ["a", "b", "c"].map((slot) => get(`way-${slot}`).textContent),
+    images: ["image", "canvas-a"].map((id) => get(id).getContext("2d").getImageData(0, 0, get(id).width, get(id).height).data.join()),
+    labels: [...document.querySelectorAll(".play canvas, .play svg")].map((each) => each.getAttribute("aria-label")),
+  });
+  const report = { errors: [] };
+  addEventListener("error", (event) => report.errors.push(event.message));
+  addEventListener("unhandledrejection", (event) => report.errors.push(String(event.reason)));
+  try {
+    const n = Number(get("image").dataset.size);
+    report.numbers = globalThis.playNumbers(n);
+    await settled();
+    report.given = shown();
+    set("progress", 0);
+    await settled();
+    report.start = shown();
+
+    // One's own image: that of the canvas, as a file
+    set("source", "1");
+    await settled();
+    const blob = await new Promise((resolve) => get("image").toBlob(resolve));
+    const files = new DataTransfer();
+    files.items.add(new File([blob], "own.png", { type: "image/png" }));
+    set("source", "0");
+    await settled();
+    get("file").files = files.files;
+    get("file").dispatchEvent(new Event("change"));
+    for (const [id, value] of [
+      ["law", true], ["exponent", "1.3"], ["rotation", "40"], ["gamma", "0.3"], ["steps", "10"], ["progress", "35"],
+      ["kind-a", "blur"], ["kind-b", "tint"], ["kind-c", "path"], ["same-length", true],
+    ]) set(id, value);
+    await settled();
+    report.own = shown();
+    for (const [id, value] of [["law", false], ["rotation", "100"], ["gamma", "1"]]) set(id, value);
+    await settled();
+    report.equal = shown();
+
+    report.samples = get("samples-code").textContent;
+    report.unnamed = [...document.querySelectorAll(".play :is(input, select, button)")]
+      .filter((each) => !(each.labels?.length || each.getAttribute("aria-label") || each.textContent.trim()))
+      .map((each) => each.id);
+  } catch (error) {
+    report.errors.push(String(error.stack));
+  }
+  const place = document.createElement("script");
+  place.type = "application/json";
+  place.id = "report";
+  place.textContent = JSON.stringify(report).replaceAll("<", "\\u003c");
+  document.body.append(place);
+})();
