@@ -234,7 +234,7 @@ def test_a_run_is_shared_by_one_command(checkpoint: Path, tmp_path: Path) -> Non
     ours = make_sampler(load_run(checkpoint), solver="ddim", steps=3)
     expected = ours.sample((2, 3, 8, 8), conditioning=labels, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(images, expected, atol=1e-4, rtol=0)  # the run's weights have the channels last
-    assert "does not exist" in refused("share", tmp_path / "none", tmp_path / "other")
+    assert "No such file or directory" in refused("share", tmp_path / "none", tmp_path / "other")
 
 
 def test_labels_guidance_solvers_and_the_request(checkpoint: Path, tmp_path: Path) -> None:

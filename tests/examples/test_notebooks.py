@@ -10,7 +10,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytest
 
-from shortest_path.sampling import _pretrained
 from tests.examples.commands import EXAMPLES
 
 FOLDER = EXAMPLES / "notebooks"
@@ -27,7 +26,6 @@ def execute(name: str, monkeypatch: pytest.MonkeyPatch, **sizes: object) -> dict
     """Run the cells of a notebook from its folder, with other values of its constants, and return its names."""
     monkeypatch.chdir(FOLDER)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(_pretrained, "_MODELS", {**_pretrained._MODELS})  # the notebook registers its own
     plt.switch_backend("agg")
     names: dict[str, Any] = {"__name__": name}
     for number, cell in enumerate(read(name)["cells"]):

@@ -135,6 +135,7 @@
   function show() {
     if (!model) return;
     const state = controls();
+    if (state.kinds.some((kind) => !model.paths[kind])) return; // a choice that is still computed, and then shown
     const { data, frame } = model;
     const signal = math.rotate(coefficients, frame);
     const white = math.rotate(noise, frame);
