@@ -28,4 +28,4 @@ def draw(path: Path, rows: Mapping[str, Tensor]) -> None:
     height = axis.get_ylim()[0] / len(rows)
     axis.set_yticks([(row + 0.5) * height for row in range(len(rows))], list(rows))
     axis.tick_params(length=0)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, bbox_inches="tight")
