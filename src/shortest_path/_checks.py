@@ -215,3 +215,12 @@ def is_plain(value: object) -> bool:
 def same_class(ours: type, theirs: type) -> bool:
     """Return whether two classes are one by their name: a notebook that runs a cell again makes the class again."""
     return (ours.__module__, ours.__qualname__) == (theirs.__module__, theirs.__qualname__)
+
+
+def check_name_is_free(registered: Mapping[str, type], added: type, what: str) -> None:
+    """Raise a ValueError if another class is registered under the name of the one that is added."""
+    known = registered.get(added.__name__)
+    if known is not None and not same_class(known, added):
+        raise ValueError(
+            f"a {what} named {added.__name__} is already registered, from {known.__module__}; rename your class"
+        )

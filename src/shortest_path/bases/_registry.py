@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from .._checks import check_has_values, is_plain, same_class
+from .._checks import check_has_values, check_name_is_free, is_plain, same_class
 from ._base import Basis
 
 _REGISTERED: dict[str, type[Basis]] = {}
@@ -47,13 +47,9 @@ def register(basis: BasisClass) -> BasisClass:
     """
     if not (isinstance(basis, type) and issubclass(basis, Basis)):
         raise TypeError(f"register requires a subclass of Basis, got {basis!r}")
-    name = basis.__name__
-    if name in _REGISTERED and not same_class(_REGISTERED[name], basis):
-        raise ValueError(
-            f"a basis named {name} is already registered, from {_REGISTERED[name].__module__}; rename your class"
-        )
+    check_name_is_free(_REGISTERED, basis, "basis")
     _check_arguments(basis)
-    _REGISTERED[name] = basis
+    _REGISTERED[basis.__name__] = basis
     return basis
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from .._checks import check_has_values, is_plain, same_class
+from .._checks import check_has_values, check_name_is_free, is_plain, same_class
 from ..bases import Basis, basis_from_state, basis_state
 from ..spectra import PowerSpectrum
 from ._protocol import Corruption, attributes
@@ -53,13 +53,9 @@ def register(corruption: CorruptionClass) -> CorruptionClass:
     """
     if not isinstance(corruption, type):
         raise TypeError(f"register requires a class, got {corruption!r}")
-    name = corruption.__name__
-    if name in _REGISTERED and not same_class(_REGISTERED[name], corruption):
-        raise ValueError(
-            f"a corruption named {name} is already registered, from {_REGISTERED[name].__module__}; rename your class"
-        )
+    check_name_is_free(_REGISTERED, corruption, "corruption")
     _check_arguments(corruption)
-    _REGISTERED[name] = corruption
+    _REGISTERED[corruption.__name__] = corruption
     return corruption
 
 

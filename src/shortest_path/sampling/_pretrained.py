@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import solvers
-from .._checks import is_plain, same_class
+from .._checks import check_name_is_free, is_plain
 from .._files import replace_file
 from ..corruptions import Corruption, corruption_from_state, corruption_state
 from ..solvers import Solver
@@ -46,11 +46,7 @@ def register_model(model: ModelClass) -> ModelClass:
     needed = ("save_pretrained", "from_pretrained")
     if not isinstance(model, type) or any(not callable(getattr(model, name, None)) for name in needed):
         raise TypeError(f"register_model requires a class with save_pretrained and from_pretrained, got {model!r}")
-    known = _MODELS.get(model.__name__)
-    if known is not None and not same_class(known, model):
-        raise ValueError(
-            f"a model named {model.__name__} is already registered, from {known.__module__}; rename your class"
-        )
+    check_name_is_free(_MODELS, model, "model")
     _MODELS[model.__name__] = model
     return model
 
