@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from ._base import Basis, positive_sizes, radius
-from ._dct import cosine_matrix, fft_cosine, fft_inverse_cosine
+from ._complex import complex_type
+from ._dct import cosine_matrix, fft_cosine, fft_inverse_cosine, twiddles
 from ._registry import register
 
-_MATRIX_LIMIT = 512  # longest axis for which a product with the n×n matrix beats the FFT (benchmarks/README.md)
+# Longest axis for which a product with the n×n matrix beats the FFT, by type of device (benchmarks/README.md).
+_MATRIX_LIMIT = {"cpu": 128}
+_LIMIT_ELSEWHERE = 512  # not measured
 
 
 @register
@@ -37,31 +40,41 @@ class CosineBasis(Basis):
 
     @override
     def spatial_coefficients(self, x: Tensor) -> Tensor:
-        for axis in range(-self.dims, 0):
-            n = x.shape[axis]
-            x = self._multiply(x, axis) if n <= _MATRIX_LIMIT else fft_cosine(x.movedim(axis, -1)).movedim(-1, axis)
-        return x
+        short, long = self._split(x)
+        for axis in short:
+            x = self._multiply(x, axis)
+        return self._by_fft(fft_cosine, x, long) if long else x
 
     @override
     def spatial_inverse(self, u: Tensor) -> Tensor:
-        for axis in range(-self.dims, 0):
-            n = u.shape[axis]
-            if n <= _MATRIX_LIMIT:
-                u = self._multiply(u, axis, transpose=True)
-            else:
-                u = fft_inverse_cosine(u.movedim(axis, -1)).movedim(-1, axis)
-        return u
+        short, long = self._split(u)
+        for axis in short:
+            u = self._multiply(u, axis, transpose=True)
+        return self._by_fft(fft_inverse_cosine, u, long) if long else u
 
     @override
     def frequencies(self, spatial: Sequence[int]) -> Tensor:
         # Half a cycle per index: coefficient k of N has k half-waves along its axis.
         return radius([torch.arange(n, dtype=torch.float64, device="cpu") / 2 for n in positive_sizes(spatial)])
 
+    def _split(self, x: Tensor) -> tuple[list[int], list[int]]:
+        """Return the axes to multiply by a matrix, and those that the FFT transforms faster."""
+        limit = _MATRIX_LIMIT.get(x.device.type, _LIMIT_ELSEWHERE)
+        axes = range(-self.dims, 0)
+        return [axis for axis in axes if x.shape[axis] <= limit], [axis for axis in axes if x.shape[axis] > limit]
+
     def _multiply(self, x: Tensor, axis: int, *, transpose: bool = False) -> Tensor:
-        n = x.shape[axis]
-        matrix = self._cached(f"{n} {x.dtype} {x.device}", lambda: cosine_matrix(n).to(x.device, x.dtype))
+        matrix = self._constant(x, x.dtype, cosine_matrix, x.shape[axis])
         if transpose:
             matrix = matrix.T
         if axis == -1:
             return x @ matrix.T
         return torch.matmul(matrix, x.flatten(axis + 1)).reshape(x.shape)
+
+    def _by_fft(self, transform: Callable[..., Tensor], x: Tensor, axes: list[int]) -> Tensor:
+        if not x.numel():  # an empty batch, which some FFT libraries refuse
+            return x
+        factors = self._constant(x, complex_type(x.dtype), twiddles, *(x.shape[axis] for axis in axes))
+        spread = [n if axis in axes else 1 for axis, n in enumerate(x.shape[-self.dims :], -self.dims)]
+        planes = x.reshape(-1, *x.shape[-self.dims :])
+        return transform(planes, axes, factors.reshape(spread)).reshape(x.shape)

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from .._exact import no_autocast
 from ._base import Basis, positive_sizes, radius
+from ._complex import complex_of, complex_type
 from ._registry import register
 
 
@@ -31,7 +32,7 @@ class FourierBasis(Basis):
     @override
     def spatial_coefficients(self, x: Tensor) -> Tensor:
         if not x.numel():  # an empty batch, which some FFT libraries refuse
-            return x.to(x.dtype.to_complex())
+            return x.to(complex_type(x.dtype))
         return torch.fft.fftn(x, dim=self._axes, norm="ortho") if self.dims else x
 
     @override
@@ -46,7 +47,7 @@ class FourierBasis(Basis):
         with no_autocast(x):
             # Even real weights keep real signals real, so both travel in one complex transform there and back:
             # w_x x + w_y y = Re F⁻¹[(w_x − i w_y) F(x + i y)].
-            both = torch.fft.fftn(_complex(self._rotate(x), self._rotate(y)), dim=self._axes)
+            both = torch.fft.fftn(complex_of(self._rotate(x), self._rotate(y)), dim=self._axes)
             mixed = []
             for of_x, of_y in weights:
                 pair = torch.complex(of_x.to(x.dtype), -of_y.to(x.dtype))
@@ -77,10 +78,3 @@ class FourierBasis(Basis):
     @property
     def _axes(self) -> list[int]:
         return list(range(-self.dims, 0))
-
-
-def _complex(real: Tensor, imaginary: Tensor) -> Tensor:
-    """Return a complex tensor."""
-    if torch.compiler.is_compiling():  # torch 2.4 compiles torch.complex wrongly if one part is not contiguous
-        return torch.view_as_complex(torch.stack([real, imaginary], -1))
-    return torch.complex(real, imaginary)

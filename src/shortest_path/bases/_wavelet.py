@@ -70,7 +70,7 @@ class WaveletBasis(Basis):
         super().__init__(dims, channel_rotation)
         self.wavelet: Wavelet = check_choice("wavelet", wavelet, get_args(Wavelet))
         self.levels = None if levels is None else check_count("levels", levels)
-        self._low = lowpass(1 if wavelet == "haar" else int(wavelet.removeprefix("db")))
+        self._moments = 1 if wavelet == "haar" else int(wavelet.removeprefix("db"))
 
     @override
     def spatial_coefficients(self, x: Tensor) -> Tensor:
@@ -130,8 +130,8 @@ class WaveletBasis(Basis):
     def _split(self, x: Tensor, axis: int) -> Tensor:
         """One level of one axis: approximations in its first half, details in its second."""
         n = x.shape[axis]
-        block = _block(n, len(self._low))
-        count, reach = n // block, len(self._low) - 2  # filters reach into the next block
+        block = _block(n, 2 * self._moments)
+        count, reach = n // block, 2 * self._moments - 2  # filters reach into the next block
         blocks = torch.unflatten(x, axis, (count, block))
         u = _apply(self._matrix(block, count, x), blocks, axis)
         if count > 1 and reach:
@@ -142,8 +142,8 @@ class WaveletBasis(Basis):
     def _merge(self, u: Tensor, axis: int) -> Tensor:
         """Invert `_split`: its transpose."""
         n = u.shape[axis]
-        block = _block(n, len(self._low))
-        count, reach = n // block, len(self._low) - 2
+        block = _block(n, 2 * self._moments)
+        count, reach = n // block, 2 * self._moments - 2
         blocks = torch.unflatten(u, axis, (2, count, block // 2)).transpose(axis - 2, axis - 1).flatten(axis - 1, axis)
         x = _apply(self._matrix(block, count, u).T, blocks, axis)
         if count > 1 and reach:
@@ -153,16 +153,15 @@ class WaveletBasis(Basis):
 
     def _matrix(self, block: int, count: int, like: Tensor, reach: int = 0) -> Tensor:
         """Return the matrix from a block to its coefficients, or from the first `reach` values of the next block."""
+        return self._constant(like, like.dtype, _block_matrix, self._moments, block, count > 1, reach)
 
-        def build() -> Tensor:
-            if count == 1:
-                matrix = level_matrix(self._low, block)
-            else:  # the rows of the first block of two
-                rows = level_matrix(self._low, 2 * block).reshape(2, block, -1)[:, : block // 2].flatten(0, 1)
-                matrix = rows[:, block : block + reach] if reach else rows[:, :block]
-            return matrix.to(like.device, like.dtype)
 
-        return self._cached(f"{block} {count > 1} {reach} {like.dtype} {like.device}", build)
+def _block_matrix(moments: int, block: int, several: bool, reach: int) -> Tensor:
+    if not several:
+        return level_matrix(lowpass(moments), block)
+    # The rows of the first block of two.
+    rows = level_matrix(lowpass(moments), 2 * block).reshape(2, block, -1)[:, : block // 2].flatten(0, 1)
+    return rows[:, block : block + reach] if reach else rows[:, :block]
 
 
 def _apply(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
