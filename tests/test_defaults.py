@@ -80,6 +80,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "prediction.error_weight": POWER,
     "prediction.mixture": POWER,
     "prediction.target": POWER,
+    "prediction.target_weights": POWER,
     "solvers.Ancestral": {"variance": "large"},
     "solvers.DDIM": {"eta": 0.0},
     "solvers.Multistep": {"order": 2, "corrector": None, "eta": 0.0},
@@ -125,6 +126,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **none("weighting spectrum discrete_steps"),
     },
     "DiffusionLoss.__call__": none("t eps generator"),
+    "DiffusionLoss.task": {"analyzed": False},
     "DiffusionTrainer": {**none("spectrum optimizer scheduler metadata"), **TRAINING},
     "DiffusionTrainer.fit": {
         "checkpoint_every": 1000,

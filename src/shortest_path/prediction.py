@@ -40,6 +40,7 @@ __all__ = [
     "error_weight",
     "mixture",
     "target",
+    "target_weights",
 ]
 
 Prediction: TypeAlias = Literal["noise", "data", "velocity", "whitened-velocity"]
@@ -72,15 +73,31 @@ def mixture(prediction: Prediction, signal: Tensor, noise: Tensor, power: Tensor
     Raises:
         ValueError: a whitened velocity without a power.
     """
+    of_data, of_noise = target_weights(prediction, signal, noise, power)
     if prediction == "noise":
-        return Mixture(torch.zeros_like(signal), torch.ones_like(signal), signal)
+        return Mixture(of_data, of_noise, signal)
     if prediction == "data":
-        return Mixture(torch.ones_like(noise), torch.zeros_like(noise), -noise)
+        return Mixture(of_data, of_noise, -noise)
     if prediction == "velocity":
-        return Mixture(-noise, signal, signal**2 + noise**2)
+        return Mixture(of_data, of_noise, signal**2 + noise**2)
     deviation = check_power(prediction, power).to(signal.dtype).sqrt()
-    radius = torch.hypot(signal * deviation, noise)  # √V
-    return Mixture(-noise / (deviation * radius), signal * deviation / radius, radius / deviation)
+    return Mixture(of_data, of_noise, torch.hypot(signal * deviation, noise) / deviation)
+
+
+def target_weights(
+    prediction: Prediction, signal: Tensor, noise: Tensor, power: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return (c_0, c_ε) of a prediction, such that the target is c_0 u_0 + c_ε ε; arguments as for `mixture`."""
+    if prediction == "noise":
+        return torch.zeros_like(signal), torch.ones_like(signal)
+    if prediction == "data":
+        return torch.ones_like(noise), torch.zeros_like(noise)
+    if prediction == "velocity":
+        return -noise, signal
+    deviation = check_power(prediction, power).to(signal.dtype).sqrt()
+    weighted = signal * deviation
+    radius = torch.hypot(weighted, noise)  # √V
+    return noise / (-deviation * radius), weighted / radius
 
 
 def check_power(prediction: Prediction, power: Tensor | None) -> Tensor:
@@ -114,8 +131,8 @@ def target(
         return eps
     if prediction == "data":
         return u_0
-    mixed = mixture(prediction, signal, noise, power)
-    return mixed.of_noise * eps + mixed.of_data * u_0
+    of_data, of_noise = target_weights(prediction, signal, noise, power)
+    return of_noise * eps + of_data * u_0
 
 
 def data_weights(

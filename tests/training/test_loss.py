@@ -56,6 +56,33 @@ def test_the_oracles_loss_is_the_bayes_error(corruption: sp.Corruption, predicti
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_noise_may_be_given_as_coefficients(corruption: sp.Corruption, prediction: str) -> None:
+    spectrum, _ = spectrum_of(corruption)
+    told = sp.PowerSpectrum(spectrum.basis, spectrum.power, mean=white(2)[0])  # a mean that the corruption may not know
+    for known in (spectrum, told):
+        loss = sp.DiffusionLoss(corruption, prediction, spectrum=known)
+        x_0, u, t = white(0), white(1), torch.linspace(0.1, 0.9, 8, dtype=torch.float64)
+        pixels, coefficients = loss.task(x_0, t, corruption.basis.synthesize(u)), loss.task(x_0, t, u, analyzed=True)
+        torch.testing.assert_close(coefficients.x_t, pixels.x_t)
+        torch.testing.assert_close(coefficients.target, pixels.target)
+
+
+@pytest.mark.parametrize(("prediction", "transforms"), [("data", 2), ("noise", 3), ("velocity", 3)])
+def test_a_task_takes_no_transform_more_than_it_must(
+    prediction: str, transforms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    basis = sp.CosineBasis()
+    power = sp.PowerSpectrum.power_law(SHAPE, amplitude=1.6, offset=0.1, exponent=2.0, basis=basis)
+    loss = sp.DiffusionLoss(sp.ShortestPathCorruption(power), prediction)
+    counted = []
+    for name in ("spatial_coefficients", "spatial_inverse"):
+        whole = getattr(sp.CosineBasis, name)
+        monkeypatch.setattr(sp.CosineBasis, name, lambda self, x, whole=whole: counted.append(x) or whole(self, x))
+    loss(silent, white(0))
+    assert len(counted) == transforms
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_the_target_is_the_stated_mixture_in_pixels(corruption: sp.Corruption, prediction: str) -> None:
     spectrum, S = spectrum_of(corruption)
     x_0, eps, t = correlated_images(8), white(0), torch.rand(8, dtype=torch.float64)

@@ -14,6 +14,7 @@ from typing_extensions import Self, override
 
 from .._checks import check_count, check_floating, check_has_values, check_sizes
 from .._exact import ExactModule, no_autocast, working_dtype
+from ._tables import built
 
 _MOST_CACHED = 32
 
@@ -231,25 +232,12 @@ class Basis(ExactModule):
                 matrix = self._cache[key] = build()
         return matrix
 
-    def _constant(self, like: Tensor, dtype: torch.dtype, build: Callable[..., Tensor], *arguments: Any) -> Tensor:
-        """Return `build(*arguments)`, a table that is made on the CPU, in a type on the device of `like`.
-
-        It is kept for the next call; in a compiled graph it is a constant.
-        """
+    def _table(self, build: Callable[..., Tensor], *numbers: int, like: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return a table of the transform on the device of a tensor, kept for the next call; see `_tables.table`."""
         if torch.compiler.is_compiling():
-            return _built(build, tuple(map(_fixed, arguments)), like.device, dtype)
-        key = f"{build.__name__} {arguments} {dtype} {like.device}"
-        return self._cached(key, lambda: _built(build, arguments, like.device, dtype))
-
-
-def _fixed(argument: Any) -> Any:
-    """Return an argument of which a constant can be made: a size that a graph leaves open is fixed to its value."""
-    return len(range(argument)) if isinstance(argument, int) else argument
-
-
-@torch.compiler.assume_constant_result
-def _built(build: Callable[..., Tensor], arguments: tuple[Any, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    return build(*arguments).to(device, dtype)
+            return built(build, numbers, like.device, dtype)
+        key = f"{build.__name__} {numbers} {dtype} {like.device}"
+        return self._cached(key, lambda: built(build, numbers, like.device, dtype))
 
 
 def _equal(ours: object, theirs: object) -> bool:

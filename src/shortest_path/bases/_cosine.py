@@ -14,7 +14,7 @@ from ._dct import cosine_matrix, fft_cosine, fft_inverse_cosine, twiddles
 from ._registry import register
 
 # Longest axis for which a product with the n×n matrix beats the FFT, by type of device (benchmarks/README.md).
-_MATRIX_LIMIT = {"cpu": 128}
+_MATRIX_LIMIT = {"cpu": 192}
 _LIMIT_ELSEWHERE = 512  # not measured
 
 
@@ -64,7 +64,7 @@ class CosineBasis(Basis):
         return [axis for axis in axes if x.shape[axis] <= limit], [axis for axis in axes if x.shape[axis] > limit]
 
     def _multiply(self, x: Tensor, axis: int, *, transpose: bool = False) -> Tensor:
-        matrix = self._constant(x, x.dtype, cosine_matrix, x.shape[axis])
+        matrix = self._table(cosine_matrix, x.shape[axis], like=x, dtype=x.dtype)
         if transpose:
             matrix = matrix.T
         if axis == -1:
@@ -74,7 +74,8 @@ class CosineBasis(Basis):
     def _by_fft(self, transform: Callable[..., Tensor], x: Tensor, axes: list[int]) -> Tensor:
         if not x.numel():  # an empty batch, which some FFT libraries refuse
             return x
-        factors = self._constant(x, complex_type(x.dtype), twiddles, *(x.shape[axis] for axis in axes))
+        sizes = [x.shape[axis] for axis in axes]
+        factors = self._table(twiddles, *sizes, like=x, dtype=complex_type(x.dtype))
         spread = [n if axis in axes else 1 for axis, n in enumerate(x.shape[-self.dims :], -self.dims)]
         planes = x.reshape(-1, *x.shape[-self.dims :])
         return transform(planes, axes, factors.reshape(spread)).reshape(x.shape)

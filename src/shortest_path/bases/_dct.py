@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ._complex import complex_of
+from ._tables import table
 
 
+@table(lambda n: (n, n))
 def cosine_matrix(n: int) -> Tensor:
     """Return the orthonormal DCT-II matrix, (n, n), float64; rows are the cosines."""
     k = torch.arange(n, dtype=torch.float64, device="cpu")
@@ -19,10 +22,11 @@ def cosine_matrix(n: int) -> Tensor:
     return matrix
 
 
+@table(lambda *sizes: sizes)
 def twiddles(*sizes: int) -> Tensor:
     """Return the factors of `fft_cosine` for axes of these sizes, complex128, of shape `sizes`.
 
-        Π_axes w_k,    w_0 = √(1/N),    w_k = √(1/2N) exp(−iπk / 2N)
+    Π_axes w_k,    w_0 = √(1/N),    w_k = √(1/2N) exp(−iπk / 2N)
     """
     product = torch.ones((), dtype=torch.complex128, device="cpu")
     for n in sizes:
@@ -51,7 +55,7 @@ def fft_cosine(x: Tensor, axes: Sequence[int], factors: Tensor) -> Tensor:
     z = _paired(x)
     for axis in axes:
         z = torch.cat([_every_second(z, axis, 0), _every_second(z, axis, 1).flip(axis)], axis)
-    transformed = torch.fft.fftn(z, dim=list(axes)) * factors
+    transformed = torch.fft.fftn(z, dim=list(axes)).mul_(factors)
     for axis in axes:
         transformed = _add_mirrored(transformed, axis)
     return _unpaired(transformed, len(x))
@@ -62,7 +66,7 @@ def fft_inverse_cosine(u: Tensor, axes: Sequence[int], factors: Tensor) -> Tenso
     z = _paired(u)
     for axis in axes:
         z = _add_mirrored(z, axis)
-    z = torch.fft.fftn(z * factors, dim=list(axes))
+    z = torch.fft.fftn(z.mul_(factors), dim=list(axes))
     for axis in axes:
         n, evens = z.shape[axis], (z.shape[axis] + 1) // 2
         ordered = torch.empty_like(z)
@@ -85,7 +89,8 @@ def _unpaired(z: Tensor, count: int) -> Tensor:
 
 
 def _every_second(x: Tensor, axis: int, first: int) -> Tensor:
-    return x[(..., slice(first, None, 2), *[slice(None)] * (-1 - axis))]
+    index: tuple[Any, ...] = (..., slice(first, None, 2), *[slice(None)] * (-1 - axis))
+    return x[index]
 
 
 def _add_mirrored(z: Tensor, axis: int) -> Tensor:

@@ -14,6 +14,7 @@ from .._checks import check_choice, check_count
 from ._base import Basis, positive_sizes, radius
 from ._daubechies import level_matrix, lowpass
 from ._registry import register
+from ._tables import table
 
 Wavelet: TypeAlias = Literal["haar", "db2", "db3", "db4", "db5", "db6", "db7", "db8", "db9", "db10"]
 
@@ -153,10 +154,11 @@ class WaveletBasis(Basis):
 
     def _matrix(self, block: int, count: int, like: Tensor, reach: int = 0) -> Tensor:
         """Return the matrix from a block to its coefficients, or from the first `reach` values of the next block."""
-        return self._constant(like, like.dtype, _block_matrix, self._moments, block, count > 1, reach)
+        return self._table(_block_matrix, self._moments, block, count > 1, reach, like=like, dtype=like.dtype)
 
 
-def _block_matrix(moments: int, block: int, several: bool, reach: int) -> Tensor:
+@table(lambda moments, block, several, reach: (block, reach or block))
+def _block_matrix(moments: int, block: int, several: int, reach: int) -> Tensor:
     if not several:
         return level_matrix(lowpass(moments), block)
     # The rows of the first block of two.

@@ -63,6 +63,8 @@ class DiagonalCorruption(ExactModule):
         """Return images and noise mixed in coefficients, for each pair of weights; see `Basis.mix`."""
         return self.basis.mix(x_0, eps, *weights, even=self._even)
 
+    mix.is_of_basis = True  # type: ignore[attr-defined]  # an override has no such mark
+
     @final
     def corrupt(self, x_0: Tensor, t: Tensor | float, eps: Tensor) -> Tensor:
         """Return the images `x_0` corrupted to times `t`; see `shortest_path.corrupt`."""

@@ -82,6 +82,26 @@ class Process:
             (x_t,), others = mix(x_0, eps, at_t), list(self.basis.mix(x_0, eps, *weights) if weights else ())
         return (x_t if mean is None else x_t + mean, *others)
 
+    @property
+    def mixes_coefficients(self) -> bool:
+        """Whether a mixture is made of coefficients, and not by a faster way of the basis or of the corruption."""
+        own = getattr(type(self.corruption), "mix", None)
+        by_basis = own is None or getattr(own, "is_of_basis", False)
+        return by_basis and self.basis is self.corruption.basis and type(self.basis).mix is Basis.mix
+
+    def mix_coefficients(
+        self, x_0: Tensor, eps: Tensor, at_t: tuple[Tensor, Tensor], *weights: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Return what `mix` does for noise that is given as coefficients, in which it is as white: a transform less."""
+        dtype = working_dtype(x_0)
+        x_0, eps, mean = x_0.to(dtype), eps.to(dtype), self._mean_like(x_0.to(dtype))
+        u_0 = self.basis.analyze(x_0 if mean is None else x_0 - mean)
+        x_t, *others = (
+            self.basis.synthesize((of_data.to(dtype) * u_0).addcmul_(of_noise.to(dtype), eps))
+            for of_data, of_noise in (at_t, *weights)
+        )
+        return (x_t if mean is None else x_t + mean, *others)
+
     def analyze(self, x: Tensor, signal: Tensor | None = None) -> Tensor:
         """Return the deviations w_t = B (x_t − x̄) − a_t ⊙ δ of images from their mean.
 

@@ -229,9 +229,9 @@ class TrainerBase:
         if t is None:
             times = self._random.times(self._by_loss or self._objective.times, share)
             t = share.of(times)
-        if eps is None:
-            eps = self._random.noise(x_0, share)
-        task = self._objective.task(x_0, t, eps)
+        analyzed = eps is None and self._objective.draws_coefficients
+        eps = self._random.noise(x_0, share) if eps is None else eps
+        task = self._objective.task(x_0, t, eps, analyzed=analyzed)
         x_t = task.x_t.to(weights_dtype(self.model, task.x_t.dtype))
         with self._autocast():
             output = self.model(x_t, task.t, **conditioning)

@@ -14,7 +14,7 @@ from .._exact import working_dtype
 from .._model import check_output, weights_dtype
 from ..bases import Basis
 from ..corruptions import Corruption, Process, as_times, check_corruption
-from ..prediction import Prediction, check_power, error_weight, mixture
+from ..prediction import Prediction, check_power, error_weight, target_weights
 from ..spectra import PowerSpectrum
 from ._likelihood import likelihood_factor
 from ._times import TimeDistribution, TimeSampling
@@ -162,18 +162,26 @@ class DiffusionLoss:
         device = x_0.device if generator is None else generator.device
         if t is None:
             t = self.times.sample(len(x_0), generator, device)
+        analyzed = eps is None and self.draws_coefficients
         if eps is None:
             eps = torch.randn(x_0.shape, generator=generator, device=device, dtype=working_dtype(x_0)).to(x_0)
-        task = self.task(x_0, t, eps)
+        task = self.task(x_0, t, eps, analyzed=analyzed)
         return task.loss(model(task.x_t.to(weights_dtype(model, task.x_t.dtype)), task.t, **conditioning))
 
-    def task(self, x_0: Tensor, t: Tensor | float, eps: Tensor) -> Task:
+    @property
+    def draws_coefficients(self) -> bool:
+        """Whether noise that nobody gave is drawn as coefficients, in which it is as white: saves a transform."""
+        return self.prediction != "noise" and self._process.mixes_coefficients
+
+    def task(self, x_0: Tensor, t: Tensor | float, eps: Tensor, *, analyzed: bool = False) -> Task:
         """Return the task that a batch sets: for loops that call the model themselves.
 
         Args:
             x_0: Clean images, (B, C, *spatial), floating point.
             t: Times, (B,) or scalar.
-            eps: White noise in pixels, the shape of `x_0`.
+            eps: White noise, the shape of `x_0`.
+            analyzed: Whether `eps` are coefficients and not pixels; with `draws_coefficients` this costs a transform
+                less, and the distribution is the same.
 
         Returns:
             x_t, t (B,), the target, and `loss(output)`.
@@ -192,15 +200,19 @@ class DiffusionLoss:
         t = as_times(t, x_0).expand(len(x_0))
         power = None if process.power is None else process.power.to(x_0.device, dtype)
         signal, noise = process.scales(t, x_0)
+        if analyzed and not process.mixes_coefficients:
+            eps, analyzed = process.basis.synthesize(eps), False
+        mix = process.mix_coefficients if analyzed else process.mix
         if prediction in ("noise", "data"):
-            (x_t,) = process.mix(x_0, eps, (signal, noise))
-            target = (eps if prediction == "noise" else x_0).to(dtype)
+            (x_t,) = mix(x_0, eps, (signal, noise))
+            target = x_0 if prediction == "data" else process.basis.synthesize(eps) if analyzed else eps
         else:
-            mixed = mixture(prediction, signal, noise, power)
-            x_t, target = process.mix(x_0, eps, (signal, noise), (mixed.of_data, mixed.of_noise))
+            of_data, of_noise = target_weights(prediction, signal, noise, power)
+            x_t, target = mix(x_0, eps, (signal, noise), (of_data, of_noise))
             if prediction == "whitened-velocity" and process.shift is not None:  # whitened data have no mean
                 shift = process.shift.to(dtype).to(x_0.device)
-                target = target - process.basis.synthesize((mixed.of_data * shift).expand(x_0.shape))
+                target = target - process.basis.synthesize((of_data * shift).expand(x_0.shape))
+        target = target.to(dtype)
         weight = None
         if callable(self._weighting):
             weight = _factors(self._weighting(t, signal, noise), x_0)
