@@ -17,6 +17,8 @@ from .._exact import exact_dtype
 from ..bases import Basis, CosineBasis, FourierBasis, PrincipalBasis
 from ._covariances import Channels, block_power, choose_channels, floor_blocks, raise_to_floor
 
+_FEW_CHANNELS = 8
+
 NamedBasis: TypeAlias = Literal["cosine", "fourier", "principal"]
 
 
@@ -80,7 +82,7 @@ class Moments:
             flat = coefficients.flatten(1)
             self._moment += flat.T @ flat
         else:
-            self._moment += einsum(coefficients, coefficients.conj(), "b i ..., b j ... -> i j ...")
+            add_products(self._moment, coefficients)
         self._sum += coefficients.sum(0)
         self.count += len(images)
         return len(images)
@@ -206,6 +208,20 @@ class Moments:
                 )
             return copy.deepcopy(self._requested)  # to move without moving the caller's
         return FourierBasis(dims) if self._requested == "fourier" else CosineBasis(dims)
+
+
+def add_products(total: Tensor, u: Tensor) -> None:
+    """Add Σ_b u_bi ū_bj, the products of channels (B, C, *spatial) summed over images, to `total`, (C, C, *spatial)."""
+    channels = u.shape[1]
+    if channels > _FEW_CHANNELS:
+        total += einsum(u, u.conj(), "b i ..., b j ... -> i j ...")
+        return
+    for i in range(channels):  # a tenth of the time of einsum, which first brings the batch to the end
+        for j in range(i, channels):
+            product = (u[:, i] * u[:, j].conj()).sum(0)
+            total[i, j] += product
+            if i != j:
+                total[j, i] += product.conj()
 
 
 def _same_basis(ours: Basis | str, theirs: Basis | str) -> bool:
