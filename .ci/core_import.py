@@ -1,13 +1,17 @@
-"""Checks an installed wheel with the core dependencies alone: files, namespaces, and the time of the import.
+"""Checks an installed wheel with the core dependencies alone: files, README, warnings, namespaces, time of the import.
 
 The argument is the limit in seconds on top of `import torch`, 0.3 by default.
 """
 
+import importlib.util
 import statistics
 import subprocess
 import sys
 from importlib import import_module
-from importlib.metadata import files, requires
+from importlib.metadata import files, metadata, requires
+from pathlib import Path
+
+from pypi_readme import relative_links
 
 NAMESPACES = [
     "bases",
@@ -35,6 +39,23 @@ if strangers := [path for path in installed if not path.startswith(("shortest_pa
     sys.exit(f"the wheel must install shortest_path alone, got {strangers}")
 if "shortest_path/py.typed" not in installed:
     sys.exit("the wheel lacks shortest_path/py.typed")
+
+about = metadata("shortest-path")
+description = about.get("Description") or about.get_payload()
+if found := relative_links(str(description)):
+    sys.exit(f"the description that PyPI shows has relative links: {found}")
+if "# shortest_path" not in str(description):
+    sys.exit("the distribution has no README")
+
+# Each by itself: what another namespace has imported would hide what is missing.
+own = Path(str(importlib.util.find_spec("shortest_path").origin)).parent
+public = [path.stem for path in own.iterdir() if not path.name.startswith("_") and path.suffix in ("", ".py")]
+optional = {"plots", "integrations"}
+if not {*NAMESPACES, *optional} - {"edits"} <= set(public):
+    sys.exit(f"expected the namespaces {NAMESPACES}, got {sorted(public)}")
+for name in ["shortest_path", *(f"shortest_path.{each}" for each in sorted(set(public) - optional))]:
+    if subprocess.run([sys.executable, "-W", "error", "-c", f"import {name}"]).returncode:
+        sys.exit(f"import {name} warns or fails")
 
 program = "import torch, time; s = time.perf_counter(); import shortest_path; print(time.perf_counter() - s)"
 seconds = [float(subprocess.check_output([sys.executable, "-c", program])) for _ in range(5)]

@@ -55,7 +55,8 @@ def convert(model: Path, out: Path, settings: Settings, *, measure: bool = False
     """Write the network in `model` as a checkpoint that `load_run` reads; return its path."""
     theirs = load_checkpoint(model)
     spectrum = measured(settings) if measure else law(settings)
-    network = runs.make_network(settings, runs.make_corruption(settings, spectrum), spectrum, classes=0)
+    corruption = runs.make_corruption(settings, spectrum)
+    network = runs.make_network(settings, corruption, spectrum, classes=0)
     unet = runs.unet_of(network)
     unet.load_state_dict(converted(theirs, unet.state_dict(), settings))
     numbers = re.findall(r"\d+", model.stem)
@@ -68,7 +69,9 @@ def convert(model: Path, out: Path, settings: Settings, *, measure: bool = False
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"checkpoint-{step:08d}.pt"  # not in checkpoints/, from which training would continue
     kept = runs.metadata(settings, spectrum, 0, provenance)
-    write_checkpoint(path, {"metadata": kept, "step": step, "ema": network.state_dict()})
+    trainer = sp.DiffusionTrainer(network, corruption, prediction=settings.prediction, spectrum=spectrum)
+    described = trainer.state_dict()["sampler"]  # for share.py
+    write_checkpoint(path, {"metadata": kept, "step": step, "ema": network.state_dict(), "sampler": described})
     return path
 
 

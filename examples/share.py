@@ -1,42 +1,63 @@
-"""Share a run of train_cifar10.py: one folder from which another person samples in three lines.
+"""Share a training: one folder from which another person samples in three lines.
 
     python examples/share.py outputs/cifar10 my-model --steps 20
 
-and on another machine, with the extra `diffusers`:
+The argument is a folder of checkpoints of `DiffusionTrainer`, of train_cifar10.py or of any other program, or a file
+in it. Neither its data nor its program are needed. On another machine, with the extra `diffusers` for a network of
+diffusers:
 
     import shortest_path as sp, shortest_path.integrations.diffusers
     sampler = sp.Sampler.from_pretrained("my-model")
     images = sampler.sample((16, 3, 32, 32))
 
-The folder has the averaged weights, the spectrum, and JSON for the rest; nothing in it is run when it is loaded.
+A network of another kind is passed, made as for training: `from_pretrained("my-model", Network())`. The folder has the
+averaged weights, the spectrum, and JSON for the rest; nothing in it is run when it is loaded.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 import shortest_path as sp
 from recipe.arguments import positive
-from recipe.runs import load_run, make_sampler
 from recipe.solvers import add_solver, solver_of
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the folder, and load it again as a check."""
     args = parse(argv)
+    inside = args.run / "checkpoints"  # where train_cifar10.py has them
     try:
-        run = load_run(args.run, "cpu", ema_decay=args.ema)
-        make_sampler(run, solver=solver_of(args), steps=args.steps).save_pretrained(args.out)
-        sampler = sp.Sampler.from_pretrained(args.out)
-    except (OSError, ValueError) as error:
+        for module in (*(["shortest_path.integrations.diffusers"] if find_spec("diffusers") else []), *args.register):
+            import_module(module)
+        sampler = sp.training.share_checkpoint(
+            inside if inside.is_dir() else args.run,
+            args.out,
+            ema_decay=args.ema,
+            solver=solver_of(args),
+            steps=args.steps,
+        )
+        saved = json.loads((args.out / "sampler.json").read_text(encoding="utf-8"))["model"]
+        whole = saved["by"] == "save_pretrained"  # not the weights alone
+        if whole:
+            sampler = sp.Sampler.from_pretrained(args.out)
+    except (OSError, ImportError, TypeError, ValueError) as error:
         raise SystemExit(f"share: {error}") from error
-    assert isinstance(sampler.model, torch.nn.Module)
-    count = sum(each.numel() for each in sampler.model.parameters())
-    print(f"{args.out}: step {run.step}, {count:,} parameters\n{sampler}")
+    if whole:
+        assert isinstance(sampler.model, torch.nn.Module)
+        count = sum(each.numel() for each in sampler.model.parameters())
+        print(f"{args.out}: {saved['class']}, {count:,} parameters\n{sampler}")
+    else:
+        print(
+            f"{args.out}: the weights of {saved['class']}; load them with from_pretrained(folder, {saved['class']}())"
+        )
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,10 +65,17 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="share.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", help="folder of a run, or a checkpoint in it")
+    parser.add_argument("run", type=Path, help="folder of a run or of checkpoints, or a checkpoint")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--steps", type=positive, default=20, help="default number of model calls (%(default)s)")
     parser.add_argument("--ema", type=float, help="decay of the average to share, if the run kept several")
+    parser.add_argument(
+        "--register",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="module to import, which registers a corruption, basis or model of your own",
+    )
     add_solver(parser)
     return parser.parse_args(argv)
 

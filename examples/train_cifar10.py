@@ -231,6 +231,7 @@ def keep_best(
     if math.isnan(values[name]) or (comparable and best["value"] <= values[name]):
         return
     state = {"metadata": metadata, "step": trainer.step, "ema": trainer.ema_model.state_dict()}
+    state["sampler"] = trainer.state_dict()["sampler"]  # so that it can be shared, as any checkpoint
     write_checkpoint(path, {**state, "measure": name, "value": values[name]})
 
 

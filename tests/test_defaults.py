@@ -110,6 +110,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Sampler.image_to_image": {"generator": None},
     "models.WhitenedInput": {"alone": False},
     "models.WhitenedInput.from_pretrained": {"network": None},
+    "Sampler.from_description": {"model": None},
     "Sampler.from_pretrained": {"model": None},
     "Sampler.interpolate": {"fractions": (0.0, 0.25, 0.5, 0.75, 1.0), **none("conditioning progress")},
     "Sampler.invert": none("conditioning progress"),
@@ -119,6 +120,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Sampler.step": none("conditioning generator clip denoised_callback"),
     "Sampler.trajectory": SAMPLED,
     "bits_per_dim": {"scale": 127.5},
+    "sampling.describe_sampler": none("solver times guidance"),
     "edits.dynamic_threshold": {"quantile": 0.995, "limit": 1.0},
     "DiffusionLoss": {
         "prediction": "noise",
@@ -142,6 +144,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "training.CheckpointWriter.save": {"delete": True},
     "training.ExponentialMovingAverage": {"warmup": True},
     "training.load_latest": {"otherwise": None},
+    "training.share_checkpoint": none("model ema_decay"),
     "training.TimeDistribution": {"discrete_steps": None},
     "training.TrainStep": {"skipped": False},
     "training.TrainingOptions": TRAINING,

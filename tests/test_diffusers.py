@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
+from shortest_path.models import WhitenedInput
 from tests.worlds import spectrum
 
 diffusers = pytest.importorskip("diffusers")
@@ -46,9 +48,8 @@ def test_a_pipeline_gives_the_images_of_the_sampler(name: str, tmp_path: Path) -
 
     def run(pipe: Any) -> Tensor:
         generator = torch.Generator().manual_seed(5)
-        found = pipe(batch_size=2, num_inference_steps=6, generator=generator, output_type="pt")
-        images: Tensor = found.images
-        return images
+        found = pipe(batch_size=2, num_inference_steps=6, generator=generator, output_type="np")
+        return torch.as_tensor(found.images).permute(0, 3, 1, 2)
 
     generator = torch.Generator().manual_seed(5)
     noise = torch.randn(2, 3, 8, 8, generator=generator)
@@ -146,12 +147,59 @@ def test_wrappers_give_time_as_diffusers_counts_it(tmp_path: Path) -> None:
         sp.Sampler(wrapped, sp.GaussianCorruption(), steps=2).save_pretrained(tmp_path)
         again = sp.Sampler.from_pretrained(tmp_path)  # registered: no model has to be passed
         torch.testing.assert_close(again.model(x, t, **conditioning), expected)
-    with pytest.raises(ValueError, match="only UNet2DModel, UNet2DConditionModel, .* can be saved, got Linear"):
-        ours.TimedModel(torch.nn.Linear(2, 2)).save_pretrained(tmp_path)
     file = tmp_path / "model" / "timed_model.json"
     file.write_text(file.read_text().replace("DiTTransformer2DModel", "Other"))
     with pytest.raises(ValueError, match="is a Other, expected one of UNet2DModel"):
         sp.Sampler.from_pretrained(tmp_path)
+
+
+class Own(torch.nn.Module):
+    """A network called as those of diffusers are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(6, 3, 1)
+
+    def forward(self, x: Tensor, timestep: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(sample=torch.tanh(self.layer(x) + timestep.view(-1, 1, 1, 1) / 1000))
+
+
+def wide_unet() -> Any:
+    return diffusers.UNet2DModel(
+        8, 6, 3, block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+        norm_num_groups=4, layers_per_block=1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [Own, wide_unet])
+def test_a_wrapper_around_a_wrapper_is_shared_with_any_network(make: Any, tmp_path: Path) -> None:
+    corruption = sp.ShortestPathCorruption(DATA)
+
+    def model(**options: float) -> WhitenedInput:
+        return WhitenedInput(ours.TimedModel(make(), **options), corruption, DATA)
+
+    trainer = sp.DiffusionTrainer(model(), corruption, prediction="whitened-velocity", spectrum=DATA)
+    trainer.fit([torch.randn(2, 3, 8, 8).clamp(-1, 1)], steps=2, checkpoint_dir=tmp_path / "run")
+    trainer.save_pretrained(tmp_path / "a", steps=2)
+    noise = torch.randn(1, 3, 8, 8)
+    expected = trainer.sampler(steps=2).sample((1, 3, 8, 8), x_1=noise)
+    shared = sp.training.share_checkpoint(tmp_path / "run", tmp_path / "b", steps=2)
+    known = make is wide_unet
+    assert isinstance(shared.model, WhitenedInput) == known  # made from its description
+    for folder in ("a", "b"):
+        given_models = [model(), make(), None] if known else [model(), make()] if folder == "a" else [model()]
+        for given in given_models:
+            again = sp.Sampler.from_pretrained(tmp_path / folder, given)
+            assert given in (None, again.model, again.model.network.model)
+            assert torch.equal(again.sample((1, 3, 8, 8), x_1=noise), expected)
+    with pytest.raises(ValueError, match="has steps=1000 and shift=-1, got a model with steps=4000 and shift=-1; pass"):
+        sp.Sampler.from_pretrained(tmp_path / "a", model(steps=4000))
+    if known:
+        with pytest.raises(ValueError, match="(?s)the weights in .* do not fit this Conv2d"):
+            sp.Sampler.from_pretrained(tmp_path / "a", torch.nn.Conv2d(6, 3, 1))
+    else:
+        with pytest.raises(ValueError, match="only UNet2DModel, .* can be made from a description, got Own"):
+            ours.TimedModel.from_description(ours.TimedModel(Own()).description())
 
 
 def test_what_does_not_fit_is_refused_with_the_reason() -> None:

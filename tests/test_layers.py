@@ -16,7 +16,8 @@ import shortest_path as sp
 SOURCE = Path(sp.__file__).parent
 ROOT = Path(__file__).parents[1]
 ALLOWED = {"torch", "numpy", "einops", "typing_extensions", *sys.stdlib_module_names}
-OPTIONAL = {"plots": {"matplotlib"}, "integrations": {"diffusers"}}  # rooms with an extra, imported by name only
+# Rooms with an extra, imported by name only; diffusers brings safetensors.
+OPTIONAL = {"plots": {"matplotlib"}, "integrations": {"diffusers", "safetensors"}}
 # A room is a folder or a file of src/shortest_path. It imports only from the layers above its own in this list.
 LAYERS = [
     ["_checks", "_conditioning", "_devices", "_exact", "_files", "_html", "_model", "_progress"],

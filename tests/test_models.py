@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,17 @@ from torch import Tensor, nn
 import shortest_path as sp
 from shortest_path.models import WhitenedInput
 from tests.worlds import correlated_images, spectrum
+
+
+class Net(nn.Module):
+    """A network of twice the channels."""
+
+    def __init__(self, channels: int = 6) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(channels, 3, 1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return torch.tanh(self.layer(x) + t.view(-1, 1, 1, 1))
 
 
 class Given(nn.Module):
@@ -57,3 +69,53 @@ def test_it_can_be_shared(tmp_path: Path) -> None:
     t = torch.tensor([0.3])
     x = torch.randn(1, 3, 8, 8)
     assert torch.equal(again.whiten(x, t), model.whiten(x, t))
+
+
+WRAPPERS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "none": lambda net: net,
+    "compiled": lambda net: torch.compile(net, backend="eager"),  # type: ignore[dict-item]
+    "data parallel": nn.DataParallel,
+    "averaged": torch.optim.swa_utils.AveragedModel,
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize("whitened", [False, True])
+def test_wrappers_of_torch_are_left_out_of_what_is_saved_and_may_be_around_what_is_loaded(
+    whitened: bool, name: str, tmp_path: Path
+) -> None:
+    measured = spectrum()
+    corruption = sp.ShortestPathCorruption(measured)
+
+    def make(around: str, inner: str) -> nn.Module:
+        net = WRAPPERS[inner](Net(6 if whitened else 3))
+        return WRAPPERS[around](WhitenedInput(net, corruption, measured) if whitened else net)
+
+    options = {"prediction": "whitened-velocity", "spectrum": measured, "steps": 2}
+    sampler = sp.Sampler(make(name, "none"), corruption, **options)
+    sampler.save_pretrained(tmp_path)
+    assert isinstance(sampler.model, nn.Module)
+    noise = torch.randn(1, 3, 8, 8)
+    for given in (make("none", "none"), make(name, "none"), make("none", name), Net(6 if whitened else 3)):
+        again = sp.Sampler.from_pretrained(tmp_path, given)
+        assert isinstance(again.model, nn.Module)
+        assert again.model is given or (isinstance(again.model, WhitenedInput) and again.model.network is given)
+        assert not again.model.training
+        for ours, theirs in zip(again.model.parameters(), sampler.model.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+        if name != "compiled":  # compiling takes seconds
+            assert torch.equal(*(each.sample((1, 3, 8, 8), x_1=noise) for each in (sampler, again)))
+
+
+def test_a_wrapper_of_another_kind_is_refused(tmp_path: Path) -> None:
+    measured, gaussian = spectrum(), sp.GaussianCorruption()
+    corruption = sp.ShortestPathCorruption(measured)
+    model = WhitenedInput(Net(3), corruption, measured, alone=True)
+    sp.Sampler(model, corruption, prediction="data", steps=2).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="has alone=True, got a model with alone=False"):
+        sp.Sampler.from_pretrained(tmp_path, WhitenedInput(Net(3), corruption, measured))
+    with pytest.raises(ValueError, match="has another corruption or spectrum than .*; pass its network alone"):
+        sp.Sampler.from_pretrained(tmp_path, WhitenedInput(Net(3), gaussian, measured, alone=True))
+    again = sp.Sampler.from_pretrained(tmp_path, Net(3))
+    assert isinstance(again.model, WhitenedInput)
+    assert again.model.alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,29 @@ def test_every_lower_bound_is_the_version_that_is_tested() -> None:
     assert bounds([line for line in lines if not line.startswith("#")], "==") == declared
     workflow = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
     assert f'.ci/lowest "torch=={".".join(map(str, oldest_torch))}.*"' in workflow
+
+
+def test_the_oldest_diffusers_is_the_version_that_is_tested() -> None:
+    (declared,) = bounds(METADATA["optional-dependencies"]["diffusers"], ">=").values()
+    checks = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    (tested,) = bounds(re.findall(r'"(diffusers==[\d.]+)"', checks), "==").values()
+    assert declared == tested
+
+
+def test_pypi_gets_the_readme_without_relative_links() -> None:
+    hook = runpy.run_path(str(ROOT / PROJECT["tool"]["hatch"]["metadata"]["hooks"]["custom"]["path"]))
+    assert METADATA["dynamic"] == ["readme"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "docs/figures/corruptions.png" in hook["relative_links"](text)
+    for address in (None, "https://example.org/me/it/"):
+        made = hook["readme"](text, address, "1.2.3")
+        assert hook["relative_links"](made) == []
+        assert "```python\nimport torch\nimport shortest_path as sp" in made
+        assert ("](https://example.org/me/it/blob/v1.2.3/docs/theory.md)" in made) == (address is not None)
+        assert ("](https://example.org/me/it/raw/v1.2.3/docs/figures/corruptions.png)" in made) == (address is not None)
+    assert "what length does not decide)" in hook["readme"](text, None, "1.2.3")
+    code = "[a](b) ![c](d)\n```python\nx[0](y)\n```\n[e](https://f) [g](#h)\n"
+    assert hook["readme"](code, None, "1") == "a \n```python\nx[0](y)\n```\n[e](https://f) [g](#h)\n"
 
 
 def test_the_version_is_the_same_everywhere() -> None:

@@ -85,6 +85,18 @@ def test_a_strip_has_a_row_for_each_corruption() -> None:
     torch.testing.assert_close(sheet[:8, :8, :3].permute(2, 0, 1).float(), (image + 1) / 2)
 
 
+def test_rows_may_have_different_lengths() -> None:
+    axis = plots.rows({"a": torch.zeros(2, 1, 16, 16), "b": torch.ones(1, 1, 16, 16)}, columns=("first", "second"))
+    sheet = torch.as_tensor(axis.get_images()[0].get_array())
+    assert sheet.shape == (33, 33, 4)
+    assert (sheet[17:, 17:, 3] == 0).all()
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["first", "second"]
+    assert axis.get_yticks().tolist() == [8, 25]
+    for named, sizes in (({}, "none"), ({"a": torch.zeros(1, 1, 2, 2), "b": torch.zeros(1, 1, 2, 3)}, r"\[\(1, 2, 2")):
+        with pytest.raises(ValueError, match=rf"rows must hold images \(N, C, H, W\) of one size, got {sizes}"):
+            plots.rows(named)
+
+
 def test_samples_stand_beside_as_many_data() -> None:
     axis = plots.side_by_side(torch.zeros(3, 3, 8, 8), torch.ones(9, 3, 8, 8), columns=2)
     sheet = torch.as_tensor(axis.get_images()[0].get_array())

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
-from torch import Tensor
 
 import shortest_path as sp
-from docs.figures.style import make_images, parser, save
+from docs.figures.style import make_images, parser, save, sheet
+from shortest_path import plots
 from shortest_path.corruptions import ClockCorruption, StaggeredCorruption
 
 TIMES = (0.0, 0.15, 0.4, 0.7, 0.95)
@@ -44,42 +42,16 @@ def corruptions(spectrum: sp.PowerSpectrum) -> dict[str, sp.Corruption]:
     }
 
 
-def compute(images: Tensor, chosen: int, times: Sequence[float] = TIMES) -> dict[str, list[Tensor]]:
-    """Return one of the images at all times, (C, H, W) each, by corruption."""
-    spectrum = sp.PowerSpectrum.estimate(images.split(64))
-    x_0 = images[chosen, None]
-    eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1))
-    return {
-        name: [sp.corrupt(corruption, x_0, t, eps)[0] for t in times]
-        for name, corruption in corruptions(spectrum).items()
-    }
-
-
-def draw(found: dict[str, list[Tensor]], times: Sequence[float], path: Path) -> None:
-    """Plot a row for each corruption and a column for each time."""
-    # In pixels of the file, so that every pixel of an image is a square of the same size.
-    cell, gap, left, top = 96, 4, 112, 22
-    width, height = left + len(times) * (cell + gap), top + len(found) * (cell + gap)
-    figure = plt.figure(figsize=(width / 100, height / 100))
-    for row, (name, images) in enumerate(found.items()):
-        for column, (t, image) in enumerate(zip(times, images, strict=True)):
-            x, y = left + column * (cell + gap), height - top - (row + 1) * (cell + gap) + gap
-            axis = figure.add_axes((x / width, y / height, cell / width, cell / height))
-            axis.imshow(((image.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy(), interpolation="nearest")
-            axis.axis("off")
-            if row == 0:
-                axis.set_title(f"t = {t:g}", pad=4)
-            if column == 0:
-                axis.text(-0.07, 0.5, name, transform=axis.transAxes, ha="right", va="center")
-    # Noise does not compress; 256 colours are a third of the bytes.
-    save(figure, path, dpi=100, colours=256)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Plot the figure."""
     options = parser(__doc__, "gallery.png").parse_args(arguments)
     count, size = (64, 16) if options.quick else (512, 48)
-    draw(compute(make_images(count, size, seed=4), 3), TIMES, options.out)
+    images = make_images(count, size, seed=4)
+    shown = corruptions(sp.PowerSpectrum.estimate(images.split(64)))
+    figure, axis = sheet(len(shown), len(TIMES), size, scale=2, left=112, top=26)
+    plots.strip(images[3], shown, axis, times=TIMES, seed=1)
+    # Noise does not compress; 256 colours are a third of the bytes.
+    save(figure, options.out, dpi=100, colours=256)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
 import shortest_path as sp
-from docs.figures.style import WIDTH, make_images, measure, parser, print_table, save
+from docs.figures.style import make_images, measure, parser, print_table, save, sheet
+from shortest_path import plots
 
 TIMES = (0.02, 0.3, 0.6, 0.9)
 
@@ -39,19 +39,12 @@ def slope(images: Tensor, spectrum: sp.PowerSpectrum) -> float:
 
 def draw(found: dict[str, Tensor], times: Sequence[float], path: Path) -> None:
     """Plot a row for each part and a column for each time."""
-    figure, axes = plt.subplots(len(found), len(times), figsize=(WIDTH, 4.2))
-    for place, (name, images) in enumerate(found.items()):
-        for axis, t, image in zip(axes[place], times, images, strict=True):
-            if name != "both":
-                image = (image - image.mean()) / (2.2 * image.std())
-            axis.imshow(((image.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy(), interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-            for spine in axis.spines.values():
-                spine.set_visible(False)
-            if place == 0:
-                axis.set_title(f"t = {t:g}")
-        axes[place, 0].set_ylabel(name)
-    figure.tight_layout(pad=0.7, w_pad=0.3, h_pad=0.3)
+    shown = {
+        name: images if name == "both" else torch.stack([(each - each.mean()) / (2.2 * each.std()) for each in images])
+        for name, images in found.items()
+    }
+    figure, axis = sheet(len(found), len(times), found["both"].shape[-1], scale=1.5, left=52, top=24)
+    plots.rows(shown, axis, columns=[f"t = {t:g}" for t in times])
     save(figure, path, colours=256)
 
 

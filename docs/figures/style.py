@@ -100,6 +100,24 @@ def shades(count: int) -> np.ndarray:
     return matplotlib.colormaps["viridis"](np.linspace(0, 0.85, count))
 
 
+def sheet(rows: int, columns: int, size: int, *, scale: float, left: int, top: int) -> tuple[Figure, Axes]:
+    """Return a figure for rows of images by `plots.rows`, in which a pixel of an image is a square of whole pixels.
+
+    Args:
+        rows: Number of rows.
+        columns: Number of columns.
+        size: Height and width of an image.
+        scale: Side of a pixel of an image, in hundredths of an inch: pixels of a file at 100 dots an inch.
+        left: Place for the names of rows, in the same unit.
+        top: Place for the names of columns.
+    """
+    gap = max(1, size // 16)  # as in plots
+    width, height = (scale * (count * (size + gap) - gap) for count in (columns, rows))
+    whole = (width + left + 4, height + top + 4)
+    figure = plt.figure(figsize=(whole[0] / 100, whole[1] / 100))
+    return figure, figure.add_axes((left / whole[0], 4 / whole[1], width / whole[0], height / whole[1]))
+
+
 def print_table(first: str, columns: list[str], rows: Mapping[str, list[str]]) -> None:
     """Print a table in Markdown."""
     print(f"\n| {first} | " + " | ".join(columns) + " |")

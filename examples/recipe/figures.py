@@ -13,8 +13,6 @@ from torch import Tensor
 import shortest_path as sp
 from shortest_path import plots
 
-from .images import to_uint8
-
 _BLUE, _GREY = "#0072B2", "#9A9A9A"
 _STYLE = {
     "font.size": 10,
@@ -85,19 +83,11 @@ def draw_sample_spectrum(path: Path, spectrum: sp.PowerSpectrum, samples: Tensor
     _save(figure, path)
 
 
-def draw_rows(path: Path, title: str, rows: Sequence[tuple[str, Tensor]], columns: Sequence[str] | None = None) -> None:
-    """Draw rows of images, (n, C, H, W), with a label beside each row and over each column if there are `columns`."""
-    count = max(len(images) for _, images in rows)
-    figure = _figure(1.1 * count + 1.6, 1.1 * len(rows) + 0.7)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    for line, (label, images) in zip(figure.subplots(len(rows), count, squeeze=False), rows, strict=True):
-        for axis in line:
-            axis.axis("off")
-        for axis, image in zip(line, to_uint8(images), strict=False):
-            axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-        line[0].text(-0.12, 0.5, label, transform=line[0].transAxes, ha="right", va="center", fontsize=10)
-    for axis, label in zip(figure.axes, columns or (), strict=False):
-        axis.set_title(label, fontsize=10)
+@matplotlib.rc_context(_STYLE)
+def draw_rows(path: Path, title: str, rows: Sequence[tuple[str, Tensor]], columns: Sequence[str] = ()) -> None:
+    """Plot rows of images, (n, C, H, W), with a label beside each row and over each column if there are `columns`."""
+    figure = _figure(1.1 * max(len(images) for _, images in rows) + 1.6, 1.1 * len(rows) + 0.7)
+    plots.rows(rows, figure.subplots(), columns=columns)
     figure.suptitle(title, fontsize=13)
     _save(figure, path)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 
 @contextmanager
@@ -26,6 +29,17 @@ def evaluating(model: object) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def network_of(model: Any) -> Any:
+    """Return the network inside torch's own wrappers, in any order; other objects are returned as they are."""
+    while True:
+        if isinstance(model, (DataParallel, DistributedDataParallel, AveragedModel)):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):  # a compiled module
+            model = inner
+        else:
+            return model
 
 
 def check_output(output: Tensor, x_t: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from .corruptions import Corruption, Process
-from .sampling import Sampler, register_model
+from .corruptions import Corruption, Process, corruption_from_state, corruption_state
+from .sampling import Sampler, describe_model, model_from_description, register_model
 from .spectra import PowerSpectrum
 
 __all__ = ["WhitenedInput"]
@@ -85,6 +86,31 @@ class WhitenedInput(nn.Module):
             u_t = u_t - a * self.shift
         return self.basis.synthesize(u_t / (a**2 * self.power + s**2).sqrt())
 
+    def description(self) -> dict[str, Any]:
+        """Return network, corruption and spectrum as plain values and tensors, without the network's weights.
+
+        Raises:
+            TypeError: a corruption that cannot be saved.
+            ValueError: a corruption or basis that is not registered.
+        """
+        return {
+            "network": describe_model(self.network),
+            "corruption": corruption_state(self.corruption),
+            "spectrum": self.spectrum.state_dict(),
+            "alone": self.alone,
+        }
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> Self:
+        """Return the model of a description, with weights that are arbitrary.
+
+        Raises:
+            ValueError: a class that is not registered.
+        """
+        network = model_from_description(values["network"])
+        spectrum = PowerSpectrum.from_state_dict(values["spectrum"])
+        return cls(network, corruption_from_state(values["corruption"]), spectrum, alone=values["alone"])
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write network, corruption and spectrum to a folder; see `Sampler.save_pretrained`.
 
@@ -112,3 +138,22 @@ class WhitenedInput(nn.Module):
         facts = json.loads((Path(folder) / _WRAPPER).read_text(encoding="utf-8"))
         assert saved.spectrum is not None
         return cls(saved.model, saved.corruption, saved.spectrum, alone=facts["alone"])
+
+    def load_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Load the weights in a folder into this model and its network.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a damaged file, or a model of another kind.
+        """
+        saved = type(self).from_pretrained(folder, self.network)
+        if saved.alone != self.alone:
+            raise ValueError(f"the model in {folder} has alone={saved.alone}, got a model with alone={self.alone}")
+        try:
+            self.load_state_dict(saved.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"the model in {folder} has another corruption or spectrum than the model that was passed; pass its "
+                f"network alone, which takes those of the folder ({error})"
+            ) from error
+        self.spectrum = saved.spectrum

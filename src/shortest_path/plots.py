@@ -10,7 +10,7 @@ black, by colour-blind readers too.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -23,7 +23,7 @@ from ._checks import check_floating
 from .corruptions import Corruption, both_scales, corrupt
 from .spectra import PowerSpectrum
 
-__all__ = ["images", "path", "power", "scales", "side_by_side", "spectrum", "strip"]
+__all__ = ["images", "path", "power", "rows", "scales", "side_by_side", "spectrum", "strip"]
 
 COLOURS = ("#3B8BC9", "#E5793A", "#2AA77F", "#B6689F", "#8C8C8C")
 """Blue, orange, green, purple, grey."""
@@ -167,12 +167,43 @@ def strip(
     """
     check_floating(image, "image")
     eps = torch.randn(1, *image.shape, generator=torch.Generator().manual_seed(seed)).to(image)
-    rows = [torch.cat([corrupt(each, image[None], float(t), eps) for t in times]) for each in corruptions.values()]
-    axis = images(torch.cat(rows), axis, columns=len(times))
-    height, width = image.shape[1:]
+    shown = {
+        name: torch.cat([corrupt(corruption, image[None], float(t), eps) for t in times])
+        for name, corruption in corruptions.items()
+    }
+    return rows(shown, axis, columns=[f"t = {t:g}" for t in times])
+
+
+def rows(
+    named: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
+    axis: Axes | None = None,
+    *,
+    columns: Sequence[str] = (),
+) -> Axes:
+    """Show rows of images, with a name beside each row and, if given, over each column.
+
+    Args:
+        named: Images (N, C, H, W) by the name of their row, or pairs of a name and images. All are of one size; a row
+            may have fewer than the longest.
+        axis: Where to draw; None makes a figure.
+        columns: Names of the columns, from the left.
+
+    Raises:
+        TypeError: images that are not floating point.
+        ValueError: no images, or images of different sizes.
+    """
+    pairs = list(named.items() if isinstance(named, Mapping) else named)
+    sizes = {tuple(each.shape[1:]) for _, each in pairs}
+    if len(sizes) != 1:
+        raise ValueError(f"rows must hold images (N, C, H, W) of one size, got {sorted(sizes) or 'none'}")
+    (size,) = sizes
+    count = max(len(each) for _, each in pairs)
+    filled = [torch.cat([each, each.new_full((count - len(each), *size), math.nan)]) for _, each in pairs]
+    axis = images(torch.cat(filled), axis, columns=count)
+    height, width = size[1:]
     gap = _gap(height)
-    axis.set_yticks([row * (height + gap) + height / 2 for row in range(len(rows))], list(corruptions))
-    axis.set_xticks([column * (width + gap) + width / 2 for column in range(len(times))], [f"t = {t:g}" for t in times])
+    axis.set_yticks([row * (height + gap) + height / 2 for row in range(len(pairs))], [name for name, _ in pairs])
+    axis.set_xticks([column * (width + gap) + width / 2 for column in range(len(columns))], list(columns))
     axis.tick_params(length=0, labeltop=True, labelbottom=False)
     return axis
 

@@ -61,6 +61,7 @@ def check_page(text: str, page: str) -> None:
         where, mark = f"{page}[{number}]", found["mark"] or ""
         assert MARK.fullmatch(mark), f"{where}: a block of Python must be marked as run, gpu, network or needs: package"
         if not (mark == "run" or (mark.startswith("needs: ") and find_spec(mark[7:]))):
+            compared += mark.startswith("needs: ") and OUTPUT.match(text, found.end()) is not None  # where it is found
             continue
         printed = printed_by(found["code"], where, names)
         if shown := OUTPUT.match(text, found.end()):

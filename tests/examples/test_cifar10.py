@@ -21,6 +21,7 @@ from examples.recipe.settings import parse
 from shortest_path.training import load_checkpoint, write_checkpoint
 from tests.examples.commands import Stop, refused, run, start
 from tests.examples.image_files import encoded, write
+from tests.training.networks import layer
 
 NETWORK = ("--size=8", "--widths=[8,16]", "--blocks=1", "--attention=[4]", "--head-channels=8", "--groups=4")
 RATES = ("--batch-size=8", "--learning-rate=1e-3", "--warmup=4", "--ema-decay=0.5", "--dropout=0.0")
@@ -223,7 +224,7 @@ def checkpoint(trained: tuple[Path, str], tmp_path_factory: pytest.TempPathFacto
     return alone
 
 
-def test_a_run_is_shared_by_one_command(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_run_is_shared_by_one_command(trained: tuple[Path, str], checkpoint: Path, tmp_path: Path) -> None:
     told = run("share", checkpoint, tmp_path / "shared", "--steps", 3, "--solver", "ddim").out
     assert "parameters" in told
     assert "3 steps from" in told
@@ -235,6 +236,19 @@ def test_a_run_is_shared_by_one_command(checkpoint: Path, tmp_path: Path) -> Non
     expected = ours.sample((2, 3, 8, 8), conditioning=labels, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(images, expected, atol=1e-4, rtol=0)  # the run's weights have the channels last
     assert "No such file or directory" in refused("share", tmp_path / "none", tmp_path / "other")
+    for source in (trained[0], trained[0] / "checkpoints" / "best.pt"):
+        assert "parameters" in run("share", source, tmp_path / "again").out
+
+
+def test_a_training_of_another_program_is_shared_by_the_same_command(tmp_path: Path) -> None:
+    trainer = sp.DiffusionTrainer(layer(), sp.GaussianCorruption("flow"))
+    trainer.fit([torch.zeros(2, 3, 8, 8)], steps=1, checkpoint_dir=tmp_path / "run")
+    told = run("share", tmp_path / "run", tmp_path / "shared", "--register", "json").out
+    assert "the weights of Conv2d; load them with from_pretrained(folder, Conv2d())" in told
+    again = sp.Sampler.from_pretrained(tmp_path / "shared", layer())
+    assert isinstance(again.model, torch.nn.Conv2d)
+    assert torch.equal(again.model.weight, trainer.ema_model.weight)
+    assert "No module named 'absent'" in refused("share", tmp_path / "run", tmp_path / "b", "--register", "absent")
 
 
 def test_labels_guidance_solvers_and_the_request(checkpoint: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import shortest_path as sp
 from shortest_path.corruptions import corruption_state
-from shortest_path.sampling import _pretrained, register_model
+from shortest_path.sampling import _saved_models, register_model
 from tests.worlds import CORRUPTIONS, TO_NOISE, spectrum
 
 
@@ -114,7 +114,7 @@ def test_nothing_in_a_folder_is_run_and_no_file_outside_it_is_read(tmp_path: Pat
 
 
 def test_weights_are_written_without_safetensors_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pretrained.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(_saved_models.importlib.util, "find_spec", lambda name: None)
     model = Model()
     sp.Sampler(model, sp.GaussianCorruption("flow"), steps=2).save_pretrained(tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
@@ -144,7 +144,7 @@ class Own(Model):
 
 
 def test_a_model_may_save_itself_and_be_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pretrained, "_MODELS", {})
+    monkeypatch.setattr(_saved_models, "_MODELS", {})
     model = Own()
     sp.Sampler(model, sp.GaussianCorruption("flow"), steps=2).save_pretrained(tmp_path)
     with pytest.raises(

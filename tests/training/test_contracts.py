@@ -154,7 +154,7 @@ def spoilt(state: dict[str, Any]) -> dict[str, Callable[[], None]]:
     def drop(name: str) -> Callable[[], None]:
         return lambda: state.pop(name)
 
-    changes = {f"no {name}": drop(name) for name in state if name not in ("format", "version")}
+    changes = {f"no {name}": drop(name) for name in state if name not in ("format", "version", "sampler")}
     changes["model of another shape"] = lambda: state["model"].update({"layer.weight": torch.zeros(1)})
     changes["average without a weight"] = lambda: state["ema"].pop("layer.bias")
     changes["optimizer of fewer weights"] = lambda: state["optimizer"]["param_groups"][0]["params"].pop()

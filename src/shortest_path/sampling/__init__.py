@@ -9,8 +9,21 @@ a function that uses `Sampler.step`.
 
 from . import edits
 from ._encoding import bits_per_dim
-from ._pretrained import register_model
+from ._pretrained import describe_sampler
 from ._reverse import SampleStep
 from ._sampler import Sampler
+from ._saved_models import describe_model, load_model, load_weights, model_from_description, register_model, save_model
 
-__all__ = ["SampleStep", "Sampler", "bits_per_dim", "edits", "register_model"]
+__all__ = [
+    "SampleStep",
+    "Sampler",
+    "bits_per_dim",
+    "describe_model",
+    "describe_sampler",
+    "edits",
+    "load_model",
+    "load_weights",
+    "model_from_description",
+    "register_model",
+    "save_model",
+]

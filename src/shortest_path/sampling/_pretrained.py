@@ -1,57 +1,34 @@
-"""A sampler as a folder: JSON for what it is, arrays without pickle, and the model's weights."""
+"""A sampler as a description and as a folder: JSON for what it is, arrays without pickle, and the model's weights."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import solvers
-from .._checks import check_name_is_free, is_plain
+from .._checks import is_plain
 from .._files import replace_file
+from .._model import network_of
 from ..corruptions import Corruption, corruption_from_state, corruption_state
 from ..solvers import Solver
 from ..spectra import PowerSpectrum
 from ._guidance import Guidance
+from ._saved_models import check_can_be_saved, save_model
 
 FORMAT, VERSION = "shortest_path.Sampler", 1
-DESCRIPTION, ARRAYS, MODEL = "sampler.json", "arrays.npz", "model"
-SAFE, PICKLED = f"{MODEL}.safetensors", f"{MODEL}.pt"
+DESCRIPTION, ARRAYS = "sampler.json", "arrays.npz"
 _SOLVERS = {each.__name__: each for each in (solvers.Ancestral, solvers.DDIM, solvers.Multistep)}
-_MODELS: dict[str, Any] = {}
-ModelClass = TypeVar("ModelClass", bound=type)
 
 
-def register_model(model: ModelClass) -> ModelClass:
-    """Register a class of models by its name, so that `Sampler.from_pretrained` can load one; a class decorator.
-
-    Args:
-        model: A class with the method `save_pretrained(folder)` and the class method `from_pretrained(folder)`.
-
-    Returns:
-        The class.
-
-    Raises:
-        TypeError: not such a class.
-        ValueError: another class has this name.
-    """
-    needed = ("save_pretrained", "from_pretrained")
-    if not isinstance(model, type) or any(not callable(getattr(model, name, None)) for name in needed):
-        raise TypeError(f"register_model requires a class with save_pretrained and from_pretrained, got {model!r}")
-    check_name_is_free(_MODELS, model, "model")
-    _MODELS[model.__name__] = model
-    return model
-
-
-def describe(
+def describe_sampler(
     corruption: Corruption,
     *,
     prediction: str,
@@ -60,7 +37,15 @@ def describe(
     times: Tensor | None = None,
     guidance: Guidance | None = None,
 ) -> dict[str, Any]:
-    """Return all of a sampler but its model, as nested plain values and CPU tensors.
+    """Return all of a sampler but its model, as nested plain values and CPU tensors; see `Sampler.from_description`.
+
+    Args:
+        corruption: The corruption.
+        prediction: What the model predicts.
+        spectrum: The data's power, or None.
+        solver: The solver; None leaves it to the default of `Sampler`, or to a later choice.
+        times: The times; None as for the solver.
+        guidance: The guidance, or None.
 
     Raises:
         TypeError: an option that can be neither written as JSON nor as an array.
@@ -113,13 +98,10 @@ def write(folder: str | os.PathLike[str], description: Mapping[str, Any], model:
         OSError: a file could not be written.
     """
     folder = Path(folder)
-    if model is not None and not (isinstance(model, nn.Module) or callable(getattr(model, "save_pretrained", None))):
-        raise TypeError(
-            f"only an nn.Module, or an object with save_pretrained, can be saved, got {type(model).__name__}; "
-            "make the model a module"
-        )
+    if model is not None:
+        check_can_be_saved(network_of(model))
     folder.mkdir(parents=True, exist_ok=True)
-    saved = None if model is None else _write_model(folder, getattr(model, "_orig_mod", model))
+    saved = None if model is None else save_model(folder, model)
     arrays: dict[str, Tensor] = {}
     plain = _split({**description, "model": saved}, "", arrays)
     values: dict[str, Any] = {name: each.numpy() for name, each in arrays.items()}
@@ -162,83 +144,6 @@ def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
             f"{folder / ARRAYS} is damaged ({type(error).__name__}: {error}); download it again"
         ) from error
     return described
-
-
-def load_model(folder: str | os.PathLike[str], saved: Mapping[str, Any] | None, model: object) -> Callable[..., Tensor]:
-    """Return the model in a folder.
-
-    Args:
-        folder: The folder.
-        saved: What the description says of the model; None if none was saved.
-        model: A module that takes the weights, a class with `from_pretrained`, or None for a registered class.
-
-    Raises:
-        FileNotFoundError: the weights are missing.
-        TypeError: `model` is of another kind.
-        ValueError: a class that is not registered, or weights that do not fit.
-    """
-    folder = Path(folder)
-    if saved is None:
-        if not callable(model) or isinstance(model, type):
-            raise TypeError(f"{folder} holds no model; pass one, called as model(x_t, t), got {model!r}")
-        return model
-    kind = saved["class"]
-    if model is None:
-        if kind not in _MODELS:
-            raise ValueError(
-                f"the model in {folder} is a {kind}, which no registered class can load (registered: "
-                f"{', '.join(sorted(_MODELS)) or 'none'}); pass model={kind}(...), made as for training"
-                + (", or import the module that registers it" if saved["by"] == "save_pretrained" else "")
-            )
-        model = _MODELS[kind]
-    if saved["by"] == "save_pretrained":
-        loader: Any = model if isinstance(model, type) else type(model)
-        if not callable(getattr(loader, "from_pretrained", None)):
-            raise TypeError(
-                f"the model in {folder} was written by save_pretrained of {kind}; pass model={kind}, the class, "
-                f"got {loader.__name__}"
-            )
-        loaded: Callable[..., Tensor] = loader.from_pretrained(folder / MODEL)
-        return loaded.eval() if isinstance(loaded, nn.Module) else loaded
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a module that takes the saved weights, got {type(model).__name__}")
-    try:
-        model.load_state_dict(_read_weights(folder, saved["file"]))
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {folder} do not fit this {type(model).__name__}: {error}") from error
-    return model.eval()
-
-
-def _write_model(folder: Path, model: Any) -> dict[str, Any]:
-    kind = type(model).__name__
-    if callable(getattr(model, "save_pretrained", None)):
-        model.save_pretrained(folder / MODEL)
-        return {"by": "save_pretrained", "class": kind}
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    if importlib.util.find_spec("safetensors") is not None:
-        data = importlib.import_module("safetensors.torch").save({name: each.clone() for name, each in weights.items()})
-        replace_file(folder / SAFE, lambda file: file.write(data))
-        return {"by": "state_dict", "class": kind, "file": SAFE}
-    replace_file(folder / PICKLED, lambda file: torch.save(weights, file))
-    return {"by": "state_dict", "class": kind, "file": PICKLED}
-
-
-def _read_weights(folder: Path, name: str) -> dict[str, Tensor]:
-    file = folder / (SAFE if name == SAFE else PICKLED)  # not another file that the description may name
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing; download the folder whole")
-    try:
-        if name == SAFE:
-            loaded: dict[str, Tensor] = importlib.import_module("safetensors.torch").load(file.read_bytes())
-            return loaded
-        if file.read_bytes()[:4] != b"PK\x03\x04":
-            raise ValueError("it is no zip archive")
-        weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-        return weights
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{file} requires safetensors to be read; pip install safetensors") from error
-    except Exception as error:
-        raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); download it again") from error
 
 
 def _of_solver(solver: Solver) -> dict[str, Any]:

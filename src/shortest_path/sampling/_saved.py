@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 from typing_extensions import Self
 
 from ._base import SamplerBase
-from ._pretrained import describe, load_model, options_of, read, write
+from ._pretrained import describe_sampler, options_of, read, write
+from ._saved_models import load_model, model_with_weights
 
 
 class SavedSampler(SamplerBase):
@@ -32,7 +33,7 @@ class SavedSampler(SamplerBase):
             ValueError: a corruption or basis that is not registered, or a solver that is not the library's.
             OSError: a file could not be written.
         """
-        description = describe(
+        description = describe_sampler(
             self.corruption,
             prediction=self.prediction,
             spectrum=self.spectrum,
@@ -50,13 +51,15 @@ class SavedSampler(SamplerBase):
 
         Args:
             folder: The folder.
-            model: A module, made as for training, which takes the saved weights; the class of a model that was saved by
-                its own `save_pretrained`; or any model where none was saved. None requires a registered class
+            model: A module, made as for training, which takes the saved weights; where a wrapper of this library was
+                saved, e.g. `models.WhitenedInput`, also the network in it; the class of a model that was saved by its
+                own `save_pretrained`; or any model where none was saved. None requires a registered class
                 (`sampling.register_model`; the wrappers in `shortest_path.integrations` are, once imported).
             **options: Arguments of `Sampler` to replace saved ones, e.g. `steps=10`.
 
         Returns:
-            A sampler whose samples are the same to the last bit, with the model on the CPU and in eval mode.
+            A sampler whose samples are the same to the last bit, with the model in eval mode: the module that was
+            passed, or a new one on the CPU.
 
         Raises:
             FileNotFoundError: a file is missing.
@@ -79,3 +82,30 @@ class SavedSampler(SamplerBase):
         description = read(folder)
         corruption, chosen = options_of(description, options)
         return cls(load_model(folder, description["model"], model), corruption, **chosen)
+
+    @classmethod
+    def from_description(
+        cls,
+        description: Mapping[str, Any],
+        weights: Mapping[str, Tensor],
+        model: Callable[..., Tensor] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Return the sampler of a description, as the checkpoints of `DiffusionTrainer` hold under `"sampler"`.
+
+        Args:
+            description: The description.
+            weights: State dict of the model, e.g. `"ema"` of a checkpoint.
+            model: A module, made as for training, which takes the weights. None makes the model if its class is
+                registered and tells how it is made; otherwise the sampler can be saved, and not used.
+            **options: Arguments of `Sampler`, e.g. `steps=20`. With `guidance_scale`, the null conditioning is that of
+                the training.
+
+        Raises:
+            TypeError: `model` is no module, or an option that `Sampler` does not have.
+            ValueError: another corruption or basis than those that are registered, or weights that do not fit.
+        """
+        if options.get("guidance_scale") is not None and description.get("null_conditioning"):
+            options.setdefault("null_conditioning", description["null_conditioning"])
+        corruption, chosen = options_of(description, options)
+        return cls(model_with_weights(description["model"], weights, model), corruption, **chosen)

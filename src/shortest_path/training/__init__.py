@@ -20,6 +20,7 @@ from ._loss import DiffusionLoss, Task, Weighting
 from ._nonfinite import NonFiniteError
 from ._options import Precision, TrainingOptions
 from ._preemption import Preempted
+from ._sharing import share_checkpoint
 from ._step import TrainStep
 from ._times import TimeDistribution, TimeSampling
 from ._trainer import DiffusionTrainer
@@ -42,5 +43,6 @@ __all__ = [
     "load_checkpoint",
     "load_latest",
     "save_checkpoint",
+    "share_checkpoint",
     "write_checkpoint",
 ]

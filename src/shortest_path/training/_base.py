@@ -26,6 +26,7 @@ from ._plain import plain
 from ._random import GlobalRandom
 from ._ranks import Ranks, Share
 from ._second_moment import LossSecondMoment, Seen
+from ._sharing import SAMPLER, described_sampler
 from ._state import FORMAT, VERSION, Position, check_format, differences
 from ._step import TrainStep
 from ._times import BY_LOSS
@@ -97,6 +98,7 @@ class TrainerBase:
             scale_loss_on=self.device.type if given.precision == "fp16" else None,
             also=corruption.parameters() if isinstance(corruption, nn.Module) else (),
         )
+        self._known: dict[str, Any] = {"prediction": given.prediction, "spectrum": spectrum}  # to samplers
         self._null = {
             name: null.detach().to(self.device, copy=True) if isinstance(null, Tensor) else null
             for name, null in (given.null_conditioning or {}).items()
@@ -175,8 +177,7 @@ class TrainerBase:
             raise ValueError(
                 f"this trainer's model predicts {self.options.prediction!r}, got prediction={prediction!r}; omit it"
             )
-        known = {"prediction": self.options.prediction, "spectrum": self.spectrum}
-        return Sampler(self.ema_model, self.corruption, **{**known, **options})
+        return Sampler(self.ema_model, self.corruption, **{**self._known, **options})
 
     def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
         """Write a sampler of the averaged model to a folder, for `Sampler.from_pretrained` on any machine.
@@ -294,6 +295,7 @@ class TrainerBase:
         """Return the state for an exact resume, as tensors and plain values.
 
         It holds torch's random state of this rank; the checkpoints of `save` and `fit` hold the states of all ranks.
+        `"sampler"` describes the sampler, for `share_checkpoint`.
         """
         state = {
             "format": FORMAT,
@@ -302,6 +304,7 @@ class TrainerBase:
             "metadata": self._metadata,
             "corruption": self.corruption.state_dict() if isinstance(self.corruption, nn.Module) else {},
             "spectrum": {} if self.spectrum is None else {"power": self.spectrum.power},
+            SAMPLER: described_sampler(self._ranks.model, self.corruption, null=self._null, **self._known),
             **self._weights.state_dict(),
             **self._position.state_dict(),
         }
@@ -321,9 +324,9 @@ class TrainerBase:
         """
         check_format(state)
         ours = self.state_dict()
-        if missing := sorted(ours.keys() - state.keys()):
+        if missing := sorted(ours.keys() - state.keys() - {SAMPLER}):
             raise ValueError(f"the state has no {', '.join(missing)}; pass what state_dict returned, unchanged")
-        learned = self._learned()
+        learned = self._weights.trained_in(self.corruption)
         changed = differences(state, ours, allow_changes, learned)
         self._weights.check(state, changed)
         self._position.check(state)
@@ -342,9 +345,3 @@ class TrainerBase:
         precision = self.options.precision
         dtype = torch.float16 if precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype, enabled=precision != "fp32")
-
-    def _learned(self) -> dict[str, nn.Parameter]:
-        """Return the corruption's parameters that the optimizer trains, by name."""
-        trained = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
-        named = self.corruption.named_parameters() if isinstance(self.corruption, nn.Module) else ()
-        return {name: parameter for name, parameter in named if id(parameter) in trained}

@@ -11,6 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .._model import network_of
+
 
 class Share(NamedTuple):
     """The images of this process among those of a global batch: the batches of all ranks, one after the other."""
@@ -110,17 +112,6 @@ class Ranks:
     def wait(self) -> None:
         """Return once all processes have called this method. Collective."""
         self.largest(torch.zeros((), device="cpu"))
-
-
-def network_of(model: nn.Module) -> nn.Module:
-    """Return the network inside `DistributedDataParallel` and `torch.compile`, in any order."""
-    while True:
-        if isinstance(model, DistributedDataParallel):
-            model = model.module
-        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):  # a compiled module
-            model = inner
-        else:
-            return model
 
 
 def _sharded(model: nn.Module) -> str | None:

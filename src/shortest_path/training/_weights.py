@@ -158,6 +158,12 @@ class Weights:
         if self._scheduler is not None and "scheduler" not in changed:
             self._scheduler.load_state_dict(state["scheduler"])
 
+    def trained_in(self, module: object) -> dict[str, nn.Parameter]:
+        """Return the parameters of a module that the optimizer trains, by name."""
+        trained = {id(parameter) for parameter in self._parameters()}
+        named = module.named_parameters() if isinstance(module, nn.Module) else ()
+        return {name: parameter for name, parameter in named if id(parameter) in trained}
+
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
 

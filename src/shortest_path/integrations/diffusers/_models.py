@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch  # noqa: F401 -- old versions of diffusers use it, and leave its import to others
 from diffusers import DiTTransformer2DModel, ModelMixin, UNet2DConditionModel, UNet2DModel
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from ...sampling import register_model
+from ..._model import network_of
+from ...sampling import load_model, load_weights, register_model, save_model
 
 STEPS = 1000
 _MODELS: dict[str, Any] = {each.__name__: each for each in (UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel)}
@@ -51,29 +54,86 @@ class TimedModel(nn.Module):
         output: Tensor = self.model(x_t, self.steps * t + self.shift, **conditioning).sample
         return output[:, : x_t.shape[1]]
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model by its own `save_pretrained`, and beside it how it counts time.
-
-        Raises:
-            ValueError: the model is of another class than those that `from_pretrained` loads.
-        """
-        kind = type(self.model).__name__
-        if kind not in _MODELS or not isinstance(self.model, ModelMixin):
-            raise ValueError(f"only {', '.join(_MODELS)} can be saved, got {kind}; pass a wrapper of your own")
-        self.model.save_pretrained(folder)  # type: ignore[attr-defined]
-        facts = {"class": kind, "steps": self.steps, "shift": self.shift}
-        (Path(folder) / _WRAPPER).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    def description(self) -> dict[str, Any]:
+        """Return the class and the configuration of the model, and how it counts time, as plain values."""
+        network = network_of(self.model)
+        config = json.loads(network.to_json_string()) if _is_known(network) else None
+        return {"class": type(network).__name__, "config": config, "steps": self.steps, "shift": self.shift}
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
+    def from_description(cls, values: Mapping[str, Any]) -> Self:
+        """Return the model of a description, with weights that are arbitrary.
+
+        Raises:
+            ValueError: the class of the model is not one of the three.
+        """
+        if values["config"] is None or values["class"] not in _MODELS:
+            raise ValueError(f"only {', '.join(_MODELS)} can be made from a description, got {values['class']}")
+        model = _MODELS[values["class"]].from_config(values["config"])
+        return cls(model, steps=values["steps"], shift=values["shift"])
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model to a folder, and beside it how it counts time.
+
+        A model of diffusers is written by its own `save_pretrained`; the weights of any other are written.
+        """
+        folder, network = Path(folder), network_of(self.model)
+        facts = {"class": type(network).__name__, "steps": self.steps, "shift": self.shift}
+        if _is_known(network):
+            network.save_pretrained(folder)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            facts["network"] = save_model(folder, network)
+        (folder / _WRAPPER).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], network: Any = None) -> Self:
         """Return the model in a folder.
+
+        Args:
+            folder: The folder.
+            network: The model to wrap, made as for training, which takes the saved weights. None requires one of the
+                three classes.
 
         Raises:
             FileNotFoundError: a file is missing.
-            ValueError: the class of the model is not one of the three.
+            TypeError: `network` is no module.
+            ValueError: the class of the model is not one of the three and `network` is None, or weights do not fit.
         """
         facts = json.loads((Path(folder) / _WRAPPER).read_text(encoding="utf-8"))
-        if facts["class"] not in _MODELS:
-            raise ValueError(f"the model in {folder} is a {facts['class']}, expected one of {', '.join(_MODELS)}")
-        model = _MODELS[facts["class"]].from_pretrained(folder)
-        return cls(model, steps=facts["steps"], shift=facts["shift"])
+        return cls(_load(Path(folder), facts, network), steps=facts["steps"], shift=facts["shift"])
+
+    def load_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Load the weights in a folder into this model.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: weights that do not fit, or a model that counts time in another way.
+        """
+        facts = json.loads((Path(folder) / _WRAPPER).read_text(encoding="utf-8"))
+        if (facts["steps"], facts["shift"]) != (self.steps, self.shift):
+            raise ValueError(
+                f"the model in {folder} has steps={facts['steps']:g} and shift={facts['shift']:g}, got a model with "
+                f"steps={self.steps:g} and shift={self.shift:g}; pass the network in it, which needs neither"
+            )
+        _load(Path(folder), facts, self.model)
+
+
+def _load(folder: Path, facts: Mapping[str, Any], network: Any) -> Any:
+    """Return the network in a folder: the given one, with these weights, or a new one."""
+    kind = facts["class"]
+    if "network" in facts:
+        return load_model(folder, facts["network"], network)
+    if kind not in _MODELS:
+        raise ValueError(f"the model in {folder} is a {kind}, expected one of {', '.join(_MODELS)}")
+    loaded = _MODELS[kind].from_pretrained(folder)
+    if not isinstance(network, nn.Module):
+        for tensor in (*loaded.parameters(), *loaded.buffers()):
+            tensor.data = tensor.data.clone()  # out of the file, where odd addresses make products round differently
+        return loaded
+    load_weights(network, loaded.state_dict(), f"the weights in {folder}")
+    return network
+
+
+def _is_known(model: object) -> bool:
+    return type(model).__name__ in _MODELS and isinstance(model, ModelMixin)
