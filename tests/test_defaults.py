@@ -99,7 +99,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "grids.make_times": START,
     "grids.scales_at": {"pick": None},
     "gaussian_kl": {"solver": "ancestral", **none("steps grid times sampler_spectrum")},
-    "geometry.compare": {"steps": (10, 50), "solver": "ancestral"},
+    "geometry.compare": {"steps": (10, 50), "solver": "ancestral", "progress": None},
     "path_length": {"rtol": 1e-4},
     "Sampler": {
         "prediction": "noise",
@@ -143,6 +143,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "DiffusionTrainer.save": {"keep": 3},
     "training.CheckpointWriter.save": {"delete": True},
     "training.ExponentialMovingAverage": {"warmup": True},
+    "training.ExponentialMovingAverage.update": {"unless": None},
     "training.load_latest": {"otherwise": None},
     "training.share_checkpoint": none("model ema_decay"),
     "training.TimeDistribution": {"discrete_steps": None},

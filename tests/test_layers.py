@@ -24,6 +24,7 @@ LAYERS = [
     ["bases"],
     ["spectra"],
     ["corruptions"],
+    ["_picked"],
     ["_covariance", "prediction"],
     ["solvers"],
     ["grids"],

@@ -130,6 +130,14 @@ def works() -> dict[str, Work]:
             yield again.ema_model.layer.weight.detach()
             yield again.sampler(steps=3).sample((2, *SHAPE), generator=seed())
 
+        model = Network().to(device)  # the device skips the step that is not finite
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+        trainer = sp.DiffusionTrainer(model, corruption("shortest-cosine", device), optimizer=optimizer, ema_decay=0.9)
+        for images in (IMAGES, IMAGES * torch.nan, IMAGES):
+            trainer.train_step([(images, torch.arange(8) % 4)])
+        yield from (each.layer.weight.detach() for each in (model, trainer.ema_model))
+        yield torch.tensor([trainer.skipped], dtype=torch.float64)
+
     def analysing(device: str) -> Iterator[Tensor]:
         made = corruption("shortest-cosine", device)
         yield torch.tensor([sp.path_length(made, data), sp.gaussian_kl(made, data, steps=3)], dtype=torch.float64)

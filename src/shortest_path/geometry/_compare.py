@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from .._checks import check_count, check_mapping
-from .._covariance import covariance_path, geodesic_length
+from .._covariance import covariance_path
+from .._progress import Progress
 from ..corruptions import Corruption, Point
-from ..grids import Fisher
-from ..solvers import Solver, SolverName
+from ..grids import Fisher, Uniform, falling_times
+from ..solvers import Solver, SolverName, make_solver
 from ..spectra import PowerSpectrum
-from ._fisher import path_length
-from ._gaussian_kl import gaussian_kl
+from ._fisher import length_of
+from ._gaussian_kl import kl_along
 
 _NO_LENGTH = 1e-4  # nats^½: less has no direction to divide evenly
 _LIMITS = """
@@ -74,6 +75,7 @@ def compare(
     *,
     steps: Sequence[int] = (10, 50),
     solver: SolverName | Solver = "ancestral",
+    progress: bool | None = None,
 ) -> Comparison:
     """Compare corruptions on the data's spectrum, before any training.
 
@@ -92,6 +94,7 @@ def compare(
         corruptions: Corruptions of images of the spectrum's shape, by name.
         steps: Numbers of sampling steps.
         solver: As `gaussian_kl` takes it.
+        progress: True or False; None shows progress on a terminal if the work is long.
 
     Raises:
         TypeError: `corruptions` is not a mapping, or a value does not implement `Corruption`.
@@ -115,31 +118,37 @@ def compare(
         raise TypeError(f"steps must be a sequence of numbers of steps, got {steps!r}; pass e.g. [10, 50]")
     for count in steps:
         check_count("every number of steps", count)
-    return Comparison(tuple(_compared(name, each, spectrum, steps, solver) for name, each in corruptions.items()))
+    solver, rows = make_solver(solver), []
+    with Progress("comparing", total=len(corruptions), unit="corruptions", show=progress) as bar:
+        for name, each in corruptions.items():
+            rows.append(_compared(name, each, spectrum, steps, solver))
+            bar.advance()
+    return Comparison(tuple(rows))
 
 
 def _compared(
-    name: str, corruption: Corruption, spectrum: PowerSpectrum, steps: Sequence[int], solver: SolverName | Solver
+    name: str, corruption: Corruption, spectrum: PowerSpectrum, steps: Sequence[int], solver: Solver
 ) -> Compared:
     path = covariance_path(corruption, spectrum)
-    length = path_length(corruption, spectrum)
-    kl = {count: gaussian_kl(corruption, spectrum, steps=count, solver=solver, grid="uniform") for count in steps}
+    length = length_of(path)
+    kl = {count: kl_along(path, falling_times(Uniform()(count)), solver) for count in steps}
     even = {}
     if length > _NO_LENGTH:
         grid = Fisher(corruption, spectrum)
-        even = {count: gaussian_kl(corruption, spectrum, times=grid(count), solver=solver) for count in steps}
+        even = {count: kl_along(path, falling_times(grid(count)), solver) for count in steps}
     half = path.point(0.5)
     power = _variances(path.data, half).flatten()
     signal, noise = half.signal.flatten(), half.noise.flatten()
+    weight = torch.ones_like(half.signal) if path.weight is None else path.weight[:, None].expand_as(half.signal)
     tangent = noise / (signal * power.sqrt())
     return Compared(
         name,
         length,
-        geodesic_length(path.at(0.0), path.at(1.0)),
+        path.length(path.at(0.0), path.at(1.0)),
         kl,
         even,
         1.0 if float(tangent.max()) == float(tangent.min()) else float(tangent.max() / tangent.min()),
-        _by_thirds(power, signal**2 * power + noise**2),
+        _by_thirds(power, signal**2 * power + noise**2, weight),
     )
 
 
@@ -151,12 +160,14 @@ def _variances(blocks: Tensor, point: Point) -> Tensor:
     return blocks.diagonal(dim1=-2, dim2=-1).real
 
 
-def _by_thirds(power: Tensor, values: Tensor) -> tuple[float, float, float]:
-    """Return the mean of values in three parts of equal size, from the strongest power to the weakest."""
-    ordered = values[power.argsort(descending=True)]
-    if len(ordered) < 3:
-        ordered = ordered.repeat_interleave(3)
-    strong, middle, weak = (float(part.mean()) for part in ordered.tensor_split(3))
+def _by_thirds(power: Tensor, values: Tensor, count: Tensor) -> tuple[float, float, float]:
+    """Return the mean of values, each `count` times, in three equal parts, from the strongest to the weakest."""
+    order = power.argsort(descending=True)
+    values, count = values[order], count.flatten()[order]
+    if len(values) < 3:
+        values, count = values.repeat_interleave(3), count.repeat_interleave(3)
+    third = (3 * (count.cumsum(0) - count) / count.sum()).floor().clamp(max=2)  # in which a value begins
+    strong, middle, weak = (float((count * values)[third == i].sum() / count[third == i].sum()) for i in range(3))
     return strong, middle, weak
 
 

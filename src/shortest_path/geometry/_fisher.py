@@ -8,18 +8,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from .._checks import check_has_values
 from .._covariance import (
     CovariancePath,
     channel_blocks,
+    chosen_places,
     covariance_path,
     dense,
     geodesic_length,
     log_ratio,
+    places,
     rotate_blocks,
+    same_rotation,
 )
 from ..bases import PrincipalBasis
 from ..corruptions import Corruption
@@ -38,7 +40,8 @@ def fisher_distance(p: PowerSpectrum | Tensor | float, q: PowerSpectrum | Tensor
         q: The other Gaussian, in the same forms.
 
     Returns:
-        The distance in nats^½, independent of the basis.
+        The distance in nats^½, independent of the basis. Of images with more than 4096 coefficients whose spectrum has
+        channel covariances, chosen frequencies stand for all, to 1 %.
 
     Raises:
         TypeError: variances that are not real numbers.
@@ -61,10 +64,12 @@ def fisher_distance(p: PowerSpectrum | Tensor | float, q: PowerSpectrum | Tensor
                 f"variances must broadcast to the spectrum's shape {p.shape}, got {tuple(variances.shape)}"
             )
         variances = variances.expand(p.shape)
-        if isinstance(p.basis, PrincipalBasis):
+        if p.cross is None:
             return fisher_distance(p.power, variances)
-        rotated = rotate_blocks(channel_blocks(p), p.basis.channel_rotation)
-        return geodesic_length(rotated, torch.diag_embed(rearrange(variances, "c ... -> (...) c")).to(rotated.dtype))
+        chosen = chosen_places(p.power, variances)
+        rotated = rotate_blocks(channel_blocks(p, chosen), p.basis.channel_rotation)
+        theirs = torch.diag_embed(places(variances, chosen).T).to(rotated.dtype)
+        return geodesic_length(rotated, theirs, None if chosen is None else chosen.weight)
     first, second = _variances(p), _variances(q)
     if _broadcast(first.shape, second.shape) is None:
         raise ValueError(
@@ -88,6 +93,9 @@ def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float 
         rtol: Largest relative disagreement between a chord and its halves; the result is more accurate than that.
             In (0, 1), and well above rounding.
 
+    Of images with more than 4096 coefficients, chosen ones stand for all: to 0.1 % for smooth spectra, to 4 % for
+    measured covariances of channels.
+
     Returns:
         The length; never less than `fisher_distance` between the two ends.
 
@@ -98,10 +106,14 @@ def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float 
     """
     if not 0 < rtol < 1:
         raise ValueError(f"rtol must lie in (0, 1), got {rtol}")
-    path = covariance_path(corruption, spectrum)
+    return length_of(covariance_path(corruption, spectrum), rtol=rtol)
+
+
+def length_of(path: CovariancePath, *, rtol: float = 1e-4) -> float:
+    """Return the Fisher length of a path; see `path_length`."""
     times = torch.linspace(0, 1, 17, dtype=torch.float64, device="cpu").tolist()
-    points = [path.at(t) for t in times]
-    chords = [geodesic_length(*pair) for pair in itertools.pairwise(points)]
+    points = [path.corrupted(point) for point in path.points(times)]
+    chords = [path.length(*pair) for pair in itertools.pairwise(points)]
     return _sum_of_arcs(path, times, points, chords, rtol)
 
 
@@ -110,9 +122,11 @@ def _between_spectra(p: PowerSpectrum, q: PowerSpectrum) -> float:
         raise ValueError(f"the spectra are of images of different shapes, {p.shape} and {q.shape}")
     if not p.basis.shares_transform(q.basis):
         return geodesic_length(dense(p)[None], dense(q)[None])
-    if isinstance(p.basis, PrincipalBasis):
+    if isinstance(p.basis, PrincipalBasis) or (p.cross is q.cross is None and same_rotation(p.basis, q.basis)):
         return fisher_distance(p.power, q.power)
-    return geodesic_length(channel_blocks(p), channel_blocks(q))
+    chosen = chosen_places(p.power, q.power)
+    count = None if chosen is None else chosen.weight
+    return geodesic_length(channel_blocks(p, chosen), channel_blocks(q, chosen), count)
 
 
 def _variances(value: Tensor | float) -> Tensor:
@@ -142,7 +156,7 @@ def _sum_of_arcs(
 ) -> float:
     """Return the length of all arcs; each is halved until two half chords agree with the whole one."""
     tolerance = rtol * sum(chords) / len(chords)
-    rounding = 1e-12 * math.sqrt(points[0].shape[0] * points[0].shape[-1])
+    rounding = 1e-12 * math.sqrt(math.prod(path.shape))
     arcs = [
         (pair, ends, chord, tolerance)
         for pair, ends, chord in zip(itertools.pairwise(times), itertools.pairwise(points), chords, strict=True)
@@ -155,7 +169,7 @@ def _sum_of_arcs(
             total += chord
             continue
         point = path.at(middle)
-        left, right = geodesic_length(ends[0], point), geodesic_length(point, ends[1])
+        left, right = path.length(ends[0], point), path.length(point, ends[1])
         defect = left + right - chord
         # A fraction of the arc's own length is enough: where an end of the path takes many halvings, the tolerance,
         # halved with each of them, would soon be below rounding.

@@ -6,10 +6,10 @@ A grid is a frozen value: called with a number of steps, it returns falling time
 To add a grid: one file with a frozen dataclass, its export here, and its entry in `GRIDS` of tests/worlds.py.
 """
 
+from .._picked import any_scale, coefficients_shape, scales_at
 from ._coefficients import evenly
 from ._cosine import Cosine
 from ._fisher import Fisher
-from ._interpolation import coefficients_shape, scales_at
 from ._log_snr import LogSnr
 from ._names import GridName, make_grid
 from ._power import Power
@@ -29,6 +29,7 @@ __all__ = [
     "Spectrum",
     "TimeGrid",
     "Uniform",
+    "any_scale",
     "coefficients_shape",
     "evenly",
     "falling_times",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._covariance import covariance_path, geodesic_length
+from .._covariance import covariance_path
 from ..corruptions import Corruption
 from ..spectra import PowerSpectrum
 from ._interpolation import fine_times, times_at
@@ -54,7 +54,7 @@ class Fisher:
         """Return the times; see `TimeGrid`."""
         falling = falling_fractions(steps, start)
         path, fine = covariance_path(self.corruption, self.spectrum), fine_times(start, 0.0)
-        arcs = [geodesic_length(*pair) for pair in itertools.pairwise(map(path.at, fine.tolist()))]
+        arcs = [path.length(*pair) for pair in itertools.pairwise(map(path.corrupted, path.points(fine.tolist())))]
         length = torch.tensor([0.0, *arcs], dtype=torch.float64, device="cpu").cumsum(0)
         if length[-1] < _NO_LENGTH:
             raise ValueError(

@@ -1,16 +1,11 @@
-"""Grids from a function of time: fine times, scales along them, and the inverse."""
+"""Grids from a function of time: fine times, and the inverse."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from .._devices import device_of
-from .._exact import exact_dtype
-from ..corruptions import Corruption, ElementwiseCorruption, Pick, both_scales
 
 CELLS = 256  # pieces of [0, 1] in which a density of times is taken as constant
 
@@ -19,26 +14,6 @@ def fine_times(start: float, end: float) -> Tensor:
     """Return rising times from `end` to `start`, closest together at both: (257,), float64."""
     rising = (1 - torch.cos(math.pi * torch.linspace(0, 1, CELLS + 1, dtype=torch.float64, device="cpu"))) / 2
     return end + (start - end) * rising
-
-
-def coefficients_shape(corruption: Corruption) -> tuple[int, ...]:
-    """Return the shape (C or 1, *spatial or 1) to which a corruption's scales broadcast."""
-    pair = scales_at(corruption, torch.tensor([0.5], dtype=torch.float64, device="cpu"))
-    return np.broadcast_shapes(*(tuple(scale.shape[1:]) for scale in pair))
-
-
-def scales_at(corruption: Corruption, times: Tensor, pick: Pick | None = None) -> tuple[Tensor, Tensor]:
-    """Return (signal, noise) at times, float64, on the CPU; of some coefficients alone, if `pick` takes them."""
-    device = device_of(corruption)
-    times = times.to(device, exact_dtype(device))
-    if pick is None:
-        signal, noise = both_scales(corruption, times)
-    elif isinstance(corruption, ElementwiseCorruption):
-        signal, noise = corruption.scales_of(times, pick)
-    else:  # one by one: all coefficients at all times may be more than fits into memory
-        pairs = [[pick(scale) for scale in both_scales(corruption, time)] for time in times[:, None]]
-        signal, noise = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    return signal.detach().cpu().double(), noise.detach().cpu().double()
 
 
 def times_at(values: Tensor, rising: Tensor, times: Tensor) -> Tensor:

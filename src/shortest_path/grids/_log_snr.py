@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._picked import coefficients_shape, scales_at
 from ..corruptions import Corruption, check_corruption
 from ._coefficients import evenly
-from ._interpolation import coefficients_shape, fine_times, scales_at, times_at
+from ._interpolation import fine_times, times_at
 from ._protocol import falling_fractions, strictly_falling
 
 _FAR = 15.0  # logarithms beyond are those of nothing left

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 
 from .._checks import check_floating, check_has_values
+from .._picked import coefficients_shape, scales_at
 from ..corruptions import Corruption, Point, check_corruption, known_power
 from ..solvers import Rotation
 from ._coefficients import by_power
-from ._interpolation import coefficients_shape, fine_times, scales_at, times_at
+from ._interpolation import fine_times, times_at
 from ._protocol import falling_fractions, strictly_falling
 
 

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from .._checks import check_numbers
-from .._devices import device_of
-from ..corruptions import Corruption, one_time
-from ..grids import evenly, scales_at
+from ..corruptions import Corruption
+from ..grids import any_scale, coefficients_shape, evenly, scales_at
 from ..prediction import Prediction
 
 _VANISHED = 1e-6
@@ -18,8 +17,9 @@ _GAP = 0.1  # of the next step: how close below `start` a time of the grid may b
 
 def first_time(corruption: Corruption, prediction: Prediction) -> float:
     """Return where a grid starts: 1, or 0.999 if the model predicts noise and signal(1) has vanished."""
-    signal = corruption.signal(one_time(1.0, device_of(corruption)))
-    return _NEAR_ONE if prediction == "noise" and bool((signal < _VANISHED).any()) else 1.0
+    if prediction != "noise":
+        return 1.0
+    return _NEAR_ONE if any_scale(corruption, 1.0, lambda signal, _: signal < _VANISHED) else 1.0
 
 
 def times_from(start: float | None, times: Tensor) -> Tensor:
@@ -51,13 +51,13 @@ def check_along(corruption: Corruption, times: Tensor, prediction: Prediction) -
         ValueError: no signal is left at the first time, for a model that predicts noise; or a signal-to-noise ratio
             that rises.
     """
-    signal, noise = scales_at(corruption, times[:1])
-    if prediction == "noise" and bool((signal < 1e-12 * noise).any()):
+    first = float(times[0])
+    if prediction == "noise" and any_scale(corruption, first, lambda signal, noise: signal < 1e-12 * noise):
         raise ValueError(
-            f"a model that predicts noise cannot tell the image where signal(t) = 0, here t = {float(times[0]):.6g}; "
+            f"a model that predicts noise cannot tell the image where signal(t) = 0, here t = {first:.6g}; "
             "start at a smaller t, or train with prediction='data' or 'velocity'"
         )
-    pick = evenly(torch.broadcast_shapes(signal.shape[1:], noise.shape[1:]))  # type: ignore[no-untyped-call]
+    pick = evenly(coefficients_shape(corruption))
     count = min(len(times), 16)
     probes = times[torch.linspace(0, len(times) - 1, count, device="cpu").long()]
     # A scale that does not change with time may come once for all of them.

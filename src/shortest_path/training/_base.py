@@ -29,11 +29,11 @@ from ._second_moment import LossSecondMoment, Seen
 from ._sharing import SAMPLER, described_sampler
 from ._state import FORMAT, VERSION, Position, check_format, differences
 from ._step import TrainStep
+from ._take import take_or_skip
 from ._times import BY_LOSS
 from ._weights import Weights
 
 _LEARNING_RATE = 2e-4
-_GRADIENT = 1  # what was not finite in a step: the gradient alone, else the loss of some rank
 
 
 class TrainerBase:
@@ -88,6 +88,7 @@ class TrainerBase:
         self._ranks = Ranks(model, self.device)
         self._position = Position(self._ranks, self.device, given.seed, self._by_loss)
         self._random = GlobalRandom(self.generator)
+        self._limit: int | None = None  # of skipped steps in a row, while `fit` looks at them now and then
         self._weights = Weights(
             self._ranks.model,
             self.optimizer,
@@ -244,8 +245,9 @@ class TrainerBase:
     def train_step(self, batches: Sequence[object]) -> TrainStep:
         """Take one optimizer step on `accumulation` batches, given as `fit` takes them; every image counts the same.
 
-        A step is skipped if the gradient, or the loss of any rank, is not finite. The check waits for the device
-        before the weights change. `fit` warns of skipped steps, and raises after too many. With `precision="fp16"`, a
+        A step is skipped if the gradient, or the loss of any rank, is not finite. With a fused Adam or AdamW, no
+        scheduler and no float16, the device skips it without a wait, and `TrainStep.skipped` is a tensor. Otherwise the
+        check waits for the device. `fit` warns of skipped steps, and raises after too many. With `precision="fp16"`, a
         gradient that is too large for float16 halves the scale of the loss, and its step does not count as skipped.
 
         Raises:
@@ -277,18 +279,12 @@ class TrainerBase:
             total += loss.detach() / (images / share.images)
             seen += [] if of_images is None else [of_images]
         norm = self._weights.gradient_norm().to(self.device)
-        wrong = self._ranks.largest(2 * (~total.isfinite()) + (~norm.isfinite()).int())
         self._position.step += 1
-        if skipped := wrong > 0:
-            if not (wrong == _GRADIENT and self._weights.scale_is_too_large()):
-                self._position.skipped.add(self.step, total, norm)
-            self._weights.stay()
-        else:
-            self._position.skipped.end_row()
-            self._weights.move(norm)
-            if self._by_loss is not None:
-                for each in seen:
-                    self._by_loss.add(each.times, self._ranks.rows(each.losses, each.share))
+        parts = self._weights, self._position.skipped, self._ranks
+        skipped = take_or_skip(*parts, step=self.step, loss=total, norm=norm, limit=self._limit)
+        if self._by_loss is not None and skipped is not True:
+            for each in seen:
+                self._by_loss.add(each.times, self._ranks.rows(each.losses, each.share), unless=skipped)
         return TrainStep(self.step, total, norm, skipped)
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._exact import exact_dtype
+
 
 class ExponentialMovingAverage:
     """Keeps a second model whose weights follow the trained ones slowly.
@@ -33,7 +35,8 @@ class ExponentialMovingAverage:
     def __init__(self, model: nn.Module, decay: float, *, warmup: bool = True) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {decay}")
-        self.decay, self.warmup, self.updates = decay, warmup, 0
+        self.decay, self.warmup = decay, warmup
+        self._updates: int | Tensor = 0  # a tensor where the device decides which updates are made
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         """The averaged model, in eval mode."""
         self._exact = {  # what the weights of lower precision are rounded from
@@ -42,11 +45,20 @@ class ExponentialMovingAverage:
             if weight.is_floating_point() and torch.promote_types(weight.dtype, torch.float32) != weight.dtype
         }
 
+    @property
+    def updates(self) -> int:
+        """Number of updates; waits for the device if it decides which are made."""
+        return int(self._updates)
+
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move the average towards the weights of `model`."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
-        self.updates += 1
+    def update(self, model: nn.Module, *, unless: Tensor | None = None) -> None:
+        """Move the average towards the weights of `model`.
+
+        Args:
+            model: The model that is followed.
+            unless: Whether the average stays as it is, a tensor of one boolean on the device; nothing waits for it.
+        """
+        step = self._step() if unless is None else self._step_unless(unless)
         mine = dict(self.model.named_parameters())
         averaged: list[Tensor] = []
         current: list[Tensor] = []
@@ -62,11 +74,34 @@ class ExponentialMovingAverage:
             exact = self._exact.get(name)
             averaged.append(mine[name] if exact is None else exact)
             current.append(weight if exact is None else weight.to(exact.dtype))
-        if averaged:
-            torch._foreach_lerp_(averaged, current, 1 - decay)
+        if averaged and isinstance(step, Tensor):
+            change = torch._foreach_sub(current, averaged)
+            for kind in {(each.device, each.dtype) for each in change}:  # one tensor multiplies those of its own kind
+                torch._foreach_mul_([each for each in change if (each.device, each.dtype) == kind], step.to(*kind))
+            torch._foreach_add_(averaged, change)
+        elif averaged and not isinstance(step, Tensor):
+            torch._foreach_lerp_(averaged, current, step)
         for name, exact in self._exact.items():
             mine[name].copy_(exact)
         copy_buffers(model, self.model)
+
+    def _step(self) -> float:
+        """Return 1 − d_k, and count the update."""
+        k = self.updates
+        self._updates = k + 1
+        return 1 - (min(self.decay, (1 + k) / (10 + k)) if self.warmup else self.decay)
+
+    def _step_unless(self, bad: Tensor) -> Tensor:
+        """Return 1 − d_k, or 0 for an update that is not made, and count it; on the device."""
+        k = self._updates
+        if not isinstance(k, Tensor):
+            k = torch.full((), k, dtype=torch.int64, device=bad.device)
+        self._updates = k + ~bad
+        exact = k.to(exact_dtype(bad.device))
+        decay = (
+            ((1 + exact) / (10 + exact)).clamp(max=self.decay) if self.warmup else torch.full_like(exact, self.decay)
+        )
+        return torch.where(bad, 0.0, 1 - decay)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged weights, those of lower precision also before rounding, and the number of updates."""
@@ -77,7 +112,7 @@ class ExponentialMovingAverage:
         self.model.load_state_dict(state["model"])
         for name, exact in self._exact.items():
             exact.copy_(state["exact"][name])
-        self.updates = state["updates"]
+        self._updates = int(state["updates"])
 
 
 @torch.no_grad()

@@ -98,6 +98,14 @@ class Ranks:
             dist.all_reduce(value, dist.ReduceOp.MAX, self._group)
         return int(value.item())
 
+    def any(self, value: Tensor) -> Tensor:
+        """All-reduce a boolean with OR. Collective; does not wait for the device."""
+        if self._wrapped is None:
+            return value
+        found = value.to(self._device, torch.int32)
+        dist.all_reduce(found, dist.ReduceOp.MAX, self._group)
+        return found.bool()
+
     def gather(self, own: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         """Gather named tensors of bytes, of equal lengths on all processes, by rank. Collective."""
         if self._wrapped is None:

@@ -58,16 +58,17 @@ class LossSecondMoment:
         """Return w(t), the shape of `t`."""
         return 1 / (_BINS * self._probability()[_bin(t)])
 
-    def add(self, t: Tensor, losses: Tensor) -> None:
-        """Take the losses of images at times t into account, each (n,)."""
+    def add(self, t: Tensor, losses: Tensor, *, unless: bool | Tensor = False) -> None:
+        """Take the losses of images at times t into account, each (n,), unless `unless` is true."""
         place = _bin(t)
         squares = torch.zeros_like(self._moment).index_add(0, place, losses.to(self._moment).square())
         new = torch.zeros_like(self._count).index_add(0, place, torch.ones_like(t, dtype=self._count.dtype))
         known = self._count.clamp(max=_MEMORY)
         total = known + new
         # New tensors, as a state may still hold the ones before.
-        self._moment = torch.where(new > 0, (known * self._moment + squares) / total.clamp(min=1), self._moment)
-        self._count = total.clamp(max=_MEMORY)
+        seen = (new > 0) & (~unless if isinstance(unless, Tensor) else not unless)
+        self._moment = torch.where(seen, (known * self._moment + squares) / total.clamp(min=1), self._moment)
+        self._count = torch.where(seen, total.clamp(max=_MEMORY), self._count)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the mean squared losses and the numbers of losses in them."""

@@ -105,6 +105,10 @@ class Position:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position, with the random state of this rank: now, and when the pass began."""
+        return {**self.mark(), "skipped": self.skipped.state_dict()}
+
+    def mark(self) -> dict[str, Any]:
+        """Return the position without the counts of skipped steps, which the device may have; does not wait for it."""
         data, own = self.data.state_dict(), global_state()
         own.update({f"{_PASS}{name}": value for name, value in (data.pop("random") or own).items()})
         if self._device.type == "cuda":
@@ -114,7 +118,6 @@ class Position:
             "ranks": self._ranks.count,
             "images": self._images,
             "step": self.step,
-            "skipped": self.skipped.state_dict(),
             "data": data,
             "random": {"trainer": self.generator.get_state(), **times, "ranks": {self._ranks.own: own}},
         }

@@ -14,8 +14,11 @@ class TrainStep(NamedTuple):
     loss: Tensor
     grad_norm: Tensor
     """Norm of all gradients together, before they are clipped."""
-    skipped: bool = False
-    """Whether loss or gradient was not finite, and the weights stayed as they were."""
+    skipped: bool | Tensor = False
+    """Whether loss or gradient was not finite, and the weights stayed as they were.
+
+    A tensor where the device decides (see `DiffusionTrainer.train_step`), so that reading it waits.
+    """
 
     def describe(self) -> str:
         """Return the loss in words; waits for the device."""

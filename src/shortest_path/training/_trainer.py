@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,12 +16,13 @@ from ._base import TrainerBase
 from ._batches import check_first
 from ._checkpoint import load_checkpoint, load_latest, save_checkpoint, whole_checkpoints
 from ._folder import checked_path
-from ._nonfinite import NonFiniteError
 from ._options import TrainingOptions
 from ._preemption import Stop
 from ._saver import Saver
 from ._state import check_names, of_all_ranks
 from ._step import TrainStep
+
+_LOOK_EVERY = 50  # steps between looks at how many the device has skipped
 
 Callback: TypeAlias = Callable[["DiffusionTrainer", TrainStep], None]
 
@@ -141,7 +143,8 @@ class DiffusionTrainer(TrainerBase):
             ValueError: no data, images in [0, 255], wrong shapes, a checkpoint of another configuration, or the file of
                 `resume` is not a checkpoint.
             NonFiniteError: more than `max_skipped` steps in a row were skipped. The state from before them is in
-                `before-nonfinite-<step>.pt`.
+                `before-nonfinite-<step>.pt`. Where the device skips steps (see `train_step`), this and the warnings
+                come up to 50 steps later; until then, no later step changes anything.
             Preempted: a SystemExit with the code 75, after SIGTERM with `on_signal="save"`.
             KeyboardInterrupt: after SIGINT.
         """
@@ -177,6 +180,7 @@ class DiffusionTrainer(TrainerBase):
                 f"{later[-1].name} in {os.fspath(checkpoint_dir)}; pass another checkpoint_dir, or move them away"
             )
         with (
+            self._limited(),
             Stop(self._ranks, active=on_signal is not None) as stop,
             Progress("training", total=steps, show=progress) as bar,
             Saver(checkpoint_dir, self._ranks, every=checkpoint_every, keep=keep_checkpoints) as saver,
@@ -187,12 +191,14 @@ class DiffusionTrainer(TrainerBase):
             elif checkpoint_dir is not None:
                 self.state_dict()  # raises for what a checkpoint could not give back, before the first step
             resumed, found = found is not None, None
-            stream, first, good = self._position.data.read(batches), True, self._position.state_dict()
+            stream, first = self._position.data.read(batches), True
+            marks = [self._position.mark()]  # positions since the last step that was taken
             bar.advance(self.step)
             while True:
-                here = self._position.state_dict()
+                here = self._position.mark()
                 chunk = stop.read(stream, self.options.accumulation) if self.step < steps else []
                 if stop.agreed() or not chunk:
+                    self._look(marks, saver, stacklevel=3)
                     break
                 if first:
                     check_first(chunk[0], self._ranks.model, self.options)
@@ -200,21 +206,19 @@ class DiffusionTrainer(TrainerBase):
                         (images_of(batch, self.options.image_key) for batch in chunk), resumed=resumed, stacklevel=2
                     )
                     first = False
-                if not self._position.skipped.in_a_row:
-                    good = here
+                marks.append(here)
                 report = self.train_step(chunk)
                 for callback in callbacks:
                     callback(self, report)
                 bar.advance(note=report.describe)
-                if self._position.skipped.in_a_row > self.options.max_skipped:
-                    raise self._too_many_skipped(good, saver)
-                if report.skipped and self._ranks.own == 0:
-                    self._position.skipped.warn(stacklevel=2)
-                if saver.due(self.step, steps):
+                due = saver.due(self.step, steps)
+                if due or isinstance(report.skipped, bool) or self.step % _LOOK_EVERY == 0:
+                    self._look(marks, saver, stacklevel=3)
+                if due:
                     saver.save(self.state_dict())
             if stop.agreed():
                 stream.close()  # and with it the processes that load data
-                self._position.go_back(here)
+                self._position.go_back({**here, "skipped": self._position.skipped.state_dict()})
                 stop.leave(self.step, saver.finish(self.state_dict()))
 
     def save(self, directory: str | os.PathLike[str], *, keep: int = 3) -> None:
@@ -230,10 +234,35 @@ class DiffusionTrainer(TrainerBase):
             return load_latest(folder, otherwise=file)
         return None if file is None else (file, load_checkpoint(file))
 
-    def _too_many_skipped(self, good: Mapping[str, Any], saver: Saver) -> NonFiniteError:
-        """Save the state at the last good position, and return the error that says where the file is."""
-        saved = saver.set_aside(f"before-nonfinite-{good['step']:08d}.pt", {**self.state_dict(), **good})
-        return self._position.skipped.error(saved)
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Let nothing change after too many skipped steps in a row, until `_look` raises."""
+        self._limit = self.options.max_skipped
+        self._position.skipped.begin()
+        try:
+            yield
+        finally:
+            self._limit = None
+
+    def _look(self, marks: list[dict[str, Any]], saver: Saver, *, stacklevel: int) -> None:
+        """Warn of skipped steps, and raise after too many; waits for the device if it counts them.
+
+        Args:
+            marks: Positions since the last step that was taken, the oldest first; those before are removed.
+            saver: Saves the state of the oldest.
+            stacklevel: Of the warning.
+        """
+        skipped = self._position.skipped
+        row = skipped.in_a_row
+        marks[:] = [each for each in marks if row and each["step"] >= skipped.last_step - row]
+        if row > self.options.max_skipped:
+            good = marks[0]
+            since = skipped.last_step - good["step"]
+            counts = {"total": skipped.total - since, "in_a_row": row - since}
+            state = {**self.state_dict(), **good, "skipped": counts}
+            raise skipped.error(saver.set_aside(f"before-nonfinite-{good['step']:08d}.pt", state))
+        if self._ranks.own == 0:
+            skipped.warn(stacklevel=stacklevel)
 
 
 def _signature() -> inspect.Signature:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ._ema import ExponentialMovingAverage
-from ._nonfinite import clip_gradient, gradient_norm, remember_buffers, restore_buffers
+from ._nonfinite import clip_gradient, gradient_norm, keep_buffers, remember_buffers, restore_buffers
 
 
 class Weights:
@@ -94,6 +94,33 @@ class Weights:
             average.update(self._model)
         remember_buffers(self._model, self._buffers)
 
+    def can_skip_on_device(self) -> bool:
+        """Whether the optimizer can be told by a tensor to skip a step: torch's fused Adam and AdamW.
+
+        Not with a scheduler, whose learning rate follows the steps that were taken, nor with a scaled loss. Fused SGD
+        does not, whose momentum is undefined after a first step that is skipped.
+        """
+        kind = type(self._optimizer) in (torch.optim.Adam, torch.optim.AdamW)
+        fused = all(group.get("fused") for group in self._optimizer.param_groups)
+        scales = getattr(self._optimizer, "_step_supports_amp_scaling", False)
+        return kind and fused and scales and self._scaler is None and self._scheduler is None
+
+    def move_unless(self, bad: Tensor, norm: Tensor) -> None:
+        """Take an optimizer step with gradients of a known norm, or none if it is `bad`; does not wait for the device.
+
+        `found_inf` is how torch's GradScaler tells a fused optimizer to leave weights and state as they are.
+        """
+        if self._max_grad_norm is not None:
+            clip_gradient(self._parameters(), norm, self._max_grad_norm)
+        self._optimizer.grad_scale, self._optimizer.found_inf = None, bad.float()  # type: ignore[attr-defined]
+        try:
+            self._optimizer.step()
+        finally:
+            del self._optimizer.grad_scale, self._optimizer.found_inf  # type: ignore[attr-defined]
+        keep_buffers(self._model, self._buffers, bad)
+        for average in self.averages.values():
+            average.update(self._model, unless=bad)
+
     def stay(self) -> None:
         """Drop the gradients, restore the buffers as they were before the forward pass, and lower the scale."""
         if self._scaler is not None:
@@ -151,7 +178,12 @@ class Weights:
             self._scaler.load_state_dict(state["scaler"])
         if "optimizer" in changed:
             return
-        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # torch would train on the tensors given
+        optimizer = copy.deepcopy(state["optimizer"])  # torch would train on the tensors given
+        for group, own in zip(optimizer["param_groups"], self._optimizer.param_groups, strict=True):
+            group.update(
+                {name: own[name] for name in ("fused", "foreach") if name in own}
+            )  # how, not what, it computes
+        self._optimizer.load_state_dict(optimizer)
         if "learning_rate" in changed:
             for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate

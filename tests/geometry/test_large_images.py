@@ -1,0 +1,96 @@
+"""The analysis of large images looks at a part of the blocks, whose weighted sums must be those of all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import shortest_path as sp
+from shortest_path import _covariance
+from tests.grids.test_large_images import LARGE, SIZE, law
+
+
+def measured() -> sp.PowerSpectrum:
+    """A spectrum of tinted images with its noise, and with the covariances of the channels."""
+    generator = torch.Generator().manual_seed(0)
+    power = sp.PowerSpectrum.power_law((3, 48, 48), amplitude=30.0, offset=0.01, exponent=2.2, basis=sp.CosineBasis())
+    white = torch.randn(60, 3, 48, 48, generator=generator, dtype=torch.float64)
+    images = power.basis.synthesize(power.power.sqrt() * white) / 10
+    tint = torch.tensor([[1.0, 0.3, 0.1], [0.9, -0.1, 0.1], [0.8, -0.3, -0.2]], dtype=torch.float64)
+    return sp.PowerSpectrum.estimate([torch.einsum("ij, bj... -> bi...", tint, images)])
+
+
+def band() -> sp.PowerSpectrum:
+    """A spectrum of which two thirds of the frequencies hold next to nothing."""
+    frequencies = law().basis.frequencies(SIZE)
+    return sp.PowerSpectrum(law().basis, torch.where(frequencies > frequencies.max() / 3, 1e-6, law().power))
+
+
+def rows() -> sp.Corruption:
+    """Delays by row, which power does not tell."""
+    delay = torch.linspace(0, 1, SIZE[0]).view(1, -1, 1)
+    return sp.StaggeredCorruption(sp.GaussianCorruption("flow", noise=law().tempered(0.5)), delay, spread=0.5)
+
+
+CASES = {
+    **{name: (LARGE[name], law, 1e-3, 5e-3) for name in ("shortest", "blur", "coloured", "clock", "own")},
+    "band": (lambda: sp.GaussianCorruption("cosine"), band, 1e-3, 5e-3),
+    "rows": (rows, law, 5e-3, 2e-2),
+    "measured, shortest": (lambda: sp.ShortestPathCorruption(measured()), measured, 2e-2, 3e-2),
+    "measured, blur": (lambda: sp.BlurCorruption(spatial=(48, 48)), measured, 2e-2, 3e-2),
+    "measured, equal": (lambda: sp.GaussianCorruption("cosine", noise=measured()), measured, 4e-2, 3e-2),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_part_of_the_blocks_gives_the_sums_of_all(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, data, of_length, of_kl = CASES[name]
+    corruption, spectrum = make(), data()
+
+    def found() -> tuple[float, float, Tensor]:
+        length = sp.path_length(corruption, spectrum, rtol=1e-3)
+        kl = sp.gaussian_kl(corruption, spectrum, steps=5)
+        path = _covariance.covariance_path(corruption, spectrum)
+        assert (path.weight is None) == (_covariance._MOST > 10**6)
+        assert path.over_all(torch.ones(len(path.data), dtype=torch.float64)) * path.data.shape[-1] == pytest.approx(
+            spectrum.power.numel()
+        )
+        return length, kl, path.length(path.at(0.0), path.at(1.0))
+
+    by_part = found()
+    monkeypatch.setattr(_covariance, "_MOST", 10**9)
+    for ours, all_of_them, far in zip(by_part, found(), (of_length, of_kl, of_length), strict=True):
+        assert ours == pytest.approx(all_of_them, rel=far)
+
+
+def test_the_fisher_grid_and_the_comparison_of_a_part_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    corruption, spectrum = sp.BlurCorruption(spatial=SIZE), law()
+
+    def found() -> tuple[Tensor, sp.geometry.Compared]:
+        (row,) = sp.geometry.compare(spectrum, {"blur": corruption}, steps=[5]).rows
+        return sp.grids.Fisher(corruption, spectrum)(20), row
+
+    times, part = found()
+    monkeypatch.setattr(_covariance, "_MOST", 10**9)
+    expected, whole = found()
+    assert float(((times - expected)[1:].abs() / -expected.diff()).max()) < 1e-2
+    assert part.stiffness == pytest.approx(whole.stiffness, rel=0.1)
+    assert part.input_power == pytest.approx(whole.input_power, rel=1e-2)
+    assert part.kl[5] == pytest.approx(whole.kl[5], rel=5e-3)
+    assert part.kl_even[5] == pytest.approx(whole.kl_even[5], rel=5e-3)
+
+
+def test_distances_of_a_part_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    spectrum = measured()
+    other = spectrum.raised(2 * float(spectrum.power.min()))
+    pairs = [(spectrum, 1.0), (spectrum, spectrum.power), (spectrum, other)]
+    by_part = [sp.fisher_distance(*pair) for pair in pairs]
+    monkeypatch.setattr(_covariance, "_MOST", 10**9)
+    for ours, pair in zip(by_part, pairs, strict=True):
+        assert ours == pytest.approx(sp.fisher_distance(*pair), rel=1e-2)
+
+
+def test_images_of_other_sizes_than_the_corruptions_are_refused() -> None:
+    with pytest.raises(ValueError, match="does not broadcast against images of shape"):
+        sp.path_length(sp.BlurCorruption(spatial=(8, 8)), law())
