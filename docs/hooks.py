@@ -13,7 +13,6 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
 INCLUDED = {
-    "index.md": "README.md",
     "measurements.md": "benchmarks/README.md",
     "studies.md": "studies/README.md",
     "examples.md": "examples/README.md",
@@ -23,7 +22,7 @@ INCLUDED = {
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
 }
-PAGES = {source: page for page, source in INCLUDED.items()}
+PAGES = {source: page for page, source in INCLUDED.items()} | {"README.md": "index.md"}
 LINK = re.compile(r'(\]\(|\b(?:src|srcset|href)=")(?!\w+:|#|/)([^)#"\s]+)')
 
 
@@ -56,7 +55,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if source.endswith(".ipynb"):
         name = posixpath.basename(source)
         return f"{LINK.sub(within_site, from_notebook(text))}\n---\n\nThis page is a notebook: [`{name}`]({name}).\n"
-    return LINK.sub(within_site, text).replace("](CITATION.cff)", "](#citation)")
+    return LINK.sub(within_site, text)
 
 
 def from_notebook(text: str) -> str:

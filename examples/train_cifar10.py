@@ -37,6 +37,7 @@ from recipe.fid import FID
 from recipe.monitor import MEASURE, Log, Meter, Monitor
 from recipe.ranks import Ranks, ranks
 from recipe.settings import Settings, parse, to_dict
+from recipe.unet import Bf16
 from shortest_path.training import (
     NonFiniteError,
     TrainStep,
@@ -102,13 +103,15 @@ def train(settings: Settings, me: Ranks) -> None:
     if chosen(settings.compile, on_gpu):
         network.compile()  # in place: the names of the weights stay
     if me.world > 1:
-        network = DistributedDataParallel(network, device_ids=[me.device] if on_gpu else None)
+        devices = [me.device] if on_gpu else None
+        network = DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)  # they are constants
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=chosen(settings.fused, on_gpu),
     )
+    precision = "bf16" if chosen(settings.bf16, on_gpu and torch.cuda.is_bf16_supported()) else "fp32"
     dropped = settings.drop_labels if classes else 0.0
     metadata = runs.metadata(settings, spectrum, classes, provenance) | kept
     trainer = sp.DiffusionTrainer(
@@ -120,7 +123,7 @@ def train(settings: Settings, me: Ranks) -> None:
         optimizer=optimizer,
         ema_decay=settings.ema_decay,
         ema_warmup=settings.ema_warmup,
-        precision="bf16" if chosen(settings.bf16, on_gpu and torch.cuda.is_bf16_supported()) else "fp32",
+        precision=precision,
         **runs.time_sampling(settings),
         accumulation=settings.accumulation,
         max_grad_norm=settings.max_grad_norm,
@@ -130,6 +133,9 @@ def train(settings: Settings, me: Ranks) -> None:
         seed=settings.seed,
         metadata=metadata,
     )
+    if chosen(settings.compile, on_gpu):
+        for average in trainer.ema_models.values():
+            average.compile()  # a copy of a compiled network is not compiled
     if state is not None:
         try:
             trainer.load_state_dict(state)
@@ -138,17 +144,17 @@ def train(settings: Settings, me: Ranks) -> None:
         del state  # as large as the network, the average and the optimizer together
     prepare(trainer, settings, me)
 
-    run = runs.Run(settings, trainer.ema_model, corruption, spectrum, spectrum.shape, classes, 0, provenance)
+    averaged = Bf16(trainer.ema_model) if precision == "bf16" else trainer.ema_model
+    run = runs.Run(settings, averaged, corruption, spectrum, spectrum.shape, classes, 0, provenance)
     monitor = Monitor(run, held, training.images, me, fid)
     meter = Meter(settings.batch_size * me.world * settings.accumulation, me.world)
     log = Log(out, trainer.step) if me.first else None
 
     def after_step(trainer: sp.DiffusionTrainer, done: TrainStep) -> None:
-        if not done.skipped:  # not finite; the trainer counts them, and stops if there are many
-            meter.add(done)
+        meter.add(done)
         if done.step % settings.log_every == 0 and meter.counted:
             found = meter.read()
-            if log is not None:
+            if log is not None and "loss" in found:  # some step was not skipped
                 log.write("train", done.step, found | {"learning_rate": optimizer.param_groups[0]["lr"]})
         every = settings.evaluate_every
         if done.step == settings.steps or (every and done.step % every == 0):

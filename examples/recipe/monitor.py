@@ -83,9 +83,12 @@ class Meter:
         self._steps, self._start = 0, time.perf_counter()
 
     def add(self, done: TrainStep) -> None:
-        """Count a step."""
-        values = [done.loss] if done.grad_norm is None else [done.loss, done.grad_norm]
-        found = torch.stack(values)
+        """Count a step, unless it was skipped; never waits for the device, which may be the one that knows."""
+        found = torch.stack([done.loss, done.grad_norm, torch.ones_like(done.loss)])
+        if isinstance(done.skipped, Tensor):
+            found = torch.where(done.skipped, 0.0, found)
+        elif done.skipped:
+            found.zero_()
         self._sum = found if self._sum is None else self._sum + found
         self._steps += 1
 
@@ -104,11 +107,12 @@ class Meter:
             raise ValueError("no step since the last reading; call add after every step")
         if self._world > 1:
             dist.all_reduce(self._sum)
-        means = (self._sum / (self._steps * self._world)).tolist()
+        *sums, counted = self._sum.tolist()
+        means = [value / counted for value in sums] if counted else []
         seconds = time.perf_counter() - self._start
         rates = {"seconds": seconds, "images_per_second": self._steps * self._images / seconds}
         self._sum, self._steps, self._start = None, 0, time.perf_counter()
-        return dict(zip(("loss", "gradient_norm"), means, strict=False)) | rates
+        return dict(zip(("loss", "gradient_norm"), means, strict=False)) | rates  # all skipped: no means
 
     @contextmanager
     def paused(self) -> Iterator[None]:
