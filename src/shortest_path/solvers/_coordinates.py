@@ -75,11 +75,17 @@ class Rotation:
 
     def __init__(self, power: Tensor) -> None:
         self.deviation = power.to(exact_dtype(power.device)).sqrt()
+        self._known: list[tuple[Point, Whitened]] = []
 
     def whitened(self, point: Point) -> Whitened:
-        """Return (θ, r) at a point."""
+        """Return (θ, r) at a point; a step asks several times for two, which are kept."""
+        for known, whitened in self._known:
+            if known is point:
+                return whitened
         signal = point.signal * self.deviation
-        return Whitened(torch.atan2(point.noise, signal), torch.hypot(signal, point.noise))
+        found = Whitened(torch.atan2(point.noise, signal), torch.hypot(signal, point.noise))
+        self._known = [*self._known[-1:], (point, found)]
+        return found
 
     def slope(self, u_t: Tensor, u_0: Tensor, here: Point) -> Tensor:
         """Return v̂ = (cos θ y − ξ̂) / sin θ; see `Form`."""
