@@ -216,8 +216,8 @@ class Moments:
 def varies(images: Tensor) -> bool:
     """Whether images (B, C, *spatial) may be transformed in their own type, before sums are taken in float64.
 
-    A transform in float32 changes a power by about 1e-7 of itself, and by 1e-13 of the images' mean square. Where the
-    variance about the mean image is a thousandth of that or more, the second is 1e-10 of the mean power, below any floor.
+    A transform in float32 changes a power by about 1e-7 of itself, and by 1e-13 of the images' mean square. The second
+    is 1e-10 of the mean power or less, below any floor, where the variance is a thousandth of the mean square or more.
     """
     total = images.square().mean()
     return bool((total - images.mean(0).square().mean()) > 1e-3 * total)
