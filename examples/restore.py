@@ -3,8 +3,8 @@
     python examples/quickstart.py                    # trains the network
     python examples/restore.py                       # uses it; takes a minute or two on a CPU
 
-The argument is the folder that the quickstart wrote. A network that was trained on your own images needs others:
-pass `--data PATH`, of which the last ones are used, or run the quickstart with `--images N`, which leaves the rest.
+The argument is the folder that the quickstart wrote. It uses the network of the shortest path. For a network that was
+trained on your own images, it takes the last of those that the quickstart held out, or of `--data PATH`.
 All figures and numbers go to the folder `--out`.
 """
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -26,16 +27,16 @@ _STYLE = {
 }
 
 
-@matplotlib.rc_context(_STYLE)
 def draw_corruptions(
-    path: Path, images: Tensor, corruptions: Mapping[str, sp.Corruption], times: Sequence[float], *, seed: int = 0
+    path: Path, image: Tensor, corruptions: Mapping[str, sp.Corruption], times: Sequence[float], *, seed: int = 0
 ) -> None:
-    """Plot images, (n, C, H, W), under every corruption: a row for each, a column for each time; the same noise."""
-    figure = _figure(1.25 * len(times) + 1.1, 1.25 * len(images) * len(corruptions) + 0.7)
-    for axis, image in zip(figure.subplots(len(images), squeeze=False)[:, 0], images, strict=True):
-        plots.strip(image, corruptions, axis, times=times, seed=seed)
-    figure.suptitle("The same images under three corruptions")
-    _save(figure, path)
+    """Plot an image, (C, H, W), under every corruption: a row for each, a column for each time; the same noise."""
+    eps = torch.randn(1, *image.shape, generator=torch.Generator().manual_seed(seed))
+    rows = [
+        (name, torch.cat([sp.corrupt(each, image[None], float(t), eps) for t in times]))
+        for name, each in corruptions.items()
+    ]
+    draw_rows(path, "One image on the way to noise", rows, [f"t = {t:g}" for t in times])
 
 
 @matplotlib.rc_context(_STYLE)
@@ -52,18 +53,27 @@ def draw_spectra(
 
 
 @matplotlib.rc_context(_STYLE)
-def draw_loss(path: Path, losses: Mapping[int, float]) -> None:
-    """Draw the loss of every training step, by step, and its running mean."""
-    steps, values = np.array(list(losses)), np.array(list(losses.values()))
-    figure = _figure(6.4, 3.6)
-    axis = figure.subplots()
-    axis.plot(steps, values, color=_GREY, linewidth=0.6, alpha=0.7, label="each batch")
-    width = max(1, len(values) // 30)
-    smooth = np.convolve(values, np.full(width, 1 / width), mode="valid")
-    axis.plot(steps[width - 1 :], smooth, color=_BLUE, linewidth=2, label=f"mean of {width} steps")
-    # The first few steps are far off, and would leave the rest of the curve flat.
-    axis.set(title="Training loss", xlabel="step", ylabel="mean squared error", ylim=(0, 3 * np.median(values)))
-    axis.legend()
+def draw_losses(path: Path, losses: Mapping[str, Sequence[float]]) -> None:
+    """Plot the loss of every training step, by step, and its running mean: a panel for each training."""
+    figure = _figure(5.2 * len(losses), 3.6)
+    for axis, (name, found) in zip(figure.subplots(1, len(losses), squeeze=False)[0], losses.items(), strict=True):
+        steps, values = np.arange(1, len(found) + 1), np.array(found)
+        axis.plot(steps, values, color=_GREY, linewidth=0.6, alpha=0.7, label="each batch")
+        width = max(1, len(values) // 30)
+        smooth = np.convolve(values, np.full(width, 1 / width), mode="valid")
+        axis.plot(steps[width - 1 :], smooth, color=_BLUE, linewidth=2, label=f"mean of {width} steps")
+        axis.set(title=name, xlabel="step", ylabel="mean squared error")
+        axis.legend()
+    figure.suptitle("Training loss")
+    _save(figure, path)
+
+
+@matplotlib.rc_context(_STYLE)
+def draw_panels(path: Path, panels: Mapping[str, Tensor], count: int) -> None:
+    """Plot the first images of each set, (n, C, H, W), in a square with its name above."""
+    figure = _figure(4.2 * len(panels), 4.5)
+    for axis, (name, images) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        plots.images(images[:count], axis).set_title(name, fontsize=13)
     _save(figure, path)
 
 
@@ -76,10 +86,13 @@ def draw_samples(path: Path, samples: Tensor, real: Tensor) -> None:
 
 
 @matplotlib.rc_context(_STYLE)
-def draw_sample_spectrum(path: Path, spectrum: sp.PowerSpectrum, samples: Tensor) -> None:
-    """Plot the samples' power over the data's, for every channel of the spectrum's basis."""
-    figure = _figure(6.4, 4.2)
-    plots.power(samples, spectrum, figure.subplots()).set_title("Power of samples")
+def draw_sample_spectrum(path: Path, spectrum: sp.PowerSpectrum, samples: Mapping[str, Tensor]) -> None:
+    """Plot the power of samples over the data's, for every channel of the spectrum's basis: a panel for each set."""
+    figure = _figure(5.2 * len(samples), 4)
+    axes = figure.subplots(1, len(samples), sharey=True, squeeze=False)[0]
+    for axis, (name, found) in zip(axes, samples.items(), strict=True):
+        plots.power(found, spectrum, axis).set_title(name)
+    figure.suptitle("Power of samples over that of the data: 1 is right")
     _save(figure, path)
 
 

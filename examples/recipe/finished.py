@@ -13,13 +13,15 @@ import shortest_path as sp
 from shortest_path.models import WhitenedInput
 from shortest_path.training import latest_checkpoint, load_checkpoint
 
-from .dead_leaves import dead_leaves
 from .images import load_images
-from .unet import small_unet
+from .landscapes import landscapes
+from .mlp import ResidualMLP
+
+_CHECKPOINTS = "checkpoints/shortest-path"
 
 
 class Trained(NamedTuple):
-    """A trained network with its corruption and spectrum, and the settings of the quickstart that trained it."""
+    """The network of the shortest path, its corruption and spectrum, and the settings of its quickstart."""
 
     model: WhitenedInput
     corruption: sp.ShortestPathCorruption
@@ -39,15 +41,15 @@ def load_trained(folder: Path) -> Trained:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} does not exist; run examples/quickstart.py first, or pass its --out folder")
-    path = latest_checkpoint(folder / "checkpoints")
+    path = latest_checkpoint(folder / _CHECKPOINTS)
     if path is None or not (folder / "figures.json").exists():
         raise FileNotFoundError(
             f"{folder} is not the folder of a finished quickstart: it needs figures.json and "
-            "checkpoints/checkpoint-*.pt; run examples/quickstart.py, or pass its --out folder"
+            f"{_CHECKPOINTS}/checkpoint-*.pt; run examples/quickstart.py, or pass its --out folder"
         )
     state = load_checkpoint(path)  # weights only: nothing in the file is executed
     try:
-        settings = json.loads((folder / "figures.json").read_text())["settings"]
+        report = json.loads((folder / "figures.json").read_text())
         shape = state["ema"]["power"].shape
         # One channel stands for all where all have the same power; not so in the spectrum.
         known = state["corruption"]
@@ -55,9 +57,9 @@ def load_trained(folder: Path) -> Trained:
         basis = sp.CosineBasis(2, known.get("basis.channel_rotation"))
         spectrum = sp.PowerSpectrum(basis, power, mean=known.get("mean"))
         corruption = sp.ShortestPathCorruption(spectrum)
-        network = small_unet(channels=shape[0], size=settings["size"], inputs=2 * shape[0])
-        model = WhitenedInput(network, corruption, spectrum)
+        model = WhitenedInput(ResidualMLP(shape), corruption, spectrum, alone=True)
         model.load_state_dict(state["ema"])
+        settings = {**report["settings"], "images": report["images"]}  # as many as were trained on, also by default
     except (KeyError, TypeError, RuntimeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path} does not hold the network of examples/quickstart.py ({type(error).__name__}: {error})"
@@ -70,7 +72,7 @@ def held_out(settings: Mapping[str, Any], data: Path | None, count: int) -> np.n
 
     Args:
         settings: Settings of the quickstart.
-        data: Path of images; None generates new leaves, or reads the images of the quickstart.
+        data: Path of images; None generates new landscapes, or reads the images of the quickstart.
         count: Maximum number of images.
 
     Raises:
@@ -79,7 +81,7 @@ def held_out(settings: Mapping[str, Any], data: Path | None, count: int) -> np.n
     """
     size, source = settings["size"], settings["data"]
     if source is None and data is None:
-        return dead_leaves(count, size, settings["seed"] + 1)
+        return landscapes(count, size, settings["seed"] + 1)
     images = load_images(data or source, size)
     if source is not None:
         try:

@@ -5,56 +5,35 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import shortest_path as sp
-from examples.recipe.unet import small_unet
-from shortest_path.models import WhitenedInput
-from shortest_path.training import latest_checkpoint, load_checkpoint
+from examples.recipe.finished import Trained, load_trained
 from studies.few_step.cases import DDIM, FEW, SETS, Error, Sizes, error
 from studies.few_step.mixture import random_directions, sliced_distance
 from studies.few_step.report import header, line, show, title
 
 
-class Network(NamedTuple):
-    """A trained network, its corruption, and the spectrum of its data."""
-
-    model: torch.nn.Module
-    corruption: sp.Corruption
-    spectrum: sp.PowerSpectrum
-
-
-def load_network(folder: Path) -> Network:
-    """Return the averaged network of examples/quickstart.py.
+def load_network(folder: Path) -> Trained:
+    """Return the averaged network that examples/quickstart.py trained along the shortest path.
 
     Raises:
-        SystemExit: the folder has no checkpoint, or one of another program.
+        SystemExit: the folder has no such network.
     """
-    path = latest_checkpoint(folder / "checkpoints") or latest_checkpoint(folder)
-    if path is None:
-        raise SystemExit(f"few_step: {folder} has no checkpoint; run examples/quickstart.py --out {folder}")
-    state = load_checkpoint(path)
     try:
-        power, rotation = state["corruption"]["log_ratio"].exp(), state["corruption"]["basis.channel_rotation"]
-        mean = state["corruption"].get("mean")
-        spectrum = sp.PowerSpectrum(sp.CosineBasis(2, rotation), power, mean=mean)
-        corruption = sp.ShortestPathCorruption(spectrum)
-        channels, size = power.shape[:2]
-        model = WhitenedInput(small_unet(channels, size, inputs=2 * channels), corruption, spectrum)
-        model.load_state_dict(state["ema"])
-    except (KeyError, RuntimeError) as problem:
-        raise SystemExit(f"few_step: {path} is not from examples/quickstart.py ({problem})") from problem
-    return Network(model.eval(), corruption, spectrum)
+        return load_trained(folder)
+    except (OSError, ValueError) as problem:
+        raise SystemExit(f"few_step: {problem}") from problem
 
 
 def network_part(
-    folder: Path, network: Network, images: Tensor, count: int, calls: Sequence[int], sizes: Sizes
+    folder: Path, network: Trained, images: Tensor, count: int, calls: Sequence[int], sizes: Sizes
 ) -> dict[str, Any]:
     """Print and return a network's distance from its own converged ODE, and that of its samples from the data."""
-    model, corruption, spectrum = network
+    model, corruption, spectrum, _ = network
     shape = spectrum.shape
     if tuple(images.shape[1:]) != shape:
         raise SystemExit(

@@ -13,12 +13,13 @@ from examples.recipe.dead_leaves import dead_leaves
 from tests.examples.commands import Result, Stop, run, start
 
 QUICKSTART = ("--size", 8, "--batch-size", 8, "--samples", 4, "--sample-steps", 2, "--images", 64)
+QUICKSTART += ("--held-out", 8, "--likelihood-steps", 2)
 STEPS = 12
 LEAVES = dead_leaves(72, size=8, seed=5)
 
 
 class Finished(NamedTuple):
-    """A quickstart that Ctrl-C stopped after six steps, and that was run again, on the first 64 of 72 images."""
+    """A quickstart on 72 images, 8 held out, that Ctrl-C stopped in its second training, and that was run again."""
 
     folder: Path
     words: tuple[object, ...]
@@ -31,7 +32,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     data, out = tmp_path_factory.mktemp("data") / "leaves.npy", tmp_path_factory.mktemp("quickstart")
     np.save(data, LEAVES)
     words = ("--out", out, "--data", data, *QUICKSTART, "--steps", STEPS)
-    stopped = start("quickstart", *words, stop=Stop("shortest_path:DiffusionTrainer.train_step", 6))
+    stopped = start("quickstart", *words, stop=Stop("shortest_path:DiffusionTrainer.train_step", STEPS + 6))
     return Finished(out, words, stopped, run("quickstart", *words))
 
 

@@ -18,7 +18,7 @@ from tests.examples.conftest import LEAVES, STEPS, Finished, assert_drawn
 
 FEW = ("--steps", 6, "--draws", 2, "--pictures", 4, "--likelihood-pictures", 12, "--likelihood-steps", 2)
 UNSEEN = to_unit(LEAVES[64:])
-NEWEST = f"checkpoints/checkpoint-{STEPS:08d}.pt"
+NEWEST = f"checkpoints/shortest-path/checkpoint-{STEPS:08d}.pt"
 
 
 @pytest.fixture(scope="module")

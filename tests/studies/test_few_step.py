@@ -106,5 +106,5 @@ def test_unfit_options_are_explained(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         main(["--calls", "2"])
     assert "--calls requires numbers of at least 3" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match=r"has no checkpoint; run examples/quickstart\.py --out"):
+    with pytest.raises(SystemExit, match=r"few_step: .* is not the folder of a finished quickstart"):
         main(["--quick", "--network", str(tmp_path)])
