@@ -20,7 +20,6 @@ from torch import Tensor
 import shortest_path as sp
 from benchmarks.generated_images import generated_images
 from benchmarks.timing import warm_heap
-from shortest_path.bases import _cosine
 
 BATCH, STEPS = 128, 10
 CORRUPTIONS = ("gaussian", "blur", "shortest path, power law, Fourier", "shortest path, rotated cosine")
@@ -121,7 +120,7 @@ def test_transform(benchmark: Any, name: str, size: int, direction: str, spectru
 @pytest.mark.parametrize("how", ["matrix", "FFT"])
 @pytest.mark.parametrize("size", [128, 192, 256, 512])
 def test_matrix_limit(benchmark: Any, size: int, how: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(_cosine._MATRIX_LIMIT, "cpu", size if how == "matrix" else 0)
+    monkeypatch.setattr("shortest_path.bases._cosine._MATRIX_LIMIT", {"cpu": size if how == "matrix" else 0})
     x = torch.randn(max(1, 2**19 // size**2), 3, size, size)
     transform: Callable[[Tensor], Tensor] = getattr(sp.CosineBasis(), direction)
 
