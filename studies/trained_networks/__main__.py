@@ -112,9 +112,10 @@ def report(study: Study) -> None:
 
 
 def image_errors(runs: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, float]:
-    """Return the standard error over images of the difference of bits from Gaussian noise, seed 0, by output and case.
+    """Return standard errors over images of differences of bits, seed 0.
 
-    The differences over seeds include it; it tells how much of their scatter more test images would remove.
+    By output and case from Gaussian noise, and by output, case and "path-cosine" from the shortest path. The
+    differences over seeds include them; they tell how much of the scatter more test images would remove.
     """
     files = {
         (run["output"], run["case"]): folder / f"bits-{ODE_STEPS[0]}.npy"
@@ -124,9 +125,10 @@ def image_errors(runs: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, float
     bits = {key: np.load(file) for key, file in files.items() if file.exists()}
     found = {}
     for (output, case), values in bits.items():
-        base = bits.get((output, "gaussian-cosine"))
-        if base is not None and case != "gaussian-cosine":
-            found[f"{output} {case}"] = float((values - base).std(ddof=1) / len(values) ** 0.5)
+        for base, name in (("gaussian-cosine", ""), ("path-cosine", " path-cosine")):
+            others = bits.get((output, base))
+            if others is not None and case != base:
+                found[f"{output} {case}{name}"] = float((values - others).std(ddof=1) / len(values) ** 0.5)
     return found
 
 

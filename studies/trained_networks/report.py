@@ -70,6 +70,9 @@ def tables(report: Report) -> str:
             parts += [f"**{described.title}**", primary(report, output), differences(report, output)]
     if any(run["density"] == "matched" for run in report["runs"]):
         parts += ["**Training times of equal mean log-SNR**", matched(report)]
+    departures = [f"{described.title}\n\n{deviation(report, output)}" for output, described in OUTPUTS.items()]
+    if any(case.startswith("scale-") for case in report["cases"]):
+        parts += ["**Departures from the shortest path**, less the path itself", *departures]
     parts += [_folded("Other measures", [secondary(report, output) for output in OUTPUTS])]
     parts += [_folded("Learning rates that were tried", [tuning(report)])]
     parts += [_folded("Settings", [settings(report)])]
@@ -203,10 +206,11 @@ def deviation(report: Report, output: str, base: str = "path-cosine") -> str:
             if measure == BITS:
                 known = len(found) > 1 and stdev(found) > 0
                 needed = seeds_to_tell(mean(found), stdev(found), contrasts=4) if known else None
-                cells.append(MISSING if needed is None else str(needed))
+                error = report["image_errors"].get(f"{output} {case} {base}")
+                cells += [_number(error, 4), str(len(found)), MISSING if needed is None else str(needed)]
         rows.append([facts["title"], *cells])
     heads = list(MEASURES.values())
-    return _table(["path", heads[0], "seeds to tell", *heads[1:]], rows)
+    return _table(["path", heads[0], "error over images", "seeds", "seeds to tell", *heads[1:]], rows)
 
 
 def tuning(report: Report) -> str:
