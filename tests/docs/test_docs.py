@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import importlib
@@ -28,6 +29,7 @@ PAGES = ["README.md", *(f"{folder}/README.md" for folder in FOLDERS), *CODE]
 PYTHON = re.compile(r"(?:<!-- (?P<mark>[\w: ]+) -->\n)?```python\n(?P<code>.*?)```\n", re.DOTALL)
 OUTPUT = re.compile(r"\n*<!-- output -->\n```text\n(?P<text>.*?)```", re.DOTALL)
 MARK = re.compile(r"run|gpu|network|needs: \w+")  # the middle two cannot run here, the last only with a package
+FENCED = re.compile(r"^```(?:python|bash|sh|yaml)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SHELL = re.compile(r"```(?:bash|sh)\n(.*?)```", re.DOTALL)
 LINE = re.compile(r"(?<=`)(?:python3?|torchrun) [^`]+(?=`)|^ {4}(?:python3?|torchrun) .+$", re.MULTILINE)
 PROGRAM = re.compile(r"\S+ (examples|benchmarks|studies|docs)/(?!test_)\S+\.py|-m (benchmarks|studies|docs)\.[a-z_.]+")
@@ -108,6 +110,27 @@ def test_the_drawing_of_the_layers_is_true() -> None:
         for name, ours in imports(path):
             if ours and room(path) not in ("__init__", name[0]):
                 assert level[name[0]] < level[room(path)], f"{room(path)} imports {name[0]}"
+
+
+@pytest.mark.parametrize("page", [page for page in CODE if page.startswith("docs/")])
+def test_code_fits_the_width_of_a_page(page: str) -> None:
+    lines = [line for found in FENCED.findall(read(page)) for line in found.splitlines()]
+    assert [line for line in lines if len(line) > 78] == []
+
+
+def test_the_questions_quote_errors_as_the_library_writes_them() -> None:
+    texts = []
+    for node in (node for path in FILES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
+            texts.append("".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.append(node.value)
+    quoted = re.findall(r"^### .*`(.{40,})`$", read("docs/how-to/faq.md"), re.MULTILINE)
+    assert len(quoted) >= 6
+    for quote in quoted:
+        pattern = ".*".join(map(re.escape, quote.split("…")))
+        assert any(re.search(pattern, text, re.DOTALL) for text in texts), quote
 
 
 # Names ----------------------------------------------------------------------------------------------------------------
