@@ -59,14 +59,15 @@ def test_pypi_gets_the_readme_without_relative_links() -> None:
     hook = runpy.run_path(str(ROOT / PROJECT["tool"]["hatch"]["metadata"]["hooks"]["custom"]["path"]))
     assert METADATA["dynamic"] == ["readme"]
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "docs/figures/corruptions.png" in hook["relative_links"](text)
+    assert "docs/figures/quickstart-samples.png" in hook["relative_links"](text)
     for address in (None, "https://example.org/me/it/"):
         made = hook["readme"](text, address, "1.2.3")
         assert hook["relative_links"](made) == []
         assert "```python\nimport torch\nimport shortest_path as sp" in made
         assert ("](https://example.org/me/it/blob/v1.2.3/docs/theory.md)" in made) == (address is not None)
-        assert ("](https://example.org/me/it/raw/v1.2.3/docs/figures/corruptions.png)" in made) == (address is not None)
-    assert "what length does not decide)" in hook["readme"](text, None, "1.2.3")
+        image = "](https://example.org/me/it/raw/v1.2.3/docs/figures/quickstart-samples.png)"
+        assert (image in made) == (address is not None)
+    assert "- Choosing a corruption, and the idea, with" in hook["readme"](text, None, "1.2.3")
     code = "[a](b) ![c](d)\n```python\nx[0](y)\n```\n[e](https://f) [g](#h)\n"
     assert hook["readme"](code, None, "1") == "a \n```python\nx[0](y)\n```\n[e](https://f) [g](#h)\n"
 

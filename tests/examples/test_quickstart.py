@@ -63,7 +63,7 @@ def test_it_ends_with_the_bits_of_both_and_says_which_is_ahead(quickstart: Finis
 
 
 def the_verdict_is_computed() -> None:
-    sys.path.insert(0, str(EXAMPLES))  # as for a script
+    sys.path[0] = str(EXAMPLES)  # as for a script
     from quickstart import verdict
 
     assert verdict(0.05, 0.01).startswith("shortest path is ahead by 0.050 ± 0.010")
