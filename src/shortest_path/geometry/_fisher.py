@@ -97,7 +97,7 @@ def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float 
     measured covariances of channels.
 
     Returns:
-        The length; never less than `fisher_distance` between the two ends.
+        The length; never less than `fisher_distance` between the two ends, but for the error of chosen coefficients.
 
     Raises:
         TypeError: `corruption` does not implement `Corruption`, or `spectrum` is not a `PowerSpectrum`.
