@@ -206,7 +206,7 @@ def deviation(report: Report, output: str, base: str = "path-cosine") -> str:
             if measure == BITS:
                 known = len(found) > 1 and stdev(found) > 0
                 needed = seeds_to_tell(mean(found), stdev(found), contrasts=4) if known else None
-                error = report["image_errors"].get(f"{output} {case} {base}")
+                error = report.get("image_errors", {}).get(f"{output} {case} {base}")
                 cells += [_number(error, 4), str(len(found)), MISSING if needed is None else str(needed)]
         rows.append([facts["title"], *cells])
     heads = list(MEASURES.values())

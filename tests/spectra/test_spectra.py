@@ -7,7 +7,6 @@ import json
 import math
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import shortest_path as sp
-from shortest_path.spectra._moments import add_products
 from tests.worlds import SHAPE, correlated_images, spectrum
 
 
@@ -454,25 +452,3 @@ def test_a_state_in_a_checkpoint_gives_the_same_spectrum(tmp_path: Path, kind: s
     assert repr(again) == repr(measured)
     with pytest.raises(ValueError, match="not the state of a power spectrum: format None"):
         sp.PowerSpectrum.from_state_dict({})
-
-
-@pytest.mark.parametrize("basis", ["cosine", "fourier"])
-def test_float32_is_transformed_in_float32_where_that_errs_little(basis: Any) -> None:
-    walk = torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(0)).cumsum(-1).cumsum(-2) / 40
-    flat = 0.5 + 1e-4 * walk  # a large mean: rounding at its size would be seen
-    for images, tolerance in ((walk, 1e-6), (flat, 1e-12)):
-        found, exact = (
-            sp.PowerSpectrum.estimate([each], basis=basis, channels="independent", check_range=False)
-            for each in (images, images.double())
-        )
-        least = 1e-4 * tolerance * float(exact.power.mean())
-        torch.testing.assert_close(found.power, exact.power, rtol=tolerance, atol=least)
-        assert found.floored == exact.floored
-
-
-@pytest.mark.parametrize("channels", [2, 9])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-def test_products_of_channels(channels: int, dtype: torch.dtype) -> None:
-    u, total = torch.randn(5, channels, 4, dtype=dtype), torch.zeros(channels, channels, 4, dtype=dtype)
-    add_products(total, u)
-    torch.testing.assert_close(total, torch.einsum("bis,bjs->ijs", u, u.conj()))

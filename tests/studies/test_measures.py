@@ -166,4 +166,4 @@ def test_tables_show_both_measures_with_intervals() -> None:
     assert row(text, "path") == ["path", "1.000", "5.6000 ± 0.2484", "0.011 ± 0.002", "0.011 ± 0.002", "3"]
     assert row(text, "path − Gaussian")[1] == "**-0.5000 ± 0.0000**"
     assert report.tables({**make_report(), "runs": []}) == "Nothing has been measured yet.\n"
-    assert row(report.deviation(make_report(), "noise"), "log S × 0.8")[1:] == ["–", "–", "–", "–"]
+    assert row(report.deviation(make_report(), "noise"), "log S × 0.8")[1:] == ["–", "–", "0", "–", "–", "–"]

@@ -24,8 +24,8 @@ class CosineBasis(Basis):
 
         u_k = c_k Σ_n cos(π (2n + 1) k / 2N) x_n,    c_0 = √(1/N),  c_k = √(2/N)
 
-    Its boundary condition is a mirror, so it suits images, which are not periodic. Along axes longer than 192 (on a CPU)
-    two images share one FFT: each has rounding at the size of the larger, and a NaN in one reaches the other.
+    Its boundary condition is a mirror, so it suits images, which are not periodic. Along axes longer than 192 on a
+    CPU two images share one FFT: each has rounding at the size of the larger, and a NaN in one reaches the other.
 
     Args:
         dims: Number of spatial axes.

@@ -11,8 +11,7 @@ class SpectrumEstimator(Moments):
     """Accumulates second moments batch by batch; estimates from parts of a data set can be merged.
 
     Holds the covariance between the channels at every frequency in float64, or, for the principal
-    basis, the whole covariance matrix, which costs 8 (C · Π spatial)² bytes. Batches in float32 are transformed in
-    float32 where that changes a power by less than 1e-6 of itself and 1e-10 of the mean power, else in float64.
+    basis, the whole covariance matrix, which costs 8 (C · Π spatial)² bytes.
 
     Args:
         basis: `"cosine"` (the default), `"fourier"`, `"principal"`, or a basis without channel rotation.

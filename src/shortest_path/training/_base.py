@@ -231,9 +231,8 @@ class TrainerBase:
         if t is None:
             times = self._random.times(self._by_loss or self._objective.times, share)
             t = share.of(times)
-        analyzed = eps is None and self._objective.draws_coefficients
         eps = self._random.noise(x_0, share) if eps is None else eps
-        task = self._objective.task(x_0, t, eps, analyzed=analyzed)
+        task = self._objective.task(x_0, t, eps)
         x_t = task.x_t.to(weights_dtype(self.model, task.x_t.dtype))
         with self._autocast():
             output = self.model(x_t, task.t, **conditioning)

@@ -162,15 +162,17 @@ class DiffusionLoss:
         device = x_0.device if generator is None else generator.device
         if t is None:
             t = self.times.sample(len(x_0), generator, device)
-        analyzed = eps is None and self.draws_coefficients
         if eps is None:
             eps = torch.randn(x_0.shape, generator=generator, device=device, dtype=working_dtype(x_0)).to(x_0)
-        task = self.task(x_0, t, eps, analyzed=analyzed)
+        task = self.task(x_0, t, eps)
         return task.loss(model(task.x_t.to(weights_dtype(model, task.x_t.dtype)), task.t, **conditioning))
 
     @property
     def draws_coefficients(self) -> bool:
-        """Whether noise that nobody gave is drawn as coefficients, in which it is as white: saves a transform."""
+        """Whether `task` costs a transform less with noise drawn as coefficients, in which it is as white.
+
+        The trainer draws pixels all the same, so that trainings with different corruptions share their noise.
+        """
         return self.prediction != "noise" and self._process.mixes_coefficients
 
     def task(self, x_0: Tensor, t: Tensor | float, eps: Tensor, *, analyzed: bool = False) -> Task:
