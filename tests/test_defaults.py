@@ -63,6 +63,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "GaussianCorruption": {"schedule": "cosine", "noise": None, "dims": None},
     "ShortestPathCorruption": {"final": None},
     "corruptions.LinearSchedule": {"steps": 1000},
+    "corruptions.same_rotation": {"exactly": False},
     "corruptions.ElementwiseCorruption": {"mean": None},
     "corruptions.Process.analyze": {"signal": None},
     "corruptions.Process.synthesize": {"signal": None},

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
+from shortest_path.corruptions import corruption_state
 
 SHAPE = (3, 8, 8)
 
@@ -94,6 +95,17 @@ GRIDS: dict[str, Callable[[sp.Corruption, sp.PowerSpectrum], sp.grids.TimeGrid]]
 BLIND = [("staggered-scales", "noise")]
 """A model that predicts noise cannot tell a coefficient whose signal has vanished."""
 TO_NOISE = [name for name in CORRUPTIONS if name != "heat"]
+
+
+def _can_be_saved(name: str) -> bool:
+    try:
+        corruption_state(CORRUPTIONS[name]())
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+TO_SAVE = [name for name in TO_NOISE if _can_be_saved(name)]
 SHORTEST = [name for name in CORRUPTIONS if name.startswith("shortest")]
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .painting import painted
+
 LEAVES = 60  # with fewer, and fewer small ones, the power falls faster than 1/f²
 _CHUNK = 128  # images painted together: their canvases stay in the processor's cache
 _CHROMA = np.array([[1.0, -0.2, -0.8], [-0.4, 0.8, -0.4]], dtype=np.float32)  # orange–blue and green–magenta
@@ -33,14 +35,7 @@ def dead_leaves(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
         >>> dead_leaves(2, size=16).shape
         (2, 16, 16, 3)
     """
-    if count < 1 or size < 1:
-        raise ValueError(f"count and size must be 1 or more, got {count} and {size}")
-    images = np.empty((count, size, size, 3), dtype=np.uint8)
-    for start in range(0, count, _CHUNK):
-        rng = np.random.default_rng((seed, start))
-        canvas = _paint(_CHUNK, size, rng)
-        images[start : start + _CHUNK] = np.rint(canvas[: count - start] * 255)
-    return images
+    return painted(count, size, seed, chunk=_CHUNK, paint=_paint)
 
 
 def _paint(count: int, size: int, rng: np.random.Generator) -> np.ndarray:

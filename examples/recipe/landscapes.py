@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .painting import painted
+
 _CHUNK = 1000  # images made together; a multiple continues a smaller number of images
 _NOISE = 0.02  # of the sensor, where white is 1
 _PALETTE = (  # red, green and blue of zenith, horizon, sun, far and near hills; at night, dawn, noon and dusk
@@ -36,15 +38,12 @@ def landscapes(count: int, size: int = 16, seed: int = 0) -> np.ndarray:
         >>> landscapes(2, size=8).shape
         (2, 8, 8, 3)
     """
-    if count < 1 or size < 1:
-        raise ValueError(f"count and size must be 1 or more, got {count} and {size}")
-    images = np.empty((count, size, size, 3), dtype=np.uint8)
-    for start in range(0, count, _CHUNK):
-        rng = np.random.default_rng((seed, start))
-        scene = _paint(_CHUNK, size, rng)
-        scene += rng.normal(0, _NOISE, scene.shape)
-        images[start : start + _CHUNK] = np.rint(scene[: count - start].clip(0, 1) * 255)
-    return images
+
+    def with_noise(chunk: int, size: int, rng: np.random.Generator) -> np.ndarray:
+        scene = _paint(chunk, size, rng)
+        return (scene + rng.normal(0, _NOISE, scene.shape)).clip(0, 1)
+
+    return painted(count, size, seed, chunk=_CHUNK, paint=with_noise)
 
 
 def _paint(count: int, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -35,6 +35,7 @@ from .corruptions import (
     check_corruption,
     one_time,
     prior_deviation,
+    same_rotation,
     scales,
 )
 from .spectra import PowerSpectrum, require_power
@@ -80,10 +81,9 @@ class CovariancePath(NamedTuple):
         """Return the scales at several times, found together where a part of the coefficients is looked at alone."""
         if self.pick is None or not isinstance(self.corruption, ElementwiseCorruption):
             return [self.point(t) for t in times]
-        pair = scales_at(self.corruption, torch.tensor(times, dtype=torch.float64, device="cpu"), self.pick)
-        every = (len(times), *self.data.shape[:2])
-        laid = (scale.flatten(1).expand(len(times), every[1] * every[2]).reshape(every) for scale in pair)
-        return [Point(*each) for each in zip(times, *laid, strict=True)]
+        every = torch.tensor(times, dtype=torch.float64, device="cpu")
+        pair = _scales_of_blocks(self.corruption, every, self.pick, *self.data.shape[:2])
+        return [Point(*each) for each in zip(times, *pair, strict=True)]
 
     def prior(self, first: Point) -> Tensor | None:
         """Return the standard deviations from which a sampler starts, (F, n); None if it starts from images."""
@@ -133,21 +133,17 @@ def covariance_path(
     require_power(spectrum, "spectrum")
     process, shape = Process(corruption, known), spectrum.shape
     power = None if process.power is None else process.power.detach().cpu()[None]
-    chosen = None
-    frame = _frame(process, spectrum, power)
-    if frame == "numbers":
+    frame, chosen = _frame(process, spectrum, power), None
+    if frame == "all":
+        data = dense(spectrum, process.basis)[None]
+    elif frame == "numbers":
         chosen = _chosen(spectrum.power, 1, corruption)
-        data = (spectrum.power.flatten() if chosen is None else spectrum.power.flatten()[chosen.places]).reshape(
-            -1, 1, 1
-        )
-    elif frame == "channels":
-        chosen = _chosen(spectrum.power, shape[0], corruption)
-        data = rotate_blocks(channel_blocks(spectrum, chosen), process.basis.channel_rotation)
-    elif frame == "unrotated channels":
+        data = places(spectrum.power.reshape(1, -1), chosen).reshape(-1, 1, 1)
+    else:
         chosen = _chosen(spectrum.power, shape[0], corruption)
         data = channel_blocks(spectrum, chosen)
-    else:
-        data = dense(spectrum, process.basis)[None]
+        if frame == "channels":
+            data = rotate_blocks(data, process.basis.channel_rotation)
     _check_condition(data)
     pick = None if chosen is None else picker(shape, _coefficients(chosen.places, shape, data.shape[-1]))
     path = CovariancePath(corruption, shape, data, None, pick, None if chosen is None else chosen.weight)
@@ -172,14 +168,8 @@ def _frame(process: Process, spectrum: PowerSpectrum, power: Tensor | None) -> s
         probe = [*scales_at(corruption, half), *([] if power is None else [power])]
         if not all(_is_even(scale, basis) for scale in probe):
             return "all"
-    diagonal = spectrum.cross is None and (alike or same_rotation(basis, spectrum.basis))
+    diagonal = spectrum.cross is None and (alike or same_rotation(basis, spectrum.basis, exactly=True))
     return "numbers" if diagonal else "channels"
-
-
-def same_rotation(one: Basis, other: Basis) -> bool:
-    """Whether two bases rotate the channels alike, to the last bit."""
-    ours, theirs = one.channel_rotation, other.channel_rotation
-    return ours is theirs or (ours is not None and theirs is not None and torch.equal(ours.cpu(), theirs.cpu()))
 
 
 def _checked_shape(corruption: Corruption, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -206,13 +196,23 @@ def _chosen(power: Tensor, size: int, corruption: Corruption) -> Chosen | None:
     probes = torch.linspace(0, 1, _PROBES + 2, dtype=torch.float64, device="cpu")[1:-1]
 
     def angle(blocks: Tensor) -> Tensor:
-        pair = scales_at(corruption, probes, picker(shape, _coefficients(blocks, shape, size)))
-        every = (len(probes), len(blocks), size)
-        signal, noise = (scale.flatten(1).expand(len(probes), every[1] * size).reshape(every) for scale in pair)
+        pick = picker(shape, _coefficients(blocks, shape, size))
+        signal, noise = _scales_of_blocks(corruption, probes, pick, len(blocks), size)
         found: Tensor = torch.atan2(noise, signal * strength[blocks][:, None].sqrt()).mean((0, 2))
         return found
 
     return choose(strength, angle, **(_OF_NUMBERS if size == 1 else _OF_MATRICES))
+
+
+def _scales_of_blocks(
+    corruption: Corruption, times: Tensor, pick: Pick, blocks: int, size: int
+) -> tuple[Tensor, Tensor]:
+    """Return (signal, noise) of the coefficients that `pick` takes, each (times, blocks, size)."""
+    signal, noise = (
+        scale.flatten(1).expand(len(times), blocks * size).reshape(len(times), blocks, size)
+        for scale in scales_at(corruption, times, pick)
+    )
+    return signal, noise
 
 
 def chosen_places(power: Tensor, other: Tensor) -> Chosen | None:

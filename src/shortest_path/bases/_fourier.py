@@ -49,11 +49,9 @@ class FourierBasis(Basis):
             # w_x x + w_y y = Re F⁻¹[(w_x − i w_y) F(x + i y)].
             both = torch.fft.fftn(complex_of(self._rotate(x), self._rotate(y)), dim=self._axes)
             mixed = []
-            for place, (of_x, of_y) in enumerate(weights, 1):
+            for of_x, of_y in weights:
                 pair = torch.complex(of_x.to(x.dtype), -of_y.to(x.dtype))
-                last = place == len(weights)  # its product may take the memory
-                both_weighted = both.mul_(pair) if last and not pair.requires_grad else both * pair
-                mixed.append(self._rotate(torch.fft.ifftn(both_weighted, dim=self._axes).real, transpose=True))
+                mixed.append(self._rotate(torch.fft.ifftn(both * pair, dim=self._axes).real, transpose=True))
             return tuple(mixed)
 
     @override

@@ -18,6 +18,7 @@ from ._clock import ClockCorruption
 from ._corrupt import corrupt
 from ._diagonal import DiagonalCorruption
 from ._elementwise import ElementwiseCorruption, Pick
+from ._end import same_rotation
 from ._gaussian import GaussianCorruption
 from ._heat import HeatDissipationCorruption
 from ._process import Process, prior_deviation
@@ -57,5 +58,6 @@ __all__ = [
     "per_sample",
     "prior_deviation",
     "register",
+    "same_rotation",
     "scales",
 ]

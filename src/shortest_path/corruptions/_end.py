@@ -44,9 +44,10 @@ def end_power(final: object, spectrum: PowerSpectrum) -> Tensor:
     return power.clone()
 
 
-def same_rotation(ours: Basis, theirs: Basis) -> bool:
-    """Whether two bases rotate the channels alike."""
+def same_rotation(ours: Basis, theirs: Basis, *, exactly: bool = False) -> bool:
+    """Whether two bases rotate the channels alike, up to rounding or to the last bit."""
     first, second = ours.channel_rotation, theirs.channel_rotation
     if first is None or second is None:
         return first is second
-    return first.shape == second.shape and torch.allclose(first.cpu(), second.cpu())
+    compare = torch.equal if exactly else torch.allclose
+    return first.shape == second.shape and compare(first.cpu(), second.cpu())

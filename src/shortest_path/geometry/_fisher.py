@@ -21,10 +21,9 @@ from .._covariance import (
     log_ratio,
     places,
     rotate_blocks,
-    same_rotation,
 )
 from ..bases import PrincipalBasis
-from ..corruptions import Corruption
+from ..corruptions import Corruption, same_rotation
 from ..spectra import PowerSpectrum
 
 _HALVINGS = 20_000
@@ -122,7 +121,9 @@ def _between_spectra(p: PowerSpectrum, q: PowerSpectrum) -> float:
         raise ValueError(f"the spectra are of images of different shapes, {p.shape} and {q.shape}")
     if not p.basis.shares_transform(q.basis):
         return geodesic_length(dense(p)[None], dense(q)[None])
-    if isinstance(p.basis, PrincipalBasis) or (p.cross is q.cross is None and same_rotation(p.basis, q.basis)):
+    if isinstance(p.basis, PrincipalBasis) or (
+        p.cross is q.cross is None and same_rotation(p.basis, q.basis, exactly=True)
+    ):
         return fisher_distance(p.power, q.power)
     chosen = chosen_places(p.power, q.power)
     count = None if chosen is None else chosen.weight

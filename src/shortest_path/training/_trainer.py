@@ -250,7 +250,7 @@ class DiffusionTrainer(TrainerBase):
         Args:
             marks: Positions since the last step that was taken, the oldest first; those before are removed.
             saver: Saves the state of the oldest.
-            stacklevel: Of the warning.
+            stacklevel: As `warnings.warn` takes it.
         """
         skipped = self._position.skipped
         row = skipped.in_a_row

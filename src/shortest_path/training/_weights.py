@@ -180,9 +180,8 @@ class Weights:
             return
         optimizer = copy.deepcopy(state["optimizer"])  # torch would train on the tensors given
         for group, own in zip(optimizer["param_groups"], self._optimizer.param_groups, strict=True):
-            group.update(
-                {name: own[name] for name in ("fused", "foreach") if name in own}
-            )  # how, not what, it computes
+            # How it computes, not what.
+            group.update({name: own[name] for name in ("fused", "foreach") if name in own})
         self._optimizer.load_state_dict(optimizer)
         if "learning_rate" in changed:
             for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
