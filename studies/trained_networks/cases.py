@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -157,6 +157,9 @@ class Scale:
         likelihood_images: Number of test images for the likelihood.
         samples: Number of samples for each solver and number of calls.
         sampled_at_once: Number of samples in a batch.
+        secondary_samples: Number of samples with other numbers of calls.
+        chain_images: Number of test images for the bound on the likelihood; 0 leaves it out.
+        crops: Cut the images into crops of `size` instead of averaging them.
     """
 
     size: int
@@ -172,7 +175,9 @@ class Scale:
     likelihood_images: int
     samples: int
     sampled_at_once: int
-    secondary_samples: int = field(default=0)
+    secondary_samples: int = 0
+    chain_images: int = 0
+    crops: bool = False
 
     def plain(self) -> dict[str, Any]:
         """Return the settings as JSON represents them."""
@@ -182,24 +187,27 @@ class Scale:
         return values
 
 
-_UNET = {"widths": (32, 64, 64), "blocks": 1, "attention": (4,), "head_channels": 8, "groups": 8, "dropout": 0.0}
+_UNET = {"widths": (16, 32, 32), "blocks": 1, "attention": (4,), "head_channels": 8, "groups": 8, "dropout": 0.0}
+_AVERAGED = Scale(
+    size=8,
+    source_size=32,
+    network={"width": 256, "blocks": 2},
+    steps=6000,
+    batch_size=128,
+    learning_rates=(5e-4, 1.5e-3, 4e-3),
+    tuning_steps=1000,
+    warmup=200,
+    ema_decay=0.999,
+    validation=2000,
+    likelihood_images=2000,
+    samples=10_000,
+    sampled_at_once=500,
+    secondary_samples=2000,
+    chain_images=1000,
+)
 PRESETS = {
-    "8": Scale(
-        size=8,
-        source_size=32,
-        network={"width": 256, "blocks": 2},
-        steps=6000,
-        batch_size=128,
-        learning_rates=(5e-4, 1.5e-3, 4e-3),
-        tuning_steps=1000,
-        warmup=200,
-        ema_decay=0.999,
-        validation=2000,
-        likelihood_images=2000,
-        samples=10_000,
-        sampled_at_once=500,
-        secondary_samples=2000,
-    ),
+    "8": _AVERAGED,
+    "crops": replace(_AVERAGED, crops=True),
     "16": Scale(
         size=16,
         source_size=32,
@@ -212,9 +220,8 @@ PRESETS = {
         ema_decay=0.995,
         validation=2000,
         likelihood_images=500,
-        samples=2000,
+        samples=1000,
         sampled_at_once=125,
-        secondary_samples=0,
     ),
     "toy": Scale(
         size=8,
@@ -231,5 +238,6 @@ PRESETS = {
         samples=20,
         sampled_at_once=16,
         secondary_samples=20,
+        chain_images=10,
     ),
 }

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from examples.recipe.cifar10 import Pictures, load
 from shortest_path.training import load_checkpoint, write_checkpoint
-from studies.trained_networks.images import averaged
+from studies.trained_networks.images import averaged, cropped
 
 FORMAT, SMALLEST = 1, 8  # of the files; pixels, as two poolings leave 2×2
 SMOOTHING, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
@@ -196,11 +196,13 @@ def read(args: argparse.Namespace) -> tuple[Pictures, Pictures]:
     Raises:
         ValueError: images or settings do not fit.
     """
+    if args.crops and not args.average_from:
+        raise ValueError("--crops requires --average-from, the size to cut from; pass e.g. --average-from 32")
     training, test = (
         load(source, size=args.average_from or args.size, labels=True) for source in (args.data, args.test)
     )
     if args.average_from:
-        training, test = (part._replace(images=averaged(part.images, args.size)) for part in (training, test))
+        training, test = (_smaller(part, args) for part in (training, test))
     for name, data in (("--data", training), ("--test", test)):
         if (channels := data.images.shape[3]) != 3:
             raise ValueError(f"{name} requires images of three channels, got {channels}; pass colour images")
@@ -222,6 +224,13 @@ def read(args: argparse.Namespace) -> tuple[Pictures, Pictures]:
     return training, test
 
 
+def _smaller(part: Pictures, args: argparse.Namespace) -> Pictures:
+    if not args.crops:
+        return part._replace(images=averaged(part.images, args.size))
+    crops = cropped(part.images, args.size)
+    return part._replace(images=crops, labels=np.repeat(part.labels, len(crops) // len(part.images)))
+
+
 def write(folder: Path, network: Classifier, facts: Mapping[str, Any]) -> None:
     """Write the two files that `load_classifier` reads, each to a temporary file that is renamed."""
     data = safetensors.torch.save({name: value.cpu().contiguous() for name, value in network.state_dict().items()})
@@ -240,7 +249,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     """
     device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     out, (training, test) = Path(args.out), read(args)
-    names = ("size", "average_from", "width", "epochs", "batch_size", "learning_rate", "precision", "seed")
+    names = ("size", "average_from", "crops", "width", "epochs", "batch_size", "learning_rate", "precision", "seed")
     run = {name: getattr(args, name) for name in names} | {"training_data": training.provenance}
     torch.manual_seed(args.seed)  # for the weights; everything else has its own generator
     network = Classifier(size=args.size, width=args.width, classes=training.classes)
@@ -299,8 +308,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--average-from",
         type=int,
         default=0,
-        help="resize to this instead, and average over boxes from there to --size",
+        help="resize to this instead, and from there average over boxes to --size",
     )
+    parser.add_argument("--crops", action="store_true", help="cut into crops of --size instead of averaging")
     parser.add_argument("--out", required=True, help="folder for the classifier and its checkpoint")
     for name, default in (("epochs", 50), ("batch-size", 256), ("learning-rate", 0.2), ("width", 32), ("seed", 0)):
         parser.add_argument(f"--{name}", type=type(default), default=default)

@@ -1,4 +1,4 @@
-"""The images of the study: 8 bits, averaged over boxes, with uniform noise of one level."""
+"""The images of the study: 8 bits, averaged over boxes or cut into crops, with uniform noise of one level."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from examples.recipe.cifar10 import Pictures, load
@@ -45,19 +46,20 @@ def rounded(x: Tensor) -> Tensor:
     return spread(levels, torch.full_like(levels, 0.5))
 
 
-def read(source: str, *, size: int, source_size: int) -> Images:
-    """Read images at `source_size` and average them over boxes, to `size`.
+def read(source: str, *, size: int, source_size: int, crops: bool = False) -> Images:
+    """Read images at `source_size`; average them over boxes, to `size`, or cut them into crops of that size.
 
     Raises:
         ValueError: images cannot be read, or `source_size` is not a multiple of `size`.
     """
-    return reduced(load(source, size=source_size), size)
+    return reduced(load(source, size=source_size), size, crops=crops)
 
 
-def reduced(images: Pictures, size: int) -> Images:
-    """Return images averaged over boxes, with the channels first."""
-    levels = torch.from_numpy(averaged(images.images, size).transpose(0, 3, 1, 2).copy())
-    return Images(levels, images.provenance | {"size": size})
+def reduced(images: Pictures, size: int, *, crops: bool = False) -> Images:
+    """Return images averaged over boxes, or their crops, with the channels first."""
+    smaller = cropped(images.images, size) if crops else averaged(images.images, size)
+    origin = images.provenance | {"size": size} | ({"crops": True} if crops else {})
+    return Images(torch.from_numpy(smaller.transpose(0, 3, 1, 2).copy()), origin)
 
 
 def averaged(images: np.ndarray, size: int) -> np.ndarray:
@@ -66,14 +68,29 @@ def averaged(images: np.ndarray, size: int) -> np.ndarray:
     Raises:
         ValueError: `size` does not divide both sides.
     """
-    count, height, width, channels = images.shape
-    if height % size or width % size:
-        raise ValueError(f"images of {height}×{width} have no boxes that leave {size}×{size}; pass a divisor")
+    count, height, width, channels = _divisible(images, size)
     parts = []
     for part in np.array_split(images, max(1, count // 5000)):
         boxes = part.reshape(len(part), size, height // size, size, width // size, channels)
         parts.append(np.rint(boxes.mean((2, 4), dtype=np.float64)).astype(np.uint8))
     return np.concatenate(parts)
+
+
+def cropped(images: np.ndarray, size: int) -> np.ndarray:
+    """Return the crops of `size` × `size` into which uint8 images (N, H, W, C) divide: those of the first image first.
+
+    Raises:
+        ValueError: `size` does not divide both sides.
+    """
+    _divisible(images, size)
+    return rearrange(images, "n (h y) (w x) c -> (n h w) y x c", y=size, x=size)
+
+
+def _divisible(images: np.ndarray, size: int) -> tuple[int, ...]:
+    _, height, width, _ = images.shape
+    if height % size or width % size:
+        raise ValueError(f"images of {height}×{width} do not divide into parts of {size}×{size}; pass a divisor")
+    return images.shape
 
 
 class Batches:

@@ -223,7 +223,7 @@ def _wanted(study: Study, run: Run, *, secondary: bool) -> dict[str, Measure]:
     wanted |= {f"{solver}_{calls}": _samples(study, run, solver, calls) for solver, calls in PRIMARY}
     if run.seed == 0:  # to save time, as these are not compared over seeds
         wanted |= {f"bits_{steps}": _bits(steps, held) for steps in ODE_STEPS[1:]}
-        wanted |= {f"chain_{steps}": _chain(study, steps) for steps in CHAIN_STEPS}
+        wanted |= {f"chain_{steps}": _chain(study, steps) for steps in CHAIN_STEPS if study.scale.chain_images}
         wanted["relative_errors"] = lambda trainer, *_: [
             finite(value) for value in measures.relative_errors(*_denoiser(trainer), held[:500])
         ]
@@ -274,7 +274,7 @@ def _samples(study: Study, run: Run, solver: str, calls: int, count: int = 0) ->
 
 
 def _chain(study: Study, steps: int) -> Measure:
-    held = test_images(study).first(study.scale.likelihood_images // 2).dequantised()
+    held = test_images(study).first(study.scale.chain_images).dequantised()
     return lambda trainer, *_: finite(measures.chain_bits(*_denoiser(trainer), held, steps))
 
 
@@ -296,24 +296,28 @@ def _denoiser(trainer: sp.DiffusionTrainer) -> tuple[Callable[[Tensor, Tensor], 
 
 
 @cache
-def _read(source: str, size: int, source_size: int) -> images.Images:
-    return images.read(source, size=size, source_size=source_size)
+def _read(source: str, size: int, source_size: int, crops: bool) -> images.Images:
+    return images.read(source, size=size, source_size=source_size, crops=crops)
+
+
+def _of(study: Study, source: str) -> images.Images:
+    return _read(source, study.scale.size, study.scale.source_size, study.scale.crops)
 
 
 def training_images(study: Study) -> images.Images:
     """Return the images to train with: all but the last, which choose the learning rate."""
-    found = _read(study.data, study.scale.size, study.scale.source_size)
+    found = _of(study, study.data)
     return found.first(len(found.levels) - study.scale.validation)
 
 
 def validation_images(study: Study) -> images.Images:
     """Return the training images that choose the learning rate."""
-    return _read(study.data, study.scale.size, study.scale.source_size).last(study.scale.validation)
+    return _of(study, study.data).last(study.scale.validation)
 
 
 def test_images(study: Study) -> images.Images:
     """Return the test images."""
-    return _read(study.held_out, study.scale.size, study.scale.source_size)
+    return _of(study, study.held_out)
 
 
 @cache

@@ -53,6 +53,16 @@ def test_it_learns_an_easy_set_and_records_its_settings(folder: Path) -> None:
         network.features(torch.full((2, 3, 8, 8), torch.nan))
 
 
+def test_crops_have_the_label_of_their_image(folder: Path, tmp_path: Path) -> None:
+    for name, count, seed in (("train", 200, 0), ("test", 60, 1)):
+        images, labels = stripes(count, seed)
+        np.savez(tmp_path / f"{name}.npz", images=np.tile(images, (1, 2, 2, 1)), labels=labels)
+    run(tmp_path, tmp_path / "crops", "--required-accuracy=0.95", "--average-from=16", "--crops", "--epochs=2")
+    assert json.loads((tmp_path / "crops" / "classifier.json").read_text())["crops"]
+    with pytest.raises(SystemExit, match="--crops requires --average-from, the size to cut from; pass e.g."):
+        run(folder, tmp_path / "none", "--crops")
+
+
 def test_damaged_files_are_refused(folder: Path, tmp_path: Path) -> None:
     facts = json.loads((folder / "finished" / "classifier.json").read_text())
     (tmp_path / "classifier.safetensors").write_bytes((folder / "finished" / "classifier.safetensors").read_bytes())

@@ -133,8 +133,12 @@ def test_images_are_averaged_over_boxes_and_have_noise_of_one_level() -> None:
     x = found.dequantised()
     assert torch.equal(((x + 1) * 128).floor(), found.levels.float())
     torch.testing.assert_close(images.rounded(x), (found.levels + 0.5) / 128 - 1)
-    with pytest.raises(ValueError, match="images of 16×16 have no boxes that leave 6×6; pass a divisor"):
+    with pytest.raises(ValueError, match="images of 16×16 do not divide into parts of 6×6; pass a divisor"):
         images.averaged(pictures.images, 6)
+    crops = images.reduced(pictures, 8, crops=True)
+    assert crops.provenance["crops"]
+    assert len(crops.levels) == 4 * 3
+    assert np.array_equal(crops.levels[5].permute(1, 2, 0).numpy(), pictures.images[1, :8, 8:])  # its upper right
     batches = images.Batches(found.levels, 2, seed=1)
     assert len(batches) == 1
     assert torch.equal(*(torch.cat(list(images.Batches(found.levels, 2, seed=1))) for _ in range(2)))
