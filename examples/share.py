@@ -10,14 +10,14 @@ diffusers:
     sampler = sp.Sampler.from_pretrained("my-model")
     images = sampler.sample((16, 3, 32, 32))
 
-A network of another kind is passed, made as for training: `from_pretrained("my-model", Network())`. The folder has the
-averaged weights, the spectrum, and JSON for the rest; nothing in it is run when it is loaded.
+A network of another kind is passed, made as for training: `from_pretrained("my-model", Network())`; the last printed
+line says so. The folder has the averaged weights, the spectrum, and JSON for the rest; nothing in it is run when it is
+loaded.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -44,20 +44,24 @@ def main(argv: Sequence[str] | None = None) -> None:
             solver=solver_of(args),
             steps=args.steps,
         )
-        saved = json.loads((args.out / "sampler.json").read_text(encoding="utf-8"))["model"]
-        whole = saved["by"] == "save_pretrained"  # not the weights alone
-        if whole:
+        missing = [part.kind for part in modules(sampler) if isinstance(part, sp.sampling.OnlyWeights)]
+        if not missing:
             sampler = sp.Sampler.from_pretrained(args.out)
     except (OSError, ImportError, TypeError, ValueError) as error:
         raise SystemExit(f"share: {error}") from error
-    if whole:
-        assert isinstance(sampler.model, torch.nn.Module)
-        count = sum(each.numel() for each in sampler.model.parameters())
-        print(f"{args.out}: {saved['class']}, {count:,} parameters\n{sampler}")
+    count = sum(each.numel() for part in modules(sampler) for each in part.parameters(recurse=False))
+    print(sampler)
+    if missing:
+        loading = f"from_pretrained({str(args.out)!r}, {missing[0]}(...))"
+        print(f"{args.out}: the weights of a {missing[0]}; load them with {loading}, the network made as for training")
     else:
-        print(
-            f"{args.out}: the weights of {saved['class']}; load them with from_pretrained(folder, {saved['class']}())"
-        )
+        print(f"{args.out}: {count:,} parameters; load it with from_pretrained({str(args.out)!r})")
+
+
+def modules(sampler: sp.Sampler) -> list[torch.nn.Module]:
+    """Return the model of a sampler and all parts of it."""
+    assert isinstance(sampler.model, torch.nn.Module)
+    return list(sampler.model.modules())
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -110,6 +110,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Sampler.batches": {"batch_size": 64, "seed": 0, **none("x_1 conditioning device progress")},
     "Sampler.image_to_image": {"generator": None},
     "models.WhitenedInput": {"alone": False},
+    "models.WhitenedInput.from_description": {"network": None},
     "models.WhitenedInput.from_pretrained": {"network": None},
     "Sampler.from_description": {"model": None},
     "Sampler.from_pretrained": {"model": None},
@@ -122,6 +123,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Sampler.trajectory": SAMPLED,
     "bits_per_dim": {"scale": 127.5},
     "sampling.describe_sampler": none("solver times guidance"),
+    "sampling.model_from_description": {"network": None},
     "edits.dynamic_threshold": {"quantile": 0.995, "limit": 1.0},
     "DiffusionLoss": {
         "prediction": "noise",

@@ -101,13 +101,18 @@ class WhitenedInput(nn.Module):
         }
 
     @classmethod
-    def from_description(cls, values: Mapping[str, Any]) -> Self:
+    def from_description(cls, values: Mapping[str, Any], network: Any = None) -> Self:
         """Return the model of a description, with weights that are arbitrary.
 
+        Args:
+            values: What `description` returned.
+            network: As of `model_from_description`.
+
         Raises:
-            ValueError: a class that is not registered.
+            TypeError: `network` is no module.
+            ValueError: a corruption or basis that is not registered.
         """
-        network = model_from_description(values["network"])
+        network = model_from_description(values["network"], network)
         spectrum = PowerSpectrum.from_state_dict(values["spectrum"])
         return cls(network, corruption_from_state(values["corruption"]), spectrum, alone=values["alone"])
 

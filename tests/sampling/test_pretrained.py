@@ -185,7 +185,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path) -> None:
     text = file.read_text()
     for changed, message in (
         (text.replace('"version": 1', '"version": 2'), "has format version 2, this library reads up to 1; update"),
-        (text.replace("shortest_path.Sampler", "other"), "is not the description of a sampler .*its format is 'other'"),
+        (text.replace("shortest_path.Sampler", "other"), "is not of a sampler: its format is 'other', expected"),
         (text[:-40], r"is not the description of a sampler \(JSONDecodeError"),
         (text.replace("GaussianCorruption", "Unknown"), "the corruption 'Unknown' is not registered"),
     ):

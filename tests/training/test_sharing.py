@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 import shortest_path as sp
 from shortest_path.corruptions import ClockCorruption
-from shortest_path.sampling import model_from_description
-from shortest_path.training import load_checkpoint, save_checkpoint, share_checkpoint
+from shortest_path.training import save_checkpoint, share_checkpoint
 from tests.training.networks import LabelledNet, Net, batches, trainer, weights
 from tests.worlds import TO_SAVE, spectrum
 
@@ -132,15 +131,44 @@ def test_checkpoints_without_a_description_are_continued_exactly_and_not_shared(
 def test_weights_alone_can_be_saved_and_not_called(tmp_path: Path) -> None:
     trainer().fit(batches(1), steps=1, checkpoint_dir=tmp_path)
     shared = share_checkpoint(tmp_path, tmp_path / "out", steps=2)
-    with pytest.raises(TypeError, match=r"of the Net only the weights are known, .*; pass model=Net\(...\), made as"):
+    with pytest.raises(TypeError, match=r"only the weights of the Net are known, .*; pass model=Net\(...\), made as"):
         shared.sample((1, 3, 8, 8))
     wrong: Any = Net
     with pytest.raises(TypeError, match="model must be a module that takes the weights, got the class Net; pass an in"):
         share_checkpoint(tmp_path, tmp_path / "out", wrong)
     with pytest.raises(ValueError, match="(?s)the weights of the Net do not fit this Conv2d"):
         share_checkpoint(tmp_path, tmp_path / "out", nn.Conv2d(3, 3, 1))
-    description = load_checkpoint(tmp_path / "checkpoint-00000001.pt")["sampler"]["model"]
-    with pytest.raises(
-        ValueError, match=r"a Net cannot be made from its description \(registered: .*\); pass Net\(...\)"
-    ):
-        model_from_description(description)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_network_inside_a_wrapper_is_passed_to_who_shares_or_who_loads(compiled: bool, tmp_path: Path) -> None:
+    data = spectrum()
+    corruption = sp.ShortestPathCorruption(data)
+    inside: Any = torch.compile(Net(), backend="eager") if compiled else Net()
+    model = sp.models.WhitenedInput(inside, corruption, data, alone=True)
+    one = sp.DiffusionTrainer(model, corruption, spectrum=data, prediction="whitened-velocity")
+    one.fit(batches(2), steps=2, checkpoint_dir=tmp_path / "run")
+    noise = torch.randn(2, 3, 8, 8)
+    expected = one.sampler(steps=2).sample((2, 3, 8, 8), x_1=noise)
+    shared = share_checkpoint(tmp_path / "run", tmp_path / "a", steps=2)
+    assert isinstance(shared.model, sp.models.WhitenedInput)
+    with pytest.raises(TypeError, match=r"only the weights of the Net are known, .*; pass model=Net\(...\)"):
+        shared.sample((1, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"the model in .* is a Net, which no .*; pass model=Net\(...\), made as for"):
+        sp.Sampler.from_pretrained(tmp_path / "a")
+    known = share_checkpoint(tmp_path / "run", tmp_path / "b", Net(), steps=2)
+    for sampler in (known, *(sp.Sampler.from_pretrained(tmp_path / name, Net()) for name in "ab")):
+        assert torch.equal(sampler.sample((2, 3, 8, 8), x_1=noise), expected)
+
+
+def test_what_is_not_of_a_training_is_refused_with_the_reason(tmp_path: Path) -> None:
+    one = trainer()
+    one.fit(batches(1), steps=1, checkpoint_dir=tmp_path / "run")
+    wrong: Any = "x"
+    with pytest.raises(ValueError, match=r"has no average of decay 'x', it has .*; choose one, or omit ema_decay"):
+        share_checkpoint(tmp_path / "run", tmp_path / "out", ema_decay=wrong)
+    with pytest.raises(FileNotFoundError, match="elsewhere does not exist; pass the checkpoint_dir of fit, or a file"):
+        share_checkpoint(tmp_path / "elsewhere", tmp_path / "out")
+    save_checkpoint(tmp_path / "foreign", 1, one.state_dict() | {"sampler": {"steps": 3}}, keep=1)
+    with pytest.raises(ValueError, match="the description is not of a sampler: its format is None, expected 'shortest"):
+        share_checkpoint(tmp_path / "foreign", tmp_path / "out")

@@ -12,9 +12,18 @@ from ._encoding import bits_per_dim
 from ._pretrained import describe_sampler
 from ._reverse import SampleStep
 from ._sampler import Sampler
-from ._saved_models import describe_model, load_model, load_weights, model_from_description, register_model, save_model
+from ._saved_models import (
+    OnlyWeights,
+    describe_model,
+    load_model,
+    load_weights,
+    model_from_description,
+    register_model,
+    save_model,
+)
 
 __all__ = [
+    "OnlyWeights",
     "SampleStep",
     "Sampler",
     "bits_per_dim",

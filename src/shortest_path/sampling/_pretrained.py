@@ -68,7 +68,12 @@ def describe_sampler(
 
 
 def options_of(description: Mapping[str, Any], chosen: Mapping[str, Any]) -> tuple[Corruption, dict[str, Any]]:
-    """Return the corruption and the options of a sampler, of a description and of what the caller chose instead."""
+    """Return the corruption and the options of a sampler, of a description and of what the caller chose instead.
+
+    Raises:
+        ValueError: not a description, or one of a later version, or of a corruption or basis that is not registered.
+    """
+    check_description(description, "the description")
     corruption = corruption_from_state(description["corruption"])
     spectrum = description["spectrum"]
     options: dict[str, Any] = {"prediction": description["prediction"]}
@@ -125,14 +130,9 @@ def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
         )
     try:
         plain = json.loads(file.read_text(encoding="utf-8"))
-        if plain["format"] != FORMAT:
-            raise ValueError(f"its format is {plain['format']!r}, expected {FORMAT!r}")
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError(f"{file} is not the description of a sampler ({type(error).__name__}: {error})") from error
-    if not isinstance(plain["version"], int) or plain["version"] > VERSION:
-        raise ValueError(
-            f"{file} has format version {plain['version']!r}, this library reads up to {VERSION}; update shortest_path"
-        )
+    check_description(plain, file)
     try:
         with np.load(folder / ARRAYS, allow_pickle=False) as archive:
             arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
@@ -144,6 +144,21 @@ def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
             f"{folder / ARRAYS} is damaged ({type(error).__name__}: {error}); download it again"
         ) from error
     return described
+
+
+def check_description(described: object, where: object) -> None:
+    """Raise a ValueError for what is no description of a sampler, or one of a later version."""
+    known = described if isinstance(described, Mapping) else {}
+    if known.get("format") != FORMAT:
+        raise ValueError(
+            f"{where} is not of a sampler: its format is {known.get('format')!r}, expected {FORMAT!r}; pass what "
+            "Sampler.save_pretrained or a checkpoint of DiffusionTrainer holds"
+        )
+    version = known.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise ValueError(
+            f"{where} has format version {version!r}, this library reads up to {VERSION}; update shortest_path"
+        )
 
 
 def _of_solver(solver: Solver) -> dict[str, Any]:

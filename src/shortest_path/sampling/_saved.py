@@ -96,14 +96,16 @@ class SavedSampler(SamplerBase):
         Args:
             description: The description.
             weights: State dict of the model, e.g. `"ema"` of a checkpoint.
-            model: A module, made as for training, which takes the weights. None makes the model if its class is
-                registered and tells how it is made; otherwise the sampler can be saved, and not used.
+            model: A module, made as for training, which takes the weights; where a wrapper of this library was
+                described, also the network in it. None makes the model if its class is registered and tells how it is
+                made; otherwise the sampler can be saved, and not used.
             **options: Arguments of `Sampler`, e.g. `steps=20`. With `guidance_scale`, the null conditioning is that of
                 the training.
 
         Raises:
             TypeError: `model` is no module, or an option that `Sampler` does not have.
-            ValueError: another corruption or basis than those that are registered, or weights that do not fit.
+            ValueError: not a description, or one of a later version; another corruption or basis than those that are
+                registered; or weights that do not fit.
         """
         if options.get("guidance_scale") is not None and description.get("null_conditioning"):
             options.setdefault("null_conditioning", description["null_conditioning"])

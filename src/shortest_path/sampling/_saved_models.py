@@ -26,10 +26,10 @@ ModelClass = TypeVar("ModelClass", bound=type)
 def register_model(model: ModelClass) -> ModelClass:
     """Register a class of models by its name, so that `Sampler.from_pretrained` can load one; a class decorator.
 
-    A class of wrappers may have more. If `from_pretrained` has an argument `network`, it gets the network that a caller
-    passes. `load_pretrained(folder)` loads weights into an instance. With `description()`, which returns plain values
-    and tensors, and the class method `from_description(values)`, the checkpoints of a trainer tell how the model is
-    made; see `training.share_checkpoint`.
+    A class may have more. `load_pretrained(folder)` loads weights into an instance. With `description()`, which returns
+    plain values and tensors, and the class method `from_description(values)`, the checkpoints of a trainer tell how the
+    model is made; see `training.share_checkpoint`. A class of wrappers has an argument `network` of `from_pretrained`
+    and `from_description`, which gets the network that a caller passes.
 
     Args:
         model: A class with the method `save_pretrained(folder)` and the class method `from_pretrained(folder)`.
@@ -52,24 +52,30 @@ def register_model(model: ModelClass) -> ModelClass:
 class OnlyWeights(nn.Module):
     """Stands for a model of which only the weights are known: it can be saved, not called.
 
+    Any state dict can be loaded into it.
+
     Args:
         kind: Name of the model's class.
-        weights: Its state dict.
 
     Raises:
         TypeError: it is called.
     """
 
-    def __init__(self, kind: str, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, kind: str) -> None:
         super().__init__()
-        self.kind, self.weights = kind, dict(weights)
+        self.kind = kind
+        self.weights: dict[str, Tensor] = {}
 
     @override
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         raise TypeError(
-            f"of the {self.kind} only the weights are known, so it cannot be called; pass model={self.kind}(...), made "
+            f"only the weights of the {self.kind} are known, so it cannot be called; pass model={self.kind}(...), made "
             "as for training"
         )
+
+    @override
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
+        self.weights = {name.removeprefix(prefix): each for name, each in state_dict.items() if name.startswith(prefix)}
 
 
 def describe_model(model: object) -> dict[str, Any]:
@@ -84,40 +90,43 @@ def describe_model(model: object) -> dict[str, Any]:
     return {"class": type(model).__name__, "made": made}
 
 
-def model_from_description(description: Mapping[str, Any]) -> Any:
-    """Return a new model of the description that `describe_model` returned; its weights are arbitrary.
-
-    Raises:
-        ValueError: the class is not registered, or the description does not tell how the model is made.
-    """
-    kind, made = description["class"], description["made"]
-    if made is None or kind not in _MODELS:
-        raise ValueError(
-            f"a {kind} cannot be made from its description (registered: {', '.join(sorted(_MODELS)) or 'none'}); "
-            f"pass {kind}(...), made as for training, or import the module that registers it"
-        )
-    return _MODELS[kind].from_description(made)
-
-
-def model_with_weights(description: Mapping[str, Any], weights: Mapping[str, Tensor], model: object) -> Any:
-    """Return a model with these weights: the given one, or one that the description makes, or else `OnlyWeights`.
+def model_from_description(description: Mapping[str, Any], network: object = None) -> nn.Module:
+    """Return a model of the description that `describe_model` returned; its weights are arbitrary.
 
     Args:
-        description: The description of the model, as `describe_model` returned it.
-        weights: The state dict of the model.
-        model: A module that takes the weights, or None.
+        description: The description.
+        network: The model itself, or for a wrapper the network in it, made as for training. None makes the model if its
+            class is registered and tells how it is made; otherwise returns `OnlyWeights`.
 
     Raises:
-        TypeError: `model` is no module.
+        TypeError: `network` is no module.
+    """
+    kind, made = description["class"], description["made"]
+    known = None if made is None else _MODELS.get(kind)
+    if network is None:
+        new: nn.Module = OnlyWeights(kind) if known is None else known.from_description(made)
+        return new
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"model must be a module that takes the weights, got {kind_of(network)}; pass an instance")
+    if known is None or isinstance(network_of(network), known) or not _takes_network(known.from_description):
+        return network
+    wrapper: nn.Module = known.from_description(made, network)
+    return wrapper
+
+
+def model_with_weights(description: Mapping[str, Any], weights: Mapping[str, Tensor], network: object) -> nn.Module:
+    """Return the model of `model_from_description`, with these weights and in eval mode.
+
+    Args:
+        description: The description of the model.
+        weights: The state dict of the model.
+        network: As there.
+
+    Raises:
+        TypeError: `network` is no module.
         ValueError: weights that do not fit.
     """
-    if model is None:
-        try:
-            model = model_from_description(description)
-        except ValueError:
-            return OnlyWeights(description["class"], weights)
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a module that takes the weights, got {kind_of(model)}; pass an instance")
+    model = model_from_description(description, network)
     load_weights(model, weights, f"the weights of the {description['class']}")
     return model.eval()
 
@@ -206,10 +215,17 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> 
         ValueError: weights that do not fit.
     """
     inside = network_of(model)
+    own = {_without_compilation(name): name for name in inside.state_dict()}
+    plain = {_without_compilation(name): each for name, each in weights.items()}
     try:
-        inside.load_state_dict(weights)
+        inside.load_state_dict({own.get(name, name): each for name, each in plain.items()})
     except RuntimeError as error:
         raise ValueError(f"{what} do not fit this {type(inside).__name__}: {error}") from error
+
+
+def _without_compilation(name: str) -> str:
+    """Return the name of a weight without what `torch.compile` adds to it, e.g. inside a wrapper."""
+    return name.replace("_orig_mod.", "")
 
 
 def _load_whole(folder: Path, kind: str, given: object) -> Any:
@@ -218,7 +234,7 @@ def _load_whole(folder: Path, kind: str, given: object) -> Any:
     known = _MODELS.get(kind)
     is_class = isinstance(inside, type)
     own: Any = known if inside is None else inside if is_class else type(inside)
-    if known is not None and _wraps(known) and not issubclass(own, known):
+    if known is not None and _takes_network(known.from_pretrained) and not issubclass(own, known):
         return known.from_pretrained(folder / MODEL, inside if is_class else given)
     if not callable(getattr(own, "from_pretrained", None)):
         raise TypeError(
@@ -237,9 +253,9 @@ def _load_whole(folder: Path, kind: str, given: object) -> Any:
     return given
 
 
-def _wraps(known: Any) -> bool:
-    """Return whether a class makes wrappers of a network that the caller passes."""
-    return "network" in inspect.signature(known.from_pretrained).parameters
+def _takes_network(make: Any) -> bool:
+    """Return whether a method of a class makes wrappers of a network that the caller passes."""
+    return "network" in inspect.signature(make).parameters
 
 
 def _read_weights(folder: Path, name: str) -> dict[str, Tensor]:

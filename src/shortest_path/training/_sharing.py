@@ -53,9 +53,9 @@ def share_checkpoint(
     Args:
         checkpoint: A checkpoint of `DiffusionTrainer`, or a folder, for the newest undamaged one in it.
         folder: The folder to write, made if missing.
-        model: The module, made as for training. None is enough: models of registered classes that tell how they are
-            made are loaded without one, and the weights of any other are written for the module that the user of the
-            folder passes.
+        model: The module, made as for training; where a wrapper of this library was trained, also the network in it.
+            None is enough: models of registered classes that tell how they are made are loaded without one, and the
+            weights of any other are written for the module that the user of the folder passes.
         ema_decay: Decay of the average, of several; None (default) is the first. Without averages, the weights
             themselves.
         **options: Arguments of `Sampler`: what a user of the folder gets by default, e.g. `steps=20`.
@@ -65,7 +65,7 @@ def share_checkpoint(
 
     Raises:
         FileNotFoundError: there is no such file, or no checkpoint in the folder.
-        TypeError: an argument that `Sampler` does not have.
+        TypeError: a `model` that is no module, or an argument that `Sampler` does not have.
         ValueError: a file that is not such a checkpoint, a corruption that could not be described, an average that the
             checkpoint does not have, or weights that do not fit the model.
         OSError: a file could not be written.
@@ -94,6 +94,8 @@ def share_checkpoint(
 
 
 def _read(path: Path) -> tuple[Path, dict[str, Any]]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; pass the checkpoint_dir of fit, or a file in it")
     if not path.is_dir():
         return path, load_checkpoint(path)
     found = load_latest(path)
@@ -116,7 +118,7 @@ def _averaged(state: Mapping[str, Any], decay: float | None, path: Path) -> Mapp
     known |= {each: average["model"] for each, average in others.items()}
     if decay not in known:
         names = ", ".join(f"{each:g}" for each in known) or "none"
-        raise ValueError(f"{path} has no average of decay {decay:g}, it has {names}; choose one, or omit ema_decay")
+        raise ValueError(f"{path} has no average of decay {decay!r}, it has {names}; choose one, or omit ema_decay")
     return known[decay]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self, override
 
 from ..._model import network_of
-from ...sampling import load_model, load_weights, register_model, save_model
+from ...sampling import OnlyWeights, load_model, load_weights, register_model, save_model
 
 STEPS = 1000
 _MODELS: dict[str, Any] = {each.__name__: each for each in (UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel)}
@@ -61,16 +61,18 @@ class TimedModel(nn.Module):
         return {"class": type(network).__name__, "config": config, "steps": self.steps, "shift": self.shift}
 
     @classmethod
-    def from_description(cls, values: Mapping[str, Any]) -> Self:
+    def from_description(cls, values: Mapping[str, Any], network: nn.Module | None = None) -> Self:
         """Return the model of a description, with weights that are arbitrary.
 
-        Raises:
-            ValueError: the class of the model is not one of the three.
+        Args:
+            values: What `description` returned.
+            network: The model to wrap, made as for training. None makes one of the three classes; instead of a model of
+                another class, it wraps one that takes its weights and can be saved, and not called.
         """
-        if values["config"] is None or values["class"] not in _MODELS:
-            raise ValueError(f"only {', '.join(_MODELS)} can be made from a description, got {values['class']}")
-        model = _MODELS[values["class"]].from_config(values["config"])
-        return cls(model, steps=values["steps"], shift=values["shift"])
+        kind, config = values["class"], values["config"]
+        if network is None:
+            network = OnlyWeights(kind) if config is None or kind not in _MODELS else _MODELS[kind].from_config(config)
+        return cls(network, steps=values["steps"], shift=values["shift"])
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model to a folder, and beside it how it counts time.
