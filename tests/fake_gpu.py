@@ -63,7 +63,8 @@ class FakeGPU(TorchDispatchMode):
         if target is not None:
             kwargs = {**kwargs, "device": "cpu"}
         plain_args, plain_kwargs = tree_map(_inside, (args, kwargs))
-        result = func(*plain_args, **plain_kwargs)
+        # A wrapper hides that the values inside are to be conjugated, so they are conjugated now.
+        result = tree_map(_conjugated, func(*plain_args, **plain_kwargs))
         if not there or name in _READING[:-3]:
             return result
         if name == "copy_":
@@ -135,6 +136,10 @@ class _Generator(_Real):
 
 def _inside(value: Any) -> Any:
     return value.inside if isinstance(value, _OnDevice) else value
+
+
+def _conjugated(value: Any) -> Any:
+    return value.resolve_conj().resolve_neg() if isinstance(value, Tensor) else value
 
 
 def _place() -> str:

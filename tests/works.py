@@ -91,7 +91,7 @@ def works() -> dict[str, Work]:
 
     def estimating(device: str) -> Iterator[Tensor]:
         for basis in ("cosine", "fourier", "principal"):
-            yield sp.PowerSpectrum.estimate([IMAGES.to(device)], basis).power
+            yield sp.PowerSpectrum.estimate([IMAGES.double().to(device)], basis).power
 
     def of_a_mean(device: str) -> Iterator[Tensor]:
         known = sp.PowerSpectrum(data.basis, data.power, mean=IMAGES[0])

@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import shortest_path as sp
+from shortest_path.spectra._sums import sums
 from tests.worlds import SHAPE, correlated_images, spectrum
 
 
@@ -452,3 +454,35 @@ def test_a_state_in_a_checkpoint_gives_the_same_spectrum(tmp_path: Path, kind: s
     assert repr(again) == repr(measured)
     with pytest.raises(ValueError, match="not the state of a power spectrum: format None"):
         sp.PowerSpectrum.from_state_dict({})
+
+
+@pytest.mark.parametrize("basis", ["cosine", "fourier"])
+@pytest.mark.parametrize("shape", [(3, 7), (3, 8, 9), (2, 64, 80), (9, 6, 5), (2, 3, 4, 5)])
+def test_sums_are_of_the_products_of_coefficients(basis: Any, shape: tuple[int, ...]) -> None:
+    images = correlated_images(30, shape)
+    transform = (sp.CosineBasis if basis == "cosine" else sp.FourierBasis)(len(shape) - 1)
+    u = transform.spatial_coefficients(images)
+    moment, total = sums(images, transform)
+    torch.testing.assert_close(moment, torch.einsum("bi...,bj...->ij...", u, u.conj()), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(total, u.sum(0), rtol=1e-12, atol=1e-12)
+    if isinstance(transform, sp.FourierBasis):
+        moment = sums(images.float(), transform)[0]
+        assert torch.equal(transform.mirror(moment).conj(), moment)
+
+
+def test_cosine_coefficients_of_float32_images_are_in_float32_and_no_less() -> None:
+    images = correlated_images(50).float()
+    exact = sp.PowerSpectrum.estimate([images.double()]).power
+    found = sp.PowerSpectrum.estimate([images]).power
+    assert not torch.equal(found, exact)
+    fourier = [sp.PowerSpectrum.estimate([each], "fourier").power for each in (images, images.double())]
+    assert torch.equal(*fourier)  # where float32 is no faster
+    torch.testing.assert_close(found, exact, rtol=1e-6, atol=1e-8 * float(exact.mean()))
+    torch.set_float32_matmul_precision("medium")  # may take bfloat16
+    try:
+        assert torch.equal(sp.PowerSpectrum.estimate([images]).power, exact)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    huge = images * 1e38 + 2e38  # the mean is beyond float32 in the transform
+    power = sp.PowerSpectrum.estimate([huge], check_range=False).power
+    torch.testing.assert_close(power, sp.PowerSpectrum.estimate([huge.double()], check_range=False).power)

@@ -11,7 +11,8 @@ class SpectrumEstimator(Moments):
     """Accumulates second moments batch by batch; estimates from parts of a data set can be merged.
 
     Holds the covariance between the channels at every frequency in float64, or, for the principal
-    basis, the whole covariance matrix, which costs 8 (C · Π spatial)² bytes.
+    basis, the whole covariance matrix, which costs 8 (C · Π spatial)² bytes. For the precision of coefficients see
+    `PowerSpectrum.estimate`.
 
     Args:
         basis: `"cosine"` (the default), `"fourier"`, `"principal"`, or a basis without channel rotation.

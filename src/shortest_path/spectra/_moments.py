@@ -16,6 +16,7 @@ from .._checks import check_choice, check_images, check_numbers, images_of
 from .._exact import exact_dtype
 from ..bases import Basis, CosineBasis, FourierBasis, PrincipalBasis
 from ._covariances import Channels, block_power, choose_channels, floor_blocks, raise_to_floor
+from ._sums import sums
 
 NamedBasis: TypeAlias = Literal["cosine", "fourier", "principal"]
 
@@ -33,7 +34,7 @@ class Measured:
 
 
 class Moments:
-    """Second moments of the coefficients of all images seen, in float64; see `SpectrumEstimator`."""
+    """Second moments of the coefficients of all images seen, summed in float64; see `SpectrumEstimator`."""
 
     def __init__(
         self,
@@ -73,15 +74,15 @@ class Moments:
             images = images.cpu()
         basis = self._make_basis(dims).to(images.device) if self._basis is None else self._basis
         self._require_shape(shape)
-        images = images.detach().to(torch.float64)
-        coefficients = images if self._whole else basis.spatial_coefficients(images)  # may refuse: nothing is kept yet
-        self._begin(basis, shape, images.device)
+        images = images.detach()
         if self._whole:
-            flat = coefficients.flatten(1)
-            self._moment += flat.T @ flat
+            flat = images.double().flatten(1)
+            moment, total = flat.T @ flat, flat.sum(0).view(shape)
         else:
-            self._moment += einsum(coefficients, coefficients.conj(), "b i ..., b j ... -> i j ...")
-        self._sum += coefficients.sum(0)
+            moment, total = sums(images, basis)  # may refuse: nothing is kept yet
+        self._begin(basis, shape, images.device)
+        self._moment += moment
+        self._sum += total
         self.count += len(images)
         return len(images)
 

@@ -94,6 +94,10 @@ class PowerSpectrum(BaseSpectrum):
         The defaults follow from the exact analysis (docs/theory.md): rotated channels, and the cosine basis, which
         does not assume periodic images. docs/results.md compares them with the paper's, which has neither.
 
+        Sums are in float64. On the CPU, coefficients of images in float32 are computed in float32, unless in the
+        Fourier basis: the power of 8-bit images is right to 1e-6 of itself. For powers below 1e-10 of the mean, and a
+        `floor` below that, pass images in float64.
+
         To estimate over several processes, give each a part of the data and use `SpectrumEstimator`.
         """
         check_batches(batches)
