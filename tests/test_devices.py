@@ -67,7 +67,8 @@ def _loops_do_not_wait(gpu: FakeGPU) -> None:
         for times, fused in itertools.product(("uniform", "loss-second-moment"), (False, True)):
             model, process = Network().to("gpu"), corruption("shortest-cosine", "gpu")
             optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, fused=fused)
-            options = {"ema_decay": (0.999, 0.9), "max_grad_norm": 1.0, "optimizer": optimizer}
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 9)
+            options = {"ema_decay": (0.999, 0.9), "max_grad_norm": 1.0, "optimizer": optimizer, "scheduler": schedule}
             trainer = sp.DiffusionTrainer(model, process, time_sampling=times, **options)
             trainer.train_step([IMAGES])
             gpu.forget()

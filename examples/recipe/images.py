@@ -119,8 +119,8 @@ class Batches:
     def __init__(self, images: np.ndarray, batch_size: int, seed: int = 0, flip: bool = True) -> None:
         if batch_size < 1 or len(images) < batch_size:
             raise ValueError(
-                f"a batch of {batch_size} needs 1 image or more and at least that many, got {len(images)}; "
-                "use more images or a smaller --batch-size"
+                f"{len(images)} images to train with are fewer than the {batch_size} of a batch; "
+                f"use more images, or --batch-size {max(1, len(images))} or less"
             )
         to_unit(images[:1])  # raises now rather than in the middle of training
         self.images, self.batch_size, self.seed, self.flip = images, batch_size, seed, flip

@@ -97,6 +97,20 @@ def test_a_bad_step_changes_nothing_but_the_count(how: str, clip: float | None, 
 
 
 @FUSED
+def test_a_schedule_counts_skipped_steps(fused: bool, recwarn: pytest.WarningsRecorder) -> None:
+    model = Faulty({1, 3}, "nan")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=fused)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    trained = sp.DiffusionTrainer(model, sp.GaussianCorruption(), optimizer=optimizer, scheduler=schedule)
+    rates = []
+    for batch in batches(4, 4):
+        trained.train_step([batch])
+        rates.append(trained.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([1e-2 * 0.5**step for step in (1, 2, 3, 4)])
+    assert not recwarn.list
+
+
+@FUSED
 @pytest.mark.parametrize("stop", [3, 4, 5, 8])
 def test_resume_is_exact_also_after_skipped_steps(tmp_path: Path, stop: int, fused: bool) -> None:
     bad = {4, 5, 9}

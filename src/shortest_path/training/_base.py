@@ -244,10 +244,11 @@ class TrainerBase:
     def train_step(self, batches: Sequence[object]) -> TrainStep:
         """Take one optimizer step on `accumulation` batches, given as `fit` takes them; every image counts the same.
 
-        A step is skipped if the gradient, or the loss of any rank, is not finite. With a fused Adam or AdamW, no
-        scheduler and no float16, the device skips it without a wait, and `TrainStep.skipped` is a tensor. Otherwise the
-        check waits for the device. `fit` warns of skipped steps, and raises after too many. With `precision="fp16"`, a
-        gradient that is too large for float16 halves the scale of the loss, and its step does not count as skipped.
+        A step is skipped if the gradient, or the loss of any rank, is not finite. With a fused Adam or AdamW and no
+        float16, the device skips it without a wait, and `TrainStep.skipped` is a tensor. Otherwise the check waits for
+        the device. A scheduler counts skipped steps too. `fit` warns of skipped steps, and raises after too many. With
+        `precision="fp16"`, a gradient that is too large for float16 halves the scale of the loss, and its step does not
+        count as skipped.
 
         Raises:
             TypeError: a batch is not a floating-point tensor, or a tuple that begins with one; or conditioning

@@ -43,7 +43,7 @@ class DiffusionTrainer(TrainerBase):
         corruption: Any object that implements `Corruption`, on the model's device.
         spectrum: The data's power, for the whitened velocity; None takes the corruption's own, if it has one.
         optimizer: None makes `torch.optim.AdamW(model.parameters(), lr=learning_rate)`.
-        scheduler: Schedule of the optimizer's learning rate, stepped after each step of the optimizer.
+        scheduler: Schedule of the optimizer's learning rate, stepped after each training step, taken or skipped.
         metadata: Tensors and plain values to keep in every checkpoint, e.g. the settings and the spectrum from which
             network and corruption can be made again. The trainer does not read them.
         prediction: What the model returns, as in `DiffusionLoss`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -88,8 +89,7 @@ class Weights:
         self._optimizer.step()
         if self._scaler is not None:
             self._scaler.update()
-        if self._scheduler is not None:
-            self._scheduler.step()
+        self._follow_schedule()
         for average in self.averages.values():
             average.update(self._model)
         remember_buffers(self._model, self._buffers)
@@ -97,13 +97,12 @@ class Weights:
     def can_skip_on_device(self) -> bool:
         """Whether the optimizer can be told by a tensor to skip a step: torch's fused Adam and AdamW.
 
-        Not with a scheduler, whose learning rate follows the steps that were taken, nor with a scaled loss. Fused SGD
-        does not, whose momentum is undefined after a first step that is skipped.
+        Not with a scaled loss. Fused SGD does not, whose momentum is undefined after a first step that is skipped.
         """
         kind = type(self._optimizer) in (torch.optim.Adam, torch.optim.AdamW)
         fused = all(group.get("fused") for group in self._optimizer.param_groups)
         scales = getattr(self._optimizer, "_step_supports_amp_scaling", False)
-        return kind and fused and scales and self._scaler is None and self._scheduler is None
+        return kind and fused and scales and self._scaler is None
 
     def move_unless(self, bad: Tensor, norm: Tensor) -> None:
         """Take an optimizer step with gradients of a known norm, or none if it is `bad`; does not wait for the device.
@@ -117,15 +116,24 @@ class Weights:
             self._optimizer.step()
         finally:
             del self._optimizer.grad_scale, self._optimizer.found_inf  # type: ignore[attr-defined]
+        self._follow_schedule()
         keep_buffers(self._model, self._buffers, bad)
         for average in self.averages.values():
             average.update(self._model, unless=bad)
+
+    def _follow_schedule(self) -> None:
+        """Set the next learning rate: after every step, taken or skipped, so that nothing waits to know which."""
+        if self._scheduler is not None:
+            self._scheduler.step()
 
     def stay(self) -> None:
         """Drop the gradients, restore the buffers as they were before the forward pass, and lower the scale."""
         if self._scaler is not None:
             self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
+        with warnings.catch_warnings():  # of a schedule that begins before the first step is taken
+            warnings.simplefilter("ignore", UserWarning)
+            self._follow_schedule()
         restore_buffers(self._model, self._buffers)
 
     def state_dict(self) -> dict[str, Any]:
