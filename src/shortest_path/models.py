@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from .corruptions import Corruption, Process, corruption_from_state, corruption_state
+from .corruptions import Corruption, Process, both_scales, corruption_from_state, corruption_state
 from .sampling import Sampler, describe_model, model_from_description, register_model
 from .spectra import PowerSpectrum
 
@@ -80,7 +80,7 @@ class WhitenedInput(nn.Module):
         Returns:
             Images of the shape of x_t, with about unit variance in every coefficient.
         """
-        a, s = self.corruption.signal(t), self.corruption.noise(t)
+        a, s = both_scales(self.corruption, t)
         u_t = self.basis.analyze(x_t if self.mean is None else x_t - self.mean)
         if self.shift is not None:
             u_t = u_t - a * self.shift

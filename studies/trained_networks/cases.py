@@ -187,7 +187,7 @@ class Scale:
         return values
 
 
-_UNET = {"widths": (16, 32, 32), "blocks": 1, "attention": (4,), "head_channels": 8, "groups": 8, "dropout": 0.0}
+_UNET = {"widths": (32, 64, 64), "blocks": 1, "attention": (4,), "head_channels": 8, "groups": 8, "dropout": 0.0}
 _AVERAGED = Scale(
     size=8,
     source_size=32,
@@ -209,6 +209,21 @@ PRESETS = {
     "8": _AVERAGED,
     "crops": replace(_AVERAGED, crops=True),
     "16": Scale(
+        size=16,
+        source_size=32,
+        network={"width": 384, "blocks": 3},
+        steps=3000,
+        batch_size=128,
+        learning_rates=(1.5e-3,),
+        tuning_steps=0,
+        warmup=200,
+        ema_decay=0.998,
+        validation=2000,
+        likelihood_images=1000,
+        samples=4000,
+        sampled_at_once=500,
+    ),
+    "16-unet": Scale(
         size=16,
         source_size=32,
         network=_UNET,
