@@ -48,7 +48,7 @@ from studies.trained_networks.runs import (
     training_images,
     write,
 )
-from studies.trained_networks.tuning import tune
+from studies.trained_networks.tuning import tried, tune
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,8 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in args.cases:
             spectrum_of(study, CASES[name])  # once, before other processes read it
         if not args.report_only:
-            rates, table = tune(study, args.cases, args.processes)
-            write(study.out / "tuning.json", {"steps": study.scale.tuning_steps, "runs": table})
+            rates = tune(study, args.cases, args.processes)
             for seed in args.seeds:
                 runs = [
                     Run(case, output, seed, rates[case, output], args.density)
@@ -79,14 +78,13 @@ def report(study: Study) -> None:
     found = sorted((out / "runs").glob("*/record.json"))
     runs = [(file.parent, json.loads(file.read_text())) for file in found]
     shared = ("scale", "data", "held_out", "tuning")
-    tuning = out / "tuning.json"
     values: dict[str, Any] = {
         "scale": study.scale_name,
         "settings": scale.plain(),
         "machine": describe_machine(),
         "data": {"training": training_images(study).provenance, "held_out": test_images(study).provenance},
         "classifier": json.loads((Path(study.classifier) / "classifier.json").read_text()),
-        "tuning": json.loads(tuning.read_text()) if tuning.exists() else {"steps": 0, "runs": []},
+        "tuning": {"steps": scale.tuning_steps, "runs": tried(out)},
         "starts": {file.stem: json.loads(file.read_text()) for file in sorted((out / "starts").glob("*.json"))},
         "floor": floor(study),
         "gaussian_model": gaussian_model(study),

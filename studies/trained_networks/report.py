@@ -109,12 +109,23 @@ def differences(report: Report, output: str) -> str:
         for case in report["cases"]:
             if case in BASELINES[: BASELINES.index(base)]:
                 continue  # shown above, with the other sign
-            cells = [_shown(found[measure].get(case), measure, sign=True) for measure in MEASURES]
-            if any(cell != MISSING for cell in cells):
-                title = report["cases"][case]["title"]
-                rows.append([f"{title} − {report['cases'][base]['title']}", *cells])
-    note = f"*Paired over seeds; intervals hold with 95 % for all {CONTRASTS} contrasts of a measure together.*"
-    return _table(["difference", *MEASURES.values()], rows) + f"\n\n{note}"
+            bits, *others = (_shown(found[measure].get(case), measure, sign=True) for measure in MEASURES)
+            if any(cell != MISSING for cell in (bits, *others)):
+                title = f"{report['cases'][case]['title']} − {report['cases'][base]['title']}"
+                rows.append([title, bits, _number(image_error(report, output, case, base), 4), *others])
+    heads = list(MEASURES.values())
+    note = (
+        f"*Paired over seeds; intervals hold with 95 % for all {CONTRASTS} contrasts of a measure together. The error "
+        "over images is the standard error of the difference in bits/dim for one seed, over its test images.*"
+    )
+    return _table(["difference", heads[0], "error over images", *heads[1:]], rows) + f"\n\n{note}"
+
+
+def image_error(report: Report, output: str, case: str, base: str) -> float | None:
+    """Return the standard error over images of a difference in bits/dim, seed 0."""
+    name = f"{output} {case}" + ("" if base == BASELINES[0] else f" {base}")
+    found: float | None = report.get("image_errors", {}).get(name)
+    return found
 
 
 def matched(report: Report) -> str:
@@ -206,8 +217,11 @@ def deviation(report: Report, output: str, base: str = "path-cosine") -> str:
             if measure == BITS:
                 known = len(found) > 1 and stdev(found) > 0
                 needed = seeds_to_tell(mean(found), stdev(found), contrasts=4) if known else None
-                error = report.get("image_errors", {}).get(f"{output} {case} {base}")
-                cells += [_number(error, 4), str(len(found)), MISSING if needed is None else str(needed)]
+                cells += [
+                    _number(image_error(report, output, case, base), 4),
+                    str(len(found)),
+                    MISSING if needed is None else str(needed),
+                ]
         rows.append([facts["title"], *cells])
     heads = list(MEASURES.values())
     return _table(["path", heads[0], "error over images", "seeds", "seeds to tell", *heads[1:]], rows)

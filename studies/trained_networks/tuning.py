@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from studies.trained_networks.cases import ODE_STEPS, OUTPUTS, OutputName
+from studies.trained_networks.cases import CASES, ODE_STEPS, OUTPUTS, OutputName
 from studies.trained_networks.runs import Run, Study, execute
+
+BITS = f"bits_{ODE_STEPS[0]}"
 
 Chosen = Mapping[tuple[str, OutputName], float]
 """Learning rates by corruption and output."""
 
 
-def tune(study: Study, cases: Sequence[str], processes: int) -> tuple[Chosen, list[dict[str, Any]]]:
-    """Return the learning rate of each corruption and output, and the score of each that was tried.
+def tune(study: Study, cases: Sequence[str], processes: int) -> Chosen:
+    """Return the learning rate of each corruption and output.
 
     Raises:
         ValueError: every learning rate of a corruption and output diverged.
@@ -21,19 +26,27 @@ def tune(study: Study, cases: Sequence[str], processes: int) -> tuple[Chosen, li
     scale = study.scale
     pairs: list[tuple[str, OutputName]] = [(case, output) for case in cases for output in OUTPUTS]
     if len(scale.learning_rates) == 1:
-        return dict.fromkeys(pairs, scale.learning_rates[0]), []
-    runs = [Run(*pair, 0, rate, tuning=True) for pair in pairs for rate in scale.learning_rates]
-    records = execute(study, runs, processes)
-    chosen, table = {}, []
+        return dict.fromkeys(pairs, scale.learning_rates[0])
+    execute(study, [Run(*pair, 0, rate, tuning=True) for pair in pairs for rate in scale.learning_rates], processes)
+    chosen = {(each["case"], each["output"]): each["chosen"] for each in tried(study.out)}
     for pair in pairs:
-        scores = {
-            run.learning_rate: record[f"bits_{ODE_STEPS[0]}"]["mean"]
-            for run, record in zip(runs, records, strict=True)
-            if (run.case, run.output) == pair
-        }
-        known = {rate: bits for rate, bits in scores.items() if bits is not None}
-        if not known:
+        if chosen[pair] is None:
             raise ValueError(f"every learning rate diverged for {pair[0]}, {pair[1]}; pass smaller ones")
-        chosen[pair] = min(known, key=known.__getitem__)
-        table.append({"case": pair[0], "output": pair[1], "bits": scores, "chosen": chosen[pair]})
-    return chosen, table
+    return {pair: chosen[pair] for pair in pairs}
+
+
+def tried(out: Path) -> list[dict[str, Any]]:
+    """Return the bits/dim of every learning rate that was tried in a study's folder, and the best, or None."""
+    records = [json.loads(file.read_text()) for file in sorted((out / "tuning").glob("*/record.json"))]
+    table = []
+    for case, output in itertools.product(CASES, OUTPUTS):
+        bits = {
+            record["learning_rate"]: record[BITS]["mean"]
+            for record in records
+            if (record["case"], record["output"]) == (case, output) and BITS in record
+        }
+        known = {rate: value for rate, value in sorted(bits.items()) if value is not None}
+        if bits:
+            best = min(known, key=known.__getitem__) if known else None
+            table.append({"case": case, "output": output, "bits": dict(sorted(bits.items())), "chosen": best})
+    return table
