@@ -2,7 +2,7 @@
 
     pytest benchmarks/test_speed.py
     python -m benchmarks.compare_reference --reference PATH
-    python -m benchmarks.compare_diffusers
+    python -m benchmarks.alternatives
     python -m benchmarks.trainer_overhead
 
 Results: README.md; `--json FILE` writes all numbers. Accuracy and quality are measured by `studies`.

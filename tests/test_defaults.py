@@ -85,6 +85,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "solvers.Ancestral": {"variance": "large"},
     "solvers.DDIM": {"eta": 0.0},
     "solvers.Multistep": {"order": 2, "corrector": None, "eta": 0.0},
+    "solvers.StepNumbers": {"reach": 2},
     "grids.Cosine.__call__": START,
     "grids.Fisher.__call__": START,
     "grids.LogSnr": {"end": 1e-3},

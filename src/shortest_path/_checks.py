@@ -155,9 +155,16 @@ def check_time(t: Tensor) -> None:
         )
     if t.ndim > 1:
         raise ValueError(f"t must be a scalar or have shape (B,), got shape {tuple(t.shape)}; flatten it first")
-    if values_are_readable(t) and not bool(((t >= 0) & (t <= 1)).all()):
+    if values_are_readable(t) and not _within_0_and_1(t):
         bad = t.detach().reshape(-1)[~((t >= 0) & (t <= 1)).reshape(-1)][0].item()
         raise ValueError(f"t must lie in [0, 1] (0 = data, 1 = noise), got {bad}; divide a step index by the steps")
+
+
+def _within_0_and_1(t: Tensor) -> bool:
+    if not t.numel():
+        return True
+    low, high = torch.aminmax(t.detach())  # NaN if any time is
+    return low.item() >= 0 and high.item() <= 1
 
 
 def check_images(x: Tensor, *, check_range: bool = True) -> None:

@@ -65,6 +65,11 @@ def no_autocast(x: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(device_type=x.device.type, enabled=False)
 
 
+def as_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return `x.to(dtype)`; does not call it in vain, which would take as long as a small operation."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
 def working_dtype(x: Tensor) -> torch.dtype:
     """The dtype to compute in: that of `x`, but float32 at least."""
     return torch.promote_types(x.dtype, torch.float32)

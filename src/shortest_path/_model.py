@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,16 +12,17 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 
-@contextmanager
-def evaluating(model: object) -> Iterator[None]:
+def evaluating(model: object) -> AbstractContextManager[None]:
     """Hold a module in eval mode, and restore the mode of each of its parts afterwards.
 
     A module in eval mode is not touched, so threads may share it. A module in training mode belongs to one thread: to
     sample from several, or while it is trained, use a copy in eval mode such as `DiffusionTrainer.ema_model`.
     """
-    if not (isinstance(model, nn.Module) and model.training):
-        yield
-        return
+    return _evaluating(model) if isinstance(model, nn.Module) and model.training else nullcontext()
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -65,6 +66,8 @@ def own(tensor: Tensor, *others: Tensor) -> Tensor:
 
     In some bases a transform returns its argument; what a model, a callback or a caller is given is theirs to change.
     """
+    if any(tensor is other for other in others):
+        return tensor.clone()
     shared = any(tensor.untyped_storage()._cdata == other.untyped_storage()._cdata for other in others)
     return tensor.clone() if shared else tensor
 

@@ -55,8 +55,7 @@ class Progress:
     def advance(self, count: int = 1, note: Callable[[], str] | None = None) -> None:
         """Count `count` more units as done; `note` is called for words to show, only when they are shown."""
         self._done += count
-        now = time.monotonic()
-        if self._show and now >= self._next:
+        if self._show and (now := time.monotonic()) >= self._next:
             self._next = now + self._interval
             self._draw(note() if note else "")
 

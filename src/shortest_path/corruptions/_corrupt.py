@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_floating
+from .._exact import as_dtype
 from ._process import Process
 from ._protocol import Corruption, check_corruption
 from ._scales import as_times, check_device
@@ -53,4 +54,5 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor)
     if not torch.compiler.is_compiling():
         check_device(corruption, x_0.device)
     process = Process(corruption)
-    return process.mix(x_0, eps, process.scales(as_times(t, x_0), x_0))[0].to(x_0.dtype)
+    (x_t,) = process.mix(x_0, eps, process.scales(as_times(t, x_0), x_0))
+    return as_dtype(x_t, x_0.dtype)

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from .._checks import check_time
-from .._exact import working_dtype
+from .._exact import as_dtype, working_dtype
 from ._diagonal import DiagonalCorruption
 from ._scales import per_sample
 
@@ -38,8 +38,9 @@ class ElementwiseCorruption(DiagonalCorruption):
     @override
     def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
         check_time(t)
-        signal, noise = self._scales(per_sample(t.to(working_dtype(t)), self.basis.dims), everything)
-        return signal.to(t.dtype), noise.to(t.dtype)
+        time = as_dtype(t, working_dtype(t))
+        signal, noise = self._scales(per_sample(time, self.basis.dims), everything)
+        return as_dtype(signal, t.dtype), as_dtype(noise, t.dtype)
 
     def scales_of(self, t: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
         """Return (signal(t), noise(t)) of some coefficients alone, broadcastable to (B, 1, …, 1, n).

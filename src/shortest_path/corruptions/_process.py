@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from .._devices import device_of
-from .._exact import exact_dtype, working_dtype
-from ..bases import Basis
+from .._exact import as_dtype, exact_dtype, working_dtype
+from ..bases import Basis, PixelBasis
 from ..spectra import PowerSpectrum
 from ._end import check_spectrum, same_rotation
 from ._protocol import Corruption
-from ._scales import Point, both_scales, check_device, known_mean, known_power, one_time, scales
+from ._scales import Point, both_scales, check_device, known_mean, known_power, one_time, scales, several_times
 
 
 class Process:
@@ -45,6 +45,8 @@ class Process:
             check_spectrum(spectrum)
         self.corruption = corruption
         self.basis = self._basis = corruption.basis if spectrum is None else _common_basis(corruption, spectrum)
+        self._centred = known_mean(corruption) is not None
+        self._in_pixels = type(self.basis) is PixelBasis and self.basis.channel_rotation is None
         self.power = self._power = known_power(corruption) if spectrum is None else spectrum.power
         self.shift = self._shift = None if spectrum is None else _mean_not_told(corruption, spectrum, self.basis)
         self._device: torch.device | None = None
@@ -71,8 +73,9 @@ class Process:
         Returns:
             Images in float32 or float64.
         """
-        dtype = working_dtype(x_0)
-        x_0, eps, mean = x_0.to(dtype), eps.to(dtype), self._mean_like(x_0.to(dtype))
+        if self._in_pixels and self.mixes_coefficients:  # where noise is its own coefficients
+            return self.mix_coefficients(x_0, eps, at_t, *weights)
+        x_0, eps, mean = self._prepared(x_0, eps)
         if mean is not None:
             x_0 = x_0 - mean
         mix = getattr(self.corruption, "mix", self.corruption.basis.mix)
@@ -93,14 +96,19 @@ class Process:
         self, x_0: Tensor, eps: Tensor, at_t: tuple[Tensor, Tensor], *weights: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, ...]:
         """Return what `mix` does for noise that is given as coefficients, in which it is as white: a transform less."""
-        dtype = working_dtype(x_0)
-        x_0, eps, mean = x_0.to(dtype), eps.to(dtype), self._mean_like(x_0.to(dtype))
-        u_0 = self.basis.analyze(x_0 if mean is None else x_0 - mean)
+        x_0, eps, mean = self._prepared(x_0, eps)
+        u_0, dtype = self.coefficients(x_0 if mean is None else x_0 - mean), x_0.dtype
         x_t, *others = (
-            self.basis.synthesize((of_data.to(dtype) * u_0).addcmul_(of_noise.to(dtype), eps))
+            self._images((as_dtype(of_data, dtype) * u_0).addcmul_(as_dtype(of_noise, dtype), eps))
             for of_data, of_noise in (at_t, *weights)
         )
         return (x_t if mean is None else x_t + mean, *others)
+
+    def _prepared(self, x_0: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return images and noise in the type in which they are mixed, and the mean image."""
+        dtype = working_dtype(x_0)
+        x_0 = as_dtype(x_0, dtype)
+        return x_0, as_dtype(eps, dtype), self._mean_like(x_0)
 
     def analyze(self, x: Tensor, signal: Tensor | None = None) -> Tensor:
         """Return the deviations w_t = B (x_t − x̄) − a_t ⊙ δ of images from their mean.
@@ -110,15 +118,22 @@ class Process:
             signal: a_t, broadcastable to coefficients; None for clean images, a = 1.
         """
         mean = self._mean_like(x)
-        w = self.basis.analyze(x if mean is None else x - mean)
+        w = self.coefficients(x if mean is None else x - mean)
         return w if self.shift is None else w - self._shifted(signal).to(w.dtype)
 
     def synthesize(self, w: Tensor, signal: Tensor | None = None) -> Tensor:
         """Return the images x̄ + Bᵀ(w_t + a_t ⊙ δ) of deviations from their mean; see `analyze`."""
         if self.shift is not None:
             w = w + self._shifted(signal).to(w.dtype)
-        x, mean = self.basis.synthesize(w), self._mean_like(w)
+        x, mean = self._images(w), self._mean_like(w)
         return x if mean is None else x + mean
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        """Return B x."""
+        return x if self._in_pixels and x.numel() else self.basis.analyze(x)  # which refuses images without pixels
+
+    def _images(self, u: Tensor) -> Tensor:
+        return u if self._in_pixels and u.numel() else self.basis.synthesize(u)
 
     def _shifted(self, signal: Tensor | None) -> Tensor:
         assert self.shift is not None
@@ -126,7 +141,7 @@ class Process:
 
     def _mean_like(self, x: Tensor) -> Tensor | None:
         """Return the mean image of what the corruption leaves as it is, in the type and on the device of `x`."""
-        mean = known_mean(self.corruption)
+        mean = known_mean(self.corruption) if self._centred else None
         if mean is None:
             return None
         if tuple(mean.shape) != tuple(x.shape[1:]):
@@ -149,6 +164,13 @@ class Process:
     def at(self, t: float, shape: Sequence[int], device: torch.device) -> Point:
         """Return the scales at one time for images of `shape`; never waits for the device."""
         return Point(t, *scales(self.corruption, one_time(t, device), shape))
+
+    def along(self, times: Sequence[float], shape: Sequence[int], device: torch.device) -> list[Point]:
+        """Return the scales at several times, found together, for images of `shape`; never waits for the device."""
+        count = len(times)
+        pair = scales(self.corruption, several_times(times, device), (count, *shape[1:]))
+        rows = (torch.split(scale.expand(count, *scale.shape[1:]), 1) for scale in pair)
+        return [Point(*each) for each in zip(times, *rows, strict=True)]
 
     def prior(self, first: Point) -> Tensor:
         """Return the standard deviations of the coefficients at the time where sampling starts.

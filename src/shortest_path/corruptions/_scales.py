@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._checks import check_has_values, check_time
 from .._devices import device_of, has_tensors
-from .._exact import exact_dtype, working_dtype
+from .._exact import as_dtype, exact_dtype, working_dtype
 from ._protocol import Corruption
 
 
@@ -58,6 +58,13 @@ def one_time(t: float, device: torch.device) -> Tensor:
     return torch.full((1,), t, dtype=exact_dtype(device), device=device)
 
 
+def several_times(times: Sequence[float], device: torch.device) -> Tensor:
+    """Return times for exact scales on a device, (n,); does not wait for it, as a copy from the host would."""
+    if device.type == "cpu":
+        return torch.tensor(times, dtype=torch.float64, device=device)
+    return torch.cat([one_time(t, device) for t in times])
+
+
 def scales(
     corruption: Corruption, t: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -87,7 +94,7 @@ def scales(
                 f"against images of shape {tuple(shape)}; make the corruption for them (its dims, spatial or spectrum)"
             )
     dtype = t.dtype if dtype is None else dtype
-    return pair[0].to(dtype), pair[1].to(dtype)
+    return as_dtype(pair[0], dtype), as_dtype(pair[1], dtype)
 
 
 def both_scales(corruption: Corruption, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,7 +136,7 @@ def known_mean(corruption: Corruption) -> Tensor | None:
 
 def check_device(corruption: Corruption, device: torch.device) -> None:
     """Raise a ValueError if the corruption's tables are on another device than the images will be."""
-    if has_tensors(corruption) and device_of(corruption).type != device.type:
+    if device_of(corruption).type != device.type and has_tensors(corruption):
         raise ValueError(
             f"the corruption is on {device_of(corruption)}, the images are on {device}; call corruption.to('{device}')"
         )

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._checks import values_are_readable
 from .._conditioning import unconditional
+from .._exact import as_dtype
 from .._model import check_output, evaluating, own, weights_dtype
 from ..corruptions import Point, Process
 from ..prediction import Prediction, check_power, data_weights
+from ..solvers import StepNumbers, add_scaled
 from ._guidance import Guidance
 from .edits import DenoisedCallback
 
@@ -38,8 +41,23 @@ class Denoiser:
         self._prediction: Prediction = prediction
         self._guidance = guidance
 
+    def weights(self, here: Point) -> tuple[Tensor, ...]:
+        """Return (p, q) such that û_0 = p ⊙ u_t + q ⊙ output, float64, or nothing where û_0 is the output itself.
+
+        That is seen only where looking at the values does not wait for a device.
+        """
+        if self._prediction == "data" and values_are_readable(here.noise) and bool((here.noise > 0).all()):
+            return ()
+        return data_weights(self._prediction, here.signal, here.noise, self._process.power)
+
     def __call__(
-        self, u_t: Tensor, here: Point, conditioning: Mapping[str, Any], edit: DenoisedCallback | None = None
+        self,
+        u_t: Tensor,
+        here: Point,
+        conditioning: Mapping[str, Any],
+        edit: DenoisedCallback | None = None,
+        *,
+        weights: StepNumbers | None = None,
     ) -> Tensor:
         """Return û_0.
 
@@ -48,21 +66,25 @@ class Denoiser:
             here: The time and the scales there.
             conditioning: Keyword arguments for the model.
             edit: Applied to (x̂_0, t), x̂_0 in pixels; returns another x̂_0.
+            weights: The numbers of `weights`, some of them found before.
 
         Raises:
             TypeError: the model does not return a tensor.
             ValueError: the model or `edit` returns another shape.
         """
-        process, power, dtype = self._process, self._process.power, u_t.dtype
-        output = self._output(own(process.synthesize(u_t, here.signal), u_t), here.time, conditioning).to(dtype)
-        of_state, of_output = (
-            weight.to(dtype) for weight in data_weights(self._prediction, here.signal, here.noise, power)
-        )
+        process, dtype = self._process, u_t.dtype
+        output = self._output(own(process.synthesize(u_t, here.signal), u_t), here.time, conditioning)
+        output = as_dtype(output, dtype)
+        numbers = (weights or StepNumbers(self.weights, reach=1))(here, dtype=dtype)
         # Only clean images have the data's mean; velocities are measured from what the corruption knows of it.
-        predicted = process.analyze(output) if self._prediction == "data" else process.basis.analyze(output)
+        predicted = process.analyze(output) if self._prediction == "data" else process.coefficients(output)
         if self._prediction == "velocity" and process.shift is not None:
             predicted = predicted + (here.noise * process.shift).to(dtype)
-        u_0 = (of_state * u_t).addcmul_(of_output, predicted)
+        if numbers:
+            of_state, of_output = numbers
+            u_0 = add_scaled(of_state * u_t, of_output, predicted)
+        else:
+            u_0 = own(predicted, output)
         if edit is None:
             return u_0
         x_0 = process.synthesize(u_0)
@@ -77,15 +99,17 @@ class Denoiser:
 
     def _output(self, x_t: Tensor, t: float, conditioning: Mapping[str, Any]) -> Tensor:
         """Return the model's output, guided."""
-        x_t = x_t.to(weights_dtype(self._model, x_t.dtype))
+        x_t = as_dtype(x_t, weights_dtype(self._model, x_t.dtype))
         # Times stay in float32 at least: bfloat16 has no number between 0.996 and 1.
-        times = torch.full((len(x_t),), t, dtype=torch.promote_types(x_t.dtype, torch.float32), device=x_t.device)
+        times = torch.full((x_t.shape[0],), t, dtype=torch.promote_types(x_t.dtype, torch.float32), device=x_t.device)
         guidance = self._guidance
         guided = guidance is not None and guidance.interval[0] <= t <= guidance.interval[1]
         with evaluating(self._model):
-            output = self._model(x_t.clone() if guided else x_t, times.clone(), **conditioning)
-            check_output(output, x_t)
             if guidance is None or not guided:
+                output = self._model(x_t, times, **conditioning)
+                check_output(output, x_t)
                 return output
+            output = self._model(x_t.clone(), times.clone(), **conditioning)
+            check_output(output, x_t)
             null = self._model(x_t, times, **unconditional(conditioning, guidance.null))
         return torch.lerp(null, output, guidance.scale)

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from .._checks import check_floating, check_has_values
+from .._exact import as_dtype
 from .._model import own
 from ..corruptions import Point, Process
-from ..solvers import Solver, check_step
+from ..solvers import Solver, Step, StepNumbers, check_step
 from ._denoiser import Denoiser
 from ._noise import Generators, white
 from .edits import DenoisedCallback
+
+_FEW = 256  # scales: finding more at once saves no time
 
 
 class SampleStep(NamedTuple):
@@ -51,6 +54,7 @@ class Reverse:
     ) -> None:
         self._process, self._denoiser, self._solver, self._like = process, denoiser, solver, like
         self._conditioning, self._generator, self._edit = conditioning or {}, generator, edit
+        self._weights = StepNumbers(denoiser.weights, reach=1)
 
     @torch.no_grad()
     def start(self, x_1: Tensor | None, first: Point) -> Tensor:
@@ -74,16 +78,37 @@ class Reverse:
             return first.clean() if t == 0 else self.point(t)
 
         here, step, name = first, self._solver.start(self._process.power, at), type(self._solver).__name__
-        for s in times[1:].tolist():
-            there = at(s)
-            with torch.no_grad():
-                u_0 = self._denoiser(u_t, here, self._conditioning, self._edit)
-                u_s = check_step(step(u_t, u_0, here, there, self._noise), u_t, name).to(u_t.dtype)
+        later = times[1:].tolist()
+        known, weights, no_grad = self._foresee(first, later, step), self._weights, torch.no_grad()
+        for k, s in enumerate(later):
+            there = known[k] if known else at(s)
+            with no_grad:
+                u_0 = self._denoiser(u_t, here, self._conditioning, self._edit, weights=weights)
+                u_s = as_dtype(check_step(step(u_t, u_0, here, there, self._noise), u_t, name), u_t.dtype)
                 if s == 0 and self._edit is not None and u_s is not u_0:  # extrapolated beyond the edited prediction
                     edited = self._edit(own(self._process.synthesize(u_s), u_s), 0.0)
                     u_s = own(self._process.analyze(edited.to(u_t.dtype)), edited)
             yield SampleStep(s, u_s, u_0)
             u_t, here = u_s, there
+
+    @torch.no_grad()
+    def _foresee(self, first: Point, later: list[float], step: Step) -> list[Point]:
+        """Return the points at all later times, after finding what all steps need of them; none if these are not few.
+
+        Scales of every coefficient are found step by step: all of them would take memory, and save no time.
+        """
+        sizes = [scale.numel() for scale in (first.signal, first.noise, self._process.power) if scale is not None]
+        if len(later) < 2 or max(sizes) > _FEW or len(first.signal) > 1 or len(first.noise) > 1:
+            return []
+        points = self._process.along(later, self._like.shape, self._like.device)
+        if later[-1] == 0:
+            points[-1] = first.clean()
+        dtype, path = self._like.dtype, [first, *points]
+        self._weights.foresee(path[:-1], dtype)
+        foresee = getattr(step, "foresee", None)
+        if foresee is not None:
+            foresee(path, dtype)
+        return points
 
     def point(self, t: float) -> Point:
         """Return the scales at a time."""

@@ -14,6 +14,7 @@ from ._coordinates import Exponential, Form, Rotation, Whitened, extrapolation
 from ._ddim import DDIM
 from ._multistep import Multistep
 from ._names import SolverName, check_step, is_deterministic, make_solver
+from ._numbers import StepNumbers, add_scaled
 from ._protocol import Solver, Step
 from ._transition import ForwardWeights, StepWeights, forward_weights, noise_ratio, posterior_weights
 
@@ -29,9 +30,11 @@ __all__ = [
     "Solver",
     "SolverName",
     "Step",
+    "StepNumbers",
     "StepWeights",
     "Variance",
     "Whitened",
+    "add_scaled",
     "check_step",
     "extrapolation",
     "forward_weights",

@@ -13,7 +13,7 @@ from .._checks import check_choice
 from .._exact import exact_dtype
 from ..corruptions import Point
 from ._protocol import Step
-from ._transition import forward_weights, posterior_weights
+from ._transition import StepWeights, Transitions, forward_weights, posterior_weights
 
 Variance: TypeAlias = Literal["large", "small", "exact"]
 
@@ -60,37 +60,26 @@ class Ancestral:
     def start(self, power: Tensor | None, at: Callable[[float], Point]) -> Step:
         """Return the step function of one run; see `Solver`."""
         if self.variance != "exact":
-            return self._step
+            return Transitions(self._weights, ends=True)
         if power is None:
             raise ValueError(
                 "variance='exact' requires the data's power spectrum; pass spectrum=PowerSpectrum.estimate(batches), "
                 "or use variance='large'"
             )
-        return _Exact(power)
+        exact = power.to(exact_dtype(power.device))
+        return Transitions(lambda here, there: _exact_weights(exact, here, there), ends=False)
 
-    def _step(self, u_t: Tensor, u_0: Tensor, here: Point, there: Point, noise: Callable[[], Tensor]) -> Tensor:
-        if there.time == 0:
-            return u_0
+    def _weights(self, here: Point, there: Point) -> StepWeights:
         large = forward_weights(there, here).sigma
         w_t, w_0, small = posterior_weights(here, there, large, 1.0)
         # A coefficient whose noise ends here is clean from here on.
         sigma = torch.where(there.noise > 0, large if self.variance == "large" else small, 0.0)
-        return _combine(u_t, u_0, w_t, w_0, sigma, noise)
+        return StepWeights(w_t, w_0, sigma)
 
 
-class _Exact:
-    """Steps with the variance that Gaussian data of a known power have."""
-
-    def __init__(self, power: Tensor) -> None:
-        self._power = power.to(exact_dtype(power.device))
-
-    def __call__(self, u_t: Tensor, u_0: Tensor, here: Point, there: Point, noise: Callable[[], Tensor]) -> Tensor:
-        large = forward_weights(there, here).sigma
-        w_t, w_0, _ = posterior_weights(here, there, large, 1.0)
-        total_t, total_s = (point.signal**2 * self._power + point.noise**2 for point in (here, there))
-        return _combine(u_t, u_0, w_t, w_0, large * (total_s / total_t).sqrt(), noise)
-
-
-def _combine(u_t: Tensor, u_0: Tensor, w_t: Tensor, w_0: Tensor, sigma: Tensor, noise: Callable[[], Tensor]) -> Tensor:
-    u_s = (w_t.to(u_t.dtype) * u_t).addcmul_(w_0.to(u_t.dtype), u_0)
-    return u_s.addcmul_(sigma.to(u_t.dtype), noise())
+def _exact_weights(power: Tensor, here: Point, there: Point) -> StepWeights:
+    """Return the weights of a step with the variance that Gaussian data of a known power have."""
+    large = forward_weights(there, here).sigma
+    w_t, w_0, _ = posterior_weights(here, there, large, 1.0)
+    total_t, total_s = (point.signal**2 * power + point.noise**2 for point in (here, there))
+    return StepWeights(w_t, w_0, large * (total_s / total_t).sqrt())

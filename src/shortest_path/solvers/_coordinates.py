@@ -42,6 +42,10 @@ class Form(Protocol):
         """Return the slope at time t, where `u_0` is the clean image that the model predicts from `u_t`."""
         ...
 
+    def slope_weights(self, here: Point) -> tuple[Tensor, ...]:
+        """Return (p, q) of the slope p u_t + q û_0, float64, or nothing where it is û_0 itself."""
+        ...
+
     def length(self, here: Point, there: Point) -> Tensor:
         """Return the length of the step from t to s, per coefficient, float64; the same sign for the same direction."""
         ...
@@ -52,6 +56,10 @@ class Form(Protocol):
 
     def move(self, u_t: Tensor, slope: Tensor, here: Point, there: Point) -> Tensor:
         """Return u_s, with one slope for the whole step."""
+        ...
+
+    def move_weights(self, here: Point, there: Point) -> tuple[Tensor, Tensor]:
+        """Return (k, g) of u_s = k u_t + g slope, float64."""
         ...
 
 
@@ -78,22 +86,27 @@ class Rotation:
         self._known: list[tuple[Point, Whitened]] = []
 
     def whitened(self, point: Point) -> Whitened:
-        """Return (θ, r) at a point; a step asks several times for two, which are kept."""
-        for known, whitened in self._known:
-            if known is point:
-                return whitened
-        signal = point.signal * self.deviation
-        found = Whitened(torch.atan2(point.noise, signal), torch.hypot(signal, point.noise))
-        self._known = [*self._known[-1:], (point, found)]
+        """Return (θ, r) at a point; a step asks several times for them, and the last two are kept."""
+        kept = [each for each in self._known if each[0] is not point]
+        if len(kept) < len(self._known):
+            ((_, found),) = (each for each in self._known if each[0] is point)
+        else:
+            signal = point.signal * self.deviation
+            found = Whitened(torch.atan2(point.noise, signal), torch.hypot(signal, point.noise))
+        self._known = [*kept[-1:], (point, found)]
         return found
 
     def slope(self, u_t: Tensor, u_0: Tensor, here: Point) -> Tensor:
         """Return v̂ = (cos θ y − ξ̂) / sin θ; see `Form`."""
+        of_state, of_data = (weight.to(u_t.dtype) for weight in self.slope_weights(here))
+        return (of_state * u_t).addcmul_(of_data, u_0)
+
+    def slope_weights(self, here: Point) -> tuple[Tensor, ...]:
+        """Return 1 / (r tan θ) and −1 / (√S sin θ); see `Form`."""
         angle, radius = self.whitened(here)
         started = angle > 0  # else the coefficient is still the clean one, and stays
         of_state = torch.where(started, 1 / (radius * torch.tan(angle)), 0.0)
-        of_data = torch.where(started, 1 / (self.deviation * torch.sin(angle)), 0.0)
-        return (of_state.to(u_t.dtype) * u_t).addcmul_(of_data.to(u_t.dtype), u_0, value=-1)
+        return of_state, torch.where(started, -1 / (self.deviation * torch.sin(angle)), 0.0)
 
     def length(self, here: Point, there: Point) -> Tensor:
         """Return θ_s − θ_t; see `Form`."""
@@ -105,10 +118,13 @@ class Rotation:
 
     def move(self, u_t: Tensor, slope: Tensor, here: Point, there: Point) -> Tensor:
         """Return u_s; see `Form`."""
+        kept, turned = (weight.to(u_t.dtype) for weight in self.move_weights(here, there))
+        return (kept * u_t).addcmul_(turned, slope)
+
+    def move_weights(self, here: Point, there: Point) -> tuple[Tensor, Tensor]:
+        """Return r_s / r_t and r_s (θ_s − θ_t); see `Form`."""
         (angle_t, radius_t), (angle_s, radius_s) = self.whitened(here), self.whitened(there)
-        kept = radius_s / radius_t
-        turned = radius_s * (angle_s - angle_t)
-        return (kept.to(u_t.dtype) * u_t).addcmul_(turned.to(u_t.dtype), slope)
+        return radius_s / radius_t, radius_s * (angle_s - angle_t)
 
 
 class Exponential:
@@ -120,6 +136,10 @@ class Exponential:
     def slope(self, u_t: Tensor, u_0: Tensor, here: Point) -> Tensor:
         """Return û_0; see `Form`."""
         return u_0
+
+    def slope_weights(self, here: Point) -> tuple[Tensor, ...]:
+        """Return nothing; see `Form`."""
+        return ()
 
     def length(self, here: Point, there: Point) -> Tensor:
         """Return λ_s − λ_t: infinite where signal or noise vanishes, 0 where they had vanished before; see `Form`."""
@@ -134,8 +154,13 @@ class Exponential:
 
     def move(self, u_t: Tensor, slope: Tensor, here: Point, there: Point) -> Tensor:
         """Return u_s; see `Form`."""
+        kept, gained = (weight.to(u_t.dtype) for weight in self.move_weights(here, there))
+        return (kept * u_t).addcmul_(gained, slope)
+
+    def move_weights(self, here: Point, there: Point) -> tuple[Tensor, Tensor]:
+        """Return s_s / s_t and a_s − a_t s_s / s_t; see `Form`."""
         kept = noise_ratio(here, there)
-        return (kept.to(u_t.dtype) * u_t).addcmul_((there.signal - here.signal * kept).to(u_t.dtype), slope)
+        return kept, there.signal - here.signal * kept
 
 
 def extrapolation(ahead: Tensor, behind: Tensor, most: float) -> Tensor:

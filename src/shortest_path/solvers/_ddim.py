@@ -10,7 +10,7 @@ from torch import Tensor
 from ..corruptions import Point
 from ._options import check_eta
 from ._protocol import Step
-from ._transition import forward_weights, posterior_weights
+from ._transition import Transitions, forward_weights, posterior_weights
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,8 @@ class DDIM:
 
     def start(self, power: Tensor | None, at: Callable[[float], Point]) -> Step:
         """Return the step function of one run; see `Solver`."""
-        return self._step
+        return Transitions(self._weights, ends=True)
 
-    def _step(self, u_t: Tensor, u_0: Tensor, here: Point, there: Point, noise: Callable[[], Tensor]) -> Tensor:
-        if there.time == 0:
-            return u_0
-        w_t, w_0, sigma = posterior_weights(here, there, forward_weights(there, here).sigma, self.eta**2)
-        u_s = (w_t.to(u_t.dtype) * u_t).addcmul_(w_0.to(u_t.dtype), u_0)
-        return u_s if self.eta == 0 else u_s.addcmul_(sigma.to(u_t.dtype), noise())
+    def _weights(self, here: Point, there: Point) -> tuple[Tensor, ...]:
+        weights = posterior_weights(here, there, forward_weights(there, here).sigma, self.eta**2)
+        return weights[:2] if self.deterministic else weights

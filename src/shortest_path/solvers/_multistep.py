@@ -12,7 +12,7 @@ this is DPM-Solver++(2M); the corrector is the idea of UniPC.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..corruptions import Point
 from ._coordinates import Exponential, Form, Rotation, extrapolation
+from ._numbers import Number, StepNumbers, add_scaled
 from ._options import check_eta
 from ._protocol import Step
 from ._transition import forward_weights
@@ -83,13 +84,20 @@ class Multistep:
 
 
 class _Run:
-    """The steps of one run, with the start and the slope of the step before."""
+    """The steps of one run, with what they remember of the step before."""
 
     def __init__(self, solver: Multistep, form: Form, at: Callable[[float], Point]) -> None:
         self._solver, self._form, self._at = solver, form, at
+        self._first, self._later = StepNumbers(self._numbers), StepNumbers(self._all_numbers, reach=3)
         self._before: Point | None = None
         self.memory: tuple[Tensor, ...] = ()
-        """u and slope at the time before."""
+        """The estimate with which the step before was taken, and the slope at its start."""
+
+    def foresee(self, points: Sequence[Point], dtype: torch.dtype) -> None:
+        """Find the numbers of all steps along the points; see `Step`."""
+        if self._solver.eta == 0:
+            self._first.foresee(points[:2], dtype)
+            self._later.foresee(points, dtype)
 
     def __call__(self, u_t: Tensor, u_0: Tensor, here: Point, there: Point, noise: Callable[[], Tensor]) -> Tensor:
         eta = self._solver.eta
@@ -101,18 +109,54 @@ class _Run:
         return u_s.addcmul_(sigma.to(u_t.dtype), noise())
 
     def _move(self, u_t: Tensor, u_0: Tensor, here: Point, there: Point) -> Tensor:
-        form, before = self._form, self._before
-        slope = estimate = form.slope(u_t, u_0, here)
-        if before is not None:
-            u_before, slope_before = self.memory
-            behind = form.length(before, here)
-            if self._solver.corrector:
-                fraction = form.later_fraction(behind).to(u_t.dtype)
-                mean = torch.lerp(slope_before, slope, fraction.expand_as(slope))
-                # Where a coefficient's noise has ended, its slope here tells nothing, and its state stays.
-                u_t = torch.where(here.noise > 0, form.move(u_before, mean, before, here), u_t)
+        before, dtype = self._before, u_t.dtype
+        if before is None:
+            kept, gained, *of_slope = self._first(here, there, dtype=dtype)
+            slope = estimate = _slope(u_t, u_0, of_slope)
+            u_s = add_scaled(kept * u_t, gained, estimate)
+        else:
+            estimate_before, slope_before = self.memory
+            count = 3 if self._solver.corrector else 1
+            kept, ahead, *numbers = self._later(before, here, there, dtype=dtype)
+            slope = estimate = _slope(u_t, u_0, numbers[count:])
             if self._solver.order == 2:
-                fraction = extrapolation(form.length(here, there), behind, form.most).to(u_t.dtype)
-                estimate = ((1 + fraction) * slope).addcmul_(fraction, slope_before, value=-1)
-        self._before, self.memory = here, (u_t, slope)
-        return form.move(u_t, estimate, here, there)
+                estimate = torch.lerp(slope_before, slope, ahead)
+            terms = (slope, slope_before, estimate_before) if self._solver.corrector else (estimate,)
+            u_s = kept * u_t
+            for number, term in zip(numbers[:count], terms, strict=True):
+                u_s = add_scaled(u_s, number, term)
+        self._before, self.memory = here, (estimate, slope)
+        return u_s
+
+    def _numbers(self, here: Point, there: Point) -> tuple[Tensor, ...]:
+        """Return (k, g) of u_s = k u_t + g slope, and the weights with which the slope is found."""
+        return *self._form.move_weights(here, there), *self._form.slope_weights(here)
+
+    def _all_numbers(self, before: Point, here: Point, there: Point) -> tuple[Tensor, ...]:
+        """Return k, the weight of v_k in an estimate v_(k−1) + weight (v_k − v_(k−1)), and the weights of the terms.
+
+        With the corrector the state from which the step begins is first moved by c times the mean of the slopes at the
+        two ends of the step before, (1 − f) v_(k−1) + f v_k, less the estimate with which that step was taken:
+
+            u_s = k (u_t + c (mean − estimate before)) + g estimate
+        """
+        form, solver, behind = self._form, self._solver, self._form.length(before, here)
+        later, again = form.later_fraction(behind), form.move_weights(before, here)[1]
+        kept, gained, *of_slope = self._numbers(here, there)
+        ahead = torch.ones_like(gained)
+        if solver.order == 2:
+            ahead = ahead + extrapolation(form.length(here, there), behind, form.most)
+        if not solver.corrector:
+            return kept, ahead, gained, *of_slope
+        # Where a coefficient's noise has ended, its slope here tells nothing, and its state stays.
+        moved = torch.where(here.noise > 0, kept * again, 0.0)
+        of_slopes = moved * later + gained * ahead, moved * (1 - later) + gained * (1 - ahead)
+        return kept, ahead, *of_slopes, -moved, *of_slope
+
+
+def _slope(u_t: Tensor, u_0: Tensor, weights: Sequence[Number]) -> Tensor:
+    """Return the slope of a form, by its weights; see `Form`."""
+    if not weights:
+        return u_0
+    of_state, of_data = weights
+    return add_scaled(of_state * u_t, of_data, u_0)

@@ -19,6 +19,10 @@ Step: TypeAlias = Callable[[Tensor, Tensor, Point, Point, Callable[[], Tensor]],
 
 A step function that remembers earlier steps has an attribute `memory`, a tuple of tensors like `u_t`, empty at the
 start, which can be read and set: `gaussian_kl` propagates its covariance.
+
+A step function may have a method `foresee(points, dtype)`. If the scales are few numbers, the sampler calls it before
+the first step with all points of the run, each with a first axis of size 1, and the type of the state: what follows
+from the times alone can then be found for all steps at once (`StepNumbers`).
 """
 
 

@@ -17,12 +17,14 @@ per coefficient, docs/theory.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..corruptions import Point
+from ._numbers import StepNumbers, add_scaled
 
 
 def noise_ratio(here: Point, there: Point) -> Tensor:
@@ -74,3 +76,29 @@ def posterior_weights(here: Point, there: Point, large: Tensor, kept: float) -> 
     variance = large**2 * ratio**2 * kept
     w_t = torch.where(here.noise > 0, (there.noise**2 - variance).clamp(min=0).sqrt() / here.noise, ratio)
     return StepWeights(w_t, there.signal - here.signal * w_t, variance.sqrt())
+
+
+class Transitions:
+    """The steps u_s = w_t u_t + w_0 û_0 + σ z of one run.
+
+    Args:
+        weights: `weights(here, there)` returns (w_t, w_0, σ), elementwise, or (w_t, w_0) of a step without noise.
+        ends: Whether the step to t = 0 returns û_0.
+    """
+
+    memory: tuple[Tensor, ...] = ()
+
+    def __init__(self, weights: Callable[[Point, Point], tuple[Tensor, ...]], *, ends: bool) -> None:
+        self._weights, self._ends = StepNumbers(weights), ends
+
+    def foresee(self, points: Sequence[Point], dtype: torch.dtype) -> None:
+        """Find the weights of all steps along the points; see `Step`."""
+        self._weights.foresee(points, dtype)
+
+    def __call__(self, u_t: Tensor, u_0: Tensor, here: Point, there: Point, noise: Callable[[], Tensor]) -> Tensor:
+        """Return u_s; see `Step`."""
+        if self._ends and there.time == 0:
+            return u_0
+        w_t, w_0, *sigma = self._weights(here, there, dtype=u_t.dtype)
+        u_s = add_scaled(w_t * u_t, w_0, u_0)
+        return add_scaled(u_s, sigma[0], noise()) if sigma else u_s
