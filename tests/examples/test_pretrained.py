@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         8, 3, 3, block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
         norm_num_groups=4, layers_per_block=1,
     )  # fmt: skip
-    scheduler = diffusers.DDPMScheduler(1000, prediction_type="sample", clip_sample=False)
+    scheduler = diffusers.DDPMScheduler(1000, prediction_type="sample")  # clips, by default
     diffusers.DDPMPipeline(unet, scheduler).save_pretrained(folder / "pipeline")
     return folder
 
