@@ -231,7 +231,7 @@ def summarise(out: Path, report: Mapping[str, Any]) -> None:
         "figures.json": "all numbers",
     }.items():
         print(f"{out / file}: {what}")
-    print("\nFor Gaussian data and an exact network: length of the way to noise, and error of 50 steps of sampling")
+    print("\nFor Gaussian data and an exact network, way to noise and error of sampling:")
     print(f"{'':<24}{'length':>10}{'KL at 50 steps':>18}")
     for name, length in report["path_length"].items():
         print(f"{name:<24}{length:>10.1f}{report['gaussian_kl_50_steps'][name]:>13.3g} nats")
@@ -265,7 +265,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="further images to measure with (%(default)s, a fifth at most)",
     )
     add("--size", type=two_or_more, default=16, help="height and width of the images (%(default)s)")
-    add("--steps", type=positive, default=1600, help="training steps of each network (%(default)s)")
+    add("--steps", type=positive, default=2000, help="training steps of each network (%(default)s)")
     add("--batch-size", type=positive, default=128, help="images in a step (%(default)s)")
     add("--samples", type=positive, default=64, help="number of samples of each network (%(default)s)")
     add("--sample-steps", type=positive, default=20, help="model calls for each sample (%(default)s)")
