@@ -235,7 +235,9 @@ def test_a_run_is_shared_by_one_command(trained: tuple[Path, str], checkpoint: P
     ours = make_sampler(load_run(checkpoint), solver="ddim", steps=3)
     expected = ours.sample((2, 3, 8, 8), conditioning=labels, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(images, expected, atol=1e-4, rtol=0)  # the run's weights have the channels last
-    assert "No such file or directory" in refused("share", tmp_path / "none", tmp_path / "other")
+    assert "does not exist; pass the checkpoint_dir of fit, or a file in it" in refused(
+        "share", tmp_path / "none", tmp_path / "other"
+    )
     for source in (trained[0], trained[0] / "checkpoints" / "best.pt"):
         assert "parameters" in run("share", source, tmp_path / "again").out
 
@@ -244,7 +246,7 @@ def test_a_training_of_another_program_is_shared_by_the_same_command(tmp_path: P
     trainer = sp.DiffusionTrainer(layer(), sp.GaussianCorruption("flow"))
     trainer.fit([torch.zeros(2, 3, 8, 8)], steps=1, checkpoint_dir=tmp_path / "run")
     told = run("share", tmp_path / "run", tmp_path / "shared", "--register", "json").out
-    assert "the weights of Conv2d; load them with from_pretrained(folder, Conv2d())" in told
+    assert f"the weights of a Conv2d; load them with from_pretrained('{tmp_path / 'shared'}', Conv2d(...))" in told
     again = sp.Sampler.from_pretrained(tmp_path / "shared", layer())
     assert isinstance(again.model, torch.nn.Conv2d)
     assert torch.equal(again.model.weight, trainer.ema_model.weight)

@@ -27,7 +27,7 @@ CHECKPOINTS = {"Gaussian, cosine": "gaussian", "shortest path": "shortest-path"}
 
 def test_it_continues_after_an_interruption(quickstart: Finished) -> None:
     assert quickstart.stopped.status == 1
-    assert "Run the same command again, and training continues" in quickstart.stopped.err
+    assert "Stopped. The same command continues a training that has begun" in quickstart.stopped.err
     folders = [quickstart.folder / "checkpoints" / name for name in CHECKPOINTS.values()]
     for folder, step in zip(folders, (STEPS, 6), strict=True):
         assert f"continuing from {folder / f'checkpoint-{step:08d}.pt'}; delete {folder}" in quickstart.continued.out
@@ -99,7 +99,10 @@ def test_unfit_settings_are_explained(tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", dead_leaves(9, size=8))
     for words, message in {
         ("--data", tmp_path / "nowhere"): "nowhere does not exist",
-        ("--images", 4): "got 4; use more images or a smaller --batch-size",
+        (
+            "--images",
+            4,
+        ): "4 images to train with are fewer than the 8 of a batch; use more images, or --batch-size 4 or less",
         ("--data", tmp_path / "few.npy"): "two images or more must be held out, of 10 or more in all, got 9 images",
         ("--steps", 0): "expected a whole number, 1 or more, got '0'",
     }.items():

@@ -58,10 +58,7 @@ class ExponentialMovingAverage:
             model: The model that is followed.
             unless: Whether the average stays as it is, a tensor of one boolean on the device; nothing waits for it.
         """
-        if unless is None or unless.device.type != "cpu":
-            step = self._step() if unless is None else self._step_unless(unless)
-        else:  # where nothing has to be waited for
-            step = 0.0 if bool(unless) else self._step()
+        step = self._step() if unless is None else self._step_unless(unless)
         mine = dict(self.model.named_parameters())
         averaged: list[Tensor] = []
         current: list[Tensor] = []
