@@ -80,9 +80,8 @@ def _whole(half: Tensor, dims: int, size: int) -> Tensor:
     Those at −k are the conjugates of those at k, as of any sums of real images; where the half has both, to the last
     bit.
     """
-    mirrored = half.conj().resolve_conj()
-    for axis in range(-dims, -1):
-        mirrored = mirrored.flip(axis).roll(1, axis)
+    conjugate = half.conj().resolve_conj().movedim(-1, 0)
+    mirrored = FourierBasis(dims - 1).mirror(conjugate).movedim(0, -1)  # along all axes but the last
     for own in (0, size // 2) if size % 2 == 0 else (0,):
         half[..., own] = (half[..., own] + mirrored[..., own]) / 2
     return torch.cat([half, mirrored[..., 1 : size - half.shape[-1] + 1].flip(-1)], -1)
