@@ -5,7 +5,7 @@
 
     python examples/convert_reference.py ddpm/ema_0.9999_500000.pt outputs/theirs \
         --config examples/configs/reference-ddpm.yaml
-    python examples/sample_cifar10.py outputs/theirs --solver ancestral --grid uniform --steps 4000
+    python examples/sample_cifar10.py outputs/theirs --solver ancestral --grid uniform --start 1 --steps 4000
 
 The network must be the one of the settings: `--config FILE` (configs/reference.yaml by default) and `--name value`, as
 for train_cifar10.py, e.g. `--discrete-steps 1000`. Not converted: learned variances, class labels, blocks that change

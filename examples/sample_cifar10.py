@@ -2,7 +2,7 @@
 
     python examples/sample_cifar10.py outputs/cifar10 --count 50000
     torchrun --nproc_per_node 4 examples/sample_cifar10.py outputs/cifar10 --count 50000   # the same, sooner
-    python examples/sample_cifar10.py outputs/ddpm --solver ancestral --steps 1000         # DDPM
+    python examples/sample_cifar10.py outputs/ddpm --solver ancestral --steps 1000 --start 1   # DDPM
     python examples/sample_cifar10.py outputs/ddpm --solver ddim --steps 50                # DDIM
     python examples/sample_cifar10.py outputs/reference --solver ancestral --grid reference --steps 4000 --no-clip
 
@@ -83,6 +83,7 @@ def sample(args: argparse.Namespace, here: Ranks) -> None:
         solver=solver_of(args),
         steps=args.steps,
         grid=args.grid,
+        start=args.start,
         guidance_scale=args.guidance_scale,
         guidance_interval=args.guidance_interval,
     )
@@ -269,6 +270,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add_solver(parser)
     add("--steps", type=positive, default=20, help="model calls for each sample (%(default)s)")
     add("--grid", choices=get_args(GridName), help="time grid (default: the solver's)")
+    add("--start", type=float, help="first time of the grid (default: see Sampler; 1 is the whole chain)")
     add("--seed", type=int, default=0, help="random seed (%(default)s)")
     add("--batch-size", type=positive, default=250, help="samples in a batch of a process (%(default)s)")
     add("--guidance-scale", type=float, help="above 1: more typical of the class (default: no guidance)")

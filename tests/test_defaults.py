@@ -106,7 +106,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Sampler": {
         "prediction": "noise",
         "solver": "multistep",
-        **none("steps grid times spectrum guidance_scale guidance_interval null_conditioning"),
+        **none("steps grid start times spectrum guidance_scale guidance_interval null_conditioning"),
     },
     "Sampler.batches": {"batch_size": 64, "seed": 0, **none("x_1 conditioning device progress")},
     "Sampler.image_to_image": {"generator": None},
@@ -123,6 +123,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Sampler.step": none("conditioning generator clip denoised_callback"),
     "Sampler.trajectory": SAMPLED,
     "bits_per_dim": {"scale": 127.5},
+    "sampling.first_time": {"left": 0.1},
     "sampling.describe_sampler": none("solver times guidance"),
     "sampling.model_from_description": {"network": None},
     "edits.dynamic_threshold": {"quantile": 0.995, "limit": 1.0},

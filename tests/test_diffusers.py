@@ -42,7 +42,12 @@ def test_a_pipeline_gives_the_images_of_the_sampler(name: str, tmp_path: Path) -
     corruption, options = CASES[name]
     model = unet()
     scheduler = ours.CorruptionScheduler(corruption, **options)
-    sampler = sp.Sampler(ours.TimedModel(model), corruption, steps=6, **options)
+    end = scheduler.sampler.times[0]  # a pipeline begins with white noise, and so at the end of the corruption
+    assert end == (1 if options.get("prediction") or name == "ancestral" else 0.999)
+    scheduler.set_timesteps(6)
+    times = {**options, "times": scheduler.sampler.times}
+    times.pop("grid", None)
+    sampler = sp.Sampler(ours.TimedModel(model), corruption, **times)
     pipeline = diffusers.DDPMPipeline(model, scheduler)
     pipeline.set_progress_bar_config(disable=True)
 
@@ -60,6 +65,21 @@ def test_a_pipeline_gives_the_images_of_the_sampler(name: str, tmp_path: Path) -
     again.set_progress_bar_config(disable=True)
     assert isinstance(again.scheduler, ours.CorruptionScheduler)
     assert torch.equal(run(again), run(pipeline))
+
+
+def test_a_loop_can_begin_where_a_sampler_does() -> None:
+    corruption, noise = sp.ShortestPathCorruption(DATA), torch.randn(2, 3, 8, 8)
+    model = ours.TimedModel(unet())
+    sampler = sp.Sampler(model, corruption, steps=5)
+    assert 0.5 < sampler.times[0] < 0.99
+    scheduler = ours.CorruptionScheduler(corruption)
+    scheduler.set_timesteps(5, start=float(sampler.times[0]))
+    sample = scheduler.initial_noise(noise)
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            sample = scheduler.step(model.model(sample, t).sample, t, sample).prev_sample
+    expected = sampler.sample(noise.shape, x_1=sampler.initial_noise(noise))
+    torch.testing.assert_close(sample, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_training_loop_of_diffusers_runs() -> None:

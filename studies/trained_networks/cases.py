@@ -16,7 +16,7 @@ OutputName = Literal["noise", "whitened"]
 ODE_STEPS = (50, 100)  # of the likelihood; the two must agree
 PRIMARY = (("multistep", 50), ("ancestral", 250))  # solvers and numbers of model calls of the kernel distance
 SECONDARY = (("multistep", 20), ("ancestral", 1000))
-STARTS = (None, 0.99, 0.95, 0.9, 0.8, 0.7, 0.6)  # times to start from; None is the library's
+STARTS = (None, 0.999, 0.99, 0.95, 0.9, 0.8, 0.7, 0.6)  # times to start from; None is the library's
 CHAIN_STEPS = (50, 250, 1000)  # of the bound on the likelihood
 ANGLES = (0.1, 0.3, 0.5, 0.7, 0.9)  # fractions of π/2, at which errors of single coefficients are compared
 
@@ -187,7 +187,7 @@ class Scale:
         return values
 
 
-_UNET = {"widths": (32, 64, 64), "blocks": 1, "attention": (4,), "head_channels": 8, "groups": 8, "dropout": 0.0}
+_UNET = {"widths": (16, 32, 64), "blocks": 1, "attention": (4,), "head_channels": 8, "groups": 8, "dropout": 0.0}
 _AVERAGED = Scale(
     size=8,
     source_size=32,
@@ -219,7 +219,7 @@ PRESETS = {
         warmup=100,
         ema_decay=0.995,
         validation=2000,
-        likelihood_images=500,
+        likelihood_images=300,
         samples=1000,
         sampled_at_once=125,
     ),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import shortest_path as sp
 from tests.worlds import CORRUPTIONS, SHAPE, GaussianDenoiser, correlated_images, gaussian_world
+from tests.worlds import spectrum as spectrum_in
 
 DOUBLE = {"dtype": torch.float64, "progress": False}
 
@@ -198,7 +199,7 @@ def test_the_default_solver_is_multistep_on_its_own_grid(name: str, prediction: 
     corruption, known = CORRUPTIONS[name](), name == "shortest-cosine"
     default = sp.Sampler(Wave(), corruption, prediction=prediction, steps=4)
     grid = sp.grids.Spectrum(corruption) if known else sp.grids.Cosine()
-    assert torch.equal(default.times, grid(4, start=0.999 if prediction == "noise" else 1.0))
+    assert torch.equal(default.times, grid(4, start=float(default.times[0])))
     named = sp.Sampler(
         Wave(),
         corruption,
@@ -209,6 +210,64 @@ def test_the_default_solver_is_multistep_on_its_own_grid(name: str, prediction: 
     )
     one, other = (sampler.sample((2, *SHAPE), generator=seeded()) for sampler in (default, named))
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["gaussian-flow", "gaussian-linear", "shortest-cosine", "clock"])
+def test_a_model_that_predicts_noise_starts_where_a_tenth_of_the_strongest_coefficient_is_left(name: str) -> None:
+    corruption, spectrum = CORRUPTIONS[name](), spectrum_in()
+    first = sp.Sampler(Wave(), corruption, spectrum=spectrum, steps=4).times[:1]
+    left = corruption.signal(first) ** 2 * spectrum.power / corruption.noise(first) ** 2
+    assert float(left.max()) == pytest.approx(0.1, rel=1e-3)
+    assert sp.Sampler(Wave(), corruption, prediction="data", spectrum=spectrum, steps=4).times[0] == 1
+
+
+def test_the_first_time_of_a_grid_can_be_chosen() -> None:
+    corruption = CORRUPTIONS["shortest-cosine"]()
+    sampler = sp.Sampler(Wave(), corruption, steps=4, start=0.7)
+    assert torch.equal(sampler.times, sp.grids.Spectrum(corruption)(4, start=0.7))
+    for wrong in (0.0, 1.1, -1, float("nan")):
+        with pytest.raises(ValueError, match=r"start must|must be finite"):
+            sp.Sampler(Wave(), corruption, start=wrong)
+    with pytest.raises(TypeError, match="start must be a number"):
+        sp.Sampler(Wave(), corruption, start="end")
+    with pytest.raises(ValueError, match="start=1.0 has no effect with times, which begin where they begin"):
+        sp.Sampler(Wave(), corruption, start=1.0, times=[1, 0.5, 0])
+
+
+def test_the_start_is_found_among_the_coefficients_of_a_large_image() -> None:
+    power = torch.full((1, 128, 128), 1e-3, dtype=torch.float64)
+    power[0, 77, 41] = 50.0
+    spectrum = sp.PowerSpectrum(sp.CosineBasis(2), power)
+    first = sp.Sampler(Wave(), sp.GaussianCorruption("flow"), spectrum=spectrum, steps=4).times[0]
+    assert float(first) == pytest.approx(1 / (1 + (0.1 / 50) ** 0.5), abs=1e-5)
+
+
+def test_a_corruption_that_keeps_more_of_the_image_starts_at_its_end() -> None:
+    spectrum = sp.PowerSpectrum(sp.CosineBasis(2), torch.full((1, 8, 8), 1e9, dtype=torch.float64))
+    assert sp.Sampler(Wave(), sp.GaussianCorruption("flow"), spectrum=spectrum, steps=4).times[0] == 0.999
+    assert sp.Sampler(Wave(), sp.GaussianCorruption("linear"), spectrum=spectrum, steps=4).times[0] == 1
+
+
+@pytest.mark.parametrize("name", ["gaussian-flow", "shortest-final", "gaussian-coloured"])
+def test_initial_noise_has_the_variance_from_which_sampling_begins(name: str) -> None:
+    data = spectrum_in()
+    mean = torch.full(SHAPE, 3.0, dtype=torch.float64)
+    spectrum = sp.PowerSpectrum(data.basis, data.power, cross=data.cross, mean=mean)
+    sampler = sp.Sampler(Wave(), CORRUPTIONS[name](), spectrum=spectrum, steps=4)
+    noise = torch.randn(4000, *SHAPE, generator=seeded(), dtype=torch.float64)
+    begun = sampler.initial_noise(noise)
+    first = sampler.times[:1]
+    signal, scale = sampler.corruption.signal(first), sampler.corruption.noise(first)
+    basis = data.basis
+    found = basis.analyze(begun - basis.synthesize(signal * basis.analyze(mean[None])))
+    wanted = (signal**2 * data.power + scale**2).expand(1, *SHAPE)[0]
+    torch.testing.assert_close(found.square().mean(0), wanted, rtol=0.15, atol=0)
+    torch.testing.assert_close(
+        sampler.sample(noise[:2].shape, x_1=sampler.initial_noise(noise[:2]), **DOUBLE),
+        sampler.sample(noise[:2].shape, x_1=begun[:2], **DOUBLE),
+    )
+    with pytest.raises(TypeError, match="noise must be"):
+        sampler.initial_noise(noise.long())
 
 
 def test_times_reach_the_model_as_a_float_per_image() -> None:

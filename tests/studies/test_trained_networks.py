@@ -11,7 +11,7 @@ import torch
 
 import shortest_path as sp
 from examples.recipe.dead_leaves import dead_leaves
-from studies.trained_networks import classifier, images, report, runs
+from studies.trained_networks import classifier, images, report, runs, starts
 from studies.trained_networks.__main__ import main
 from studies.trained_networks.cases import CASES, OUTPUTS, matched_times
 from studies.trained_networks.runs import Run, Study, make_trainer
@@ -142,3 +142,17 @@ def test_images_are_averaged_over_boxes_and_have_noise_of_one_level() -> None:
     batches = images.Batches(found.levels, 2, seed=1)
     assert len(batches) == 1
     assert torch.equal(*(torch.cat(list(images.Batches(found.levels, 2, seed=1))) for _ in range(2)))
+
+
+def test_starts_are_compared_on_networks_of_a_study(words: list[str], tmp_path: Path, monkeypatch) -> None:
+    own = ["--cases", "gaussian-cosine", "--outputs", "noise"]
+    with pytest.raises(SystemExit, match="has no finished runs of seed 0 of gaussian-cosine"):
+        starts.main([*words, *own, "--study", str(tmp_path), "--out", str(tmp_path)])
+    study(words, tmp_path, *own, "--seeds", "0")
+    monkeypatch.setattr(starts, "FRACTIONS", (0.5, 0.1))
+    few = ["--samples", "20", "--images", "4", "--out", str(tmp_path / "starts")]
+    starts.main([*words, *own, *few, "--study", str(tmp_path)])
+    rows = json.loads((tmp_path / "starts" / "starts.json").read_text())["rows"]
+    assert [row["fraction"] for row in rows] == [0.5, 0.1]
+    assert rows[0]["start"] < rows[1]["start"] < 0.999
+    assert (tmp_path / "starts" / "starts.md").read_text().count("| Gaussian, cosine | ") == 2

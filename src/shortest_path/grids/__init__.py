@@ -7,7 +7,7 @@ To add a grid: one file with a frozen dataclass, its export here, and its entry 
 """
 
 from .._picked import any_scale, coefficients_shape, scales_at
-from ._coefficients import evenly
+from ._coefficients import by_power, evenly, of_coefficients
 from ._cosine import Cosine
 from ._fisher import Fisher
 from ._log_snr import LogSnr
@@ -30,10 +30,12 @@ __all__ = [
     "TimeGrid",
     "Uniform",
     "any_scale",
+    "by_power",
     "coefficients_shape",
     "evenly",
     "falling_times",
     "make_grid",
     "make_times",
+    "of_coefficients",
     "scales_at",
 ]

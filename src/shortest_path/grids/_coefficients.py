@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .._picked import picker, strongest
-from ..corruptions import Pick
+from .._picked import coefficients_shape, picker, strongest
+from ..corruptions import Corruption, Pick
 
 _MOST = 4096  # coefficients looked at one by one; 32×32 images have 3072
 _STRONGEST = 1024
@@ -42,3 +43,21 @@ def by_power(power: Tensor) -> tuple[Pick | None, Tensor]:
     index = torch.cat([first, rest[(borders[1:] + borders[:-1]) // 2]])
     alone = torch.ones(_STRONGEST, dtype=torch.float64, device="cpu")
     return picker(power.shape, index), torch.cat([alone, every * borders.diff().double()])
+
+
+def of_coefficients(power: Tensor, corruption: Corruption) -> Tensor:
+    """Return the power of every coefficient, (C, *spatial), float64, on the CPU.
+
+    Raises:
+        ValueError: the power does not broadcast against the coefficients.
+    """
+    power, shape = power.detach().cpu().to(torch.float64), coefficients_shape(corruption)
+    try:
+        if power.ndim > len(shape):
+            raise ValueError("more axes than coefficients have")
+        return power.expand(np.broadcast_shapes(tuple(power.shape), shape))
+    except ValueError as reason:
+        raise ValueError(
+            f"power of shape {tuple(power.shape)} does not broadcast against the coefficients of "
+            f"{type(corruption).__name__}, {shape}"
+        ) from reason

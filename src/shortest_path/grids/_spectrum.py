@@ -18,15 +18,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .._checks import check_floating, check_has_values
-from .._picked import coefficients_shape, scales_at
+from .._picked import scales_at
 from ..corruptions import Corruption, Point, check_corruption, known_power
 from ..solvers import Rotation
-from ._coefficients import by_power
+from ._coefficients import by_power, of_coefficients
 from ._interpolation import fine_times, times_at
 from ._protocol import falling_fractions, strictly_falling
 
@@ -75,18 +74,8 @@ class Spectrum:
         """Return rising times, and ∫ e^⅓ dt up to each of them."""
         power = self.power if self.power is not None else known_power(self.corruption)
         assert power is not None  # looked at when the grid was made
-        power = power.detach().cpu().to(torch.float64)
+        power = of_coefficients(power, self.corruption)
         fine = fine_times(start, 0.0)
-        shape = coefficients_shape(self.corruption)
-        try:
-            if power.ndim > len(shape):
-                raise ValueError("more axes than coefficients have")
-            power = power.expand(np.broadcast_shapes(tuple(power.shape), shape))
-        except ValueError as reason:
-            raise ValueError(
-                f"power of shape {tuple(power.shape)} does not broadcast against the coefficients of "
-                f"{type(self.corruption).__name__}, {shape}"
-            ) from reason
         pick, count = by_power(power)
         if pick is not None:
             power = pick(power)

@@ -21,6 +21,7 @@ from ._saved_models import (
     register_model,
     save_model,
 )
+from ._times import first_time
 
 __all__ = [
     "OnlyWeights",
@@ -30,6 +31,7 @@ __all__ = [
     "describe_model",
     "describe_sampler",
     "edits",
+    "first_time",
     "load_model",
     "load_weights",
     "model_from_description",

@@ -22,7 +22,7 @@ from ._denoiser import Denoiser
 from ._guidance import make_guidance
 from ._noise import Generators
 from ._reverse import Reverse, SampleStep
-from ._times import check_along, first_time, times_from
+from ._times import check_along, check_start, first_time, times_from
 from .edits import Clip, DenoisedCallback, then_clip
 
 
@@ -38,6 +38,7 @@ class SamplerBase:
         solver: SolverName | Solver = "multistep",
         steps: int | None = None,
         grid: GridName | TimeGrid | None = None,
+        start: float | None = None,
         times: Tensor | Sequence[float] | None = None,
         spectrum: PowerSpectrum | None = None,
         guidance_scale: float | None = None,
@@ -55,7 +56,11 @@ class SamplerBase:
         self._process = Process(corruption, spectrum)
         self._guidance = make_guidance(guidance_scale, guidance_interval, null_conditioning)
         self._denoiser = Denoiser(model, self._process, self.prediction, self._guidance)
-        start, power = first_time(corruption, self.prediction), self._process.power
+        power = self._process.power
+        if start is None:
+            start = first_time(corruption, self.prediction, power)
+        else:
+            check_start(start, times)
         self.times = make_times(times, steps, grid, solver=self.solver, corruption=corruption, power=power, start=start)
         """The falling times, (steps + 1,), float64, on the CPU; the model is called at all but the last."""
         check_along(corruption, self.times, self.prediction)
@@ -195,6 +200,25 @@ class SamplerBase:
         check_along(self.corruption, times, self.prediction)
         steps = self._run(times, x_t.shape, x_t, conditioning, generator, edit, x_t.device, x_t.dtype)
         return self._in_pixels(next(steps))
+
+    def initial_noise(self, noise: Tensor) -> Tensor:
+        """Return white noise as the images from which sampling begins, to pass as `x_1`.
+
+        Its coefficients get the variance that they have at the first time, and its mean that of the data there.
+
+        Args:
+            noise: White noise in pixels, (B, C, *spatial).
+
+        Raises:
+            TypeError: `noise` is not a floating-point tensor.
+            ValueError: much of the image is left at the first time, or a shape that does not fit.
+        """
+        check_floating(noise, "noise")
+        process = self._process
+        process.to(noise.device)
+        process.check_shape(noise.shape)
+        first = process.at(float(self.times[0]), noise.shape, noise.device)
+        return process.synthesize(process.prior(first).to(noise.dtype) * process.coefficients(noise), first.signal)
 
     def _run(
         self,

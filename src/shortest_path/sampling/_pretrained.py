@@ -83,7 +83,7 @@ def options_of(description: Mapping[str, Any], chosen: Mapping[str, Any]) -> tup
         saved = dict(description["solver"])
         options["solver"] = _SOLVERS[saved.pop("class")](**saved)
     times = description.get("times")
-    if times is not None and not chosen.keys() & {"times", "grid", "steps", "solver"}:
+    if times is not None and not chosen.keys() & {"times", "grid", "steps", "start", "solver"}:
         options["times"] = times
     elif times is not None and "times" not in chosen:
         options["steps"] = len(times) - 1

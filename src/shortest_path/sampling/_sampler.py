@@ -42,8 +42,10 @@ class Sampler(SavedSampler):
         grid: The name of a grid, a value of `shortest_path.grids`, or any function of that form. None (default) is the
             solver's own: for multistep `"spectrum"` where the data's power is known and `"cosine"` where not, else
             `"uniform"`.
-        times: Explicit falling times (steps + 1,) instead of `steps` and `grid`. A last time above 0 returns the image
-            at that time.
+        start: First time of the grid, in (0, 1]; None (default) is 1, or earlier for a model that predicts noise, see
+            below.
+        times: Explicit falling times (steps + 1,) instead of `steps`, `grid` and `start`. A last time above 0 returns
+            the image at that time.
         spectrum: The data's power, for the multistep solver, the noise to start from and the whitened velocity; None
             takes the corruption's own, if it has one. An isotropic corruption is then sampled in the spectrum's basis,
             which is as good as pixels for it.
@@ -52,9 +54,10 @@ class Sampler(SavedSampler):
         guidance_interval: Times (low, high) between which guidance acts; all by default.
         null_conditioning: Conditioning that means "no conditioning", as given to `DiffusionTrainer`.
 
-    A model that predicts noise cannot tell the image at a time where no signal is left (0/0), so for
-    `prediction="noise"` a grid starts at t = 0.999 instead of 1 if signal(1) < 1e-6. `times` is not changed: a
-    first time with signal 0 is then an error. `sampler.times` shows what is used.
+    Where does a grid start? At 1, but for `prediction="noise"`: there the model's error is divided by the signal, so
+    where the data's power is known a grid starts at the time at which a tenth of the noise's power is left of the
+    strongest coefficient, and else at t = 0.999 if signal(1) < 1e-6. `times` is not changed: a first time with signal
+    0 is then an error. `sampler.times` shows what is used.
 
     Raises:
         TypeError: an argument of another type.

@@ -7,19 +7,58 @@ from torch import Tensor
 
 from .._checks import check_numbers
 from ..corruptions import Corruption
-from ..grids import any_scale, coefficients_shape, evenly, scales_at
+from ..grids import any_scale, by_power, coefficients_shape, evenly, of_coefficients, scales_at
 from ..prediction import Prediction
 
 _VANISHED = 1e-6
 _NEAR_ONE = 0.999
+_HALVINGS = 20
 _GAP = 0.1  # of the next step: how close below `start` a time of the grid may be
 
 
-def first_time(corruption: Corruption, prediction: Prediction) -> float:
-    """Return where a grid starts: 1, or 0.999 if the model predicts noise and signal(1) has vanished."""
+def first_time(corruption: Corruption, prediction: Prediction, power: Tensor | None, *, left: float = 0.1) -> float:
+    """Return where a grid starts: 1, or earlier if the model predicts noise.
+
+    The error of predicted noise is divided by the signal, and so grows without bound towards t = 1. Where the data's
+    power S is known, sampling starts from noise of the power a² S + s²; as that is all there is to tell while little of
+    the image is left, a grid then starts where a² S = s² / 10 in the strongest coefficient (docs/results.md, "Where
+    to begin"). Where S is not known, it starts at 0.999 if signal(1) has vanished.
+
+    Args:
+        corruption: The corruption to sample.
+        prediction: What the model predicts.
+        power: S, broadcastable to coefficients, or None.
+        left: Power of the image that may be left in a coefficient, in units of the noise's.
+    """
     if prediction != "noise":
         return 1.0
-    return _NEAR_ONE if any_scale(corruption, 1.0, lambda signal, _: signal < _VANISHED) else 1.0
+    latest = _NEAR_ONE if any_scale(corruption, 1.0, lambda signal, _: signal < _VANISHED) else 1.0
+    if power is None:
+        return latest
+    every = of_coefficients(power, corruption)
+    pick, _ = by_power(every)
+    some = every if pick is None else pick(every)
+
+    def little(t: float) -> bool:
+        signal, noise = scales_at(corruption, torch.tensor([t], dtype=torch.float64, device="cpu"), pick)
+        return bool((signal**2 * some <= left * noise**2).all())
+
+    if not little(latest):
+        return latest
+    low, high = 0.0, latest
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if little(middle) else (middle, high)
+    return high
+
+
+def check_start(start: object, times: object) -> None:
+    """Raise an error unless `start` can be the first time of a grid."""
+    check_numbers(start=start)
+    if times is not None:
+        raise ValueError(f"start={start} has no effect with times, which begin where they begin; omit one of them")
+    if not 0 < start <= 1:  # type: ignore[operator]
+        raise ValueError(f"start must lie in (0, 1], got {start}")
 
 
 def times_from(start: float | None, times: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ...corruptions import Corruption, Process, corrupt
 from ...grids import GridName, TimeGrid
 from ...prediction import Prediction
 from ...prediction import target as target_of
-from ...sampling import Sampler
+from ...sampling import Sampler, first_time
 from ...solvers import Solver, SolverName
 from ...spectra import PowerSpectrum
 from ._models import STEPS
@@ -94,8 +94,14 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         return self._steps
 
     def set_timesteps(self, num_inference_steps: int | None = None, device: Any = None, **options: Any) -> None:
-        """Choose the number of steps, with one model call each; None is 50. Further options are those of `Sampler`."""
+        """Choose the number of steps, with one model call each; None is 50. Further options are those of `Sampler`.
+
+        The first step is at the end of the corruption, as pipelines begin there with white noise. A `Sampler` of a
+        model that predicts noise begins earlier: pass `times=sampler.times`, and begin with `initial_noise`.
+        """
         chosen = {**self._options, "spectrum": self.spectrum, "prediction": self.prediction, **options}
+        if chosen.get("times") is None:
+            chosen.setdefault("start", first_time(self.corruption, chosen["prediction"], None))
         self.sampler = Sampler(self._model, self.corruption, steps=num_inference_steps, **chosen)
         self.num_inference_steps = self.sampler.steps
         times = self.sampler.times[:-1]
@@ -105,12 +111,8 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         self._index = 0
 
     def initial_noise(self, noise: Tensor) -> Tensor:
-        """Return white noise as the noise in which the corruption ends: coloured where that is.
-
-        Args:
-            noise: White noise in pixels, (B, C, *spatial).
-        """
-        self._last = self._prior(noise)
+        """Return white noise as the images from which sampling begins; see `Sampler.initial_noise`."""
+        self._last = self.sampler.initial_noise(noise)
         return self._last
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
@@ -190,12 +192,6 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         ones = torch.ones((), dtype=like.dtype, device=like.device)
         deviation = self._deviation(like)
         return bool(((deviation - ones).abs() < 0.01).all())
-
-    def _prior(self, noise: Tensor) -> Tensor:
-        process = self._process(noise.device)
-        coloured = self._deviation(noise).to(noise.dtype) * process.basis.analyze(noise)
-        first = process.at(float(self.sampler.times[0]), noise.shape, noise.device)
-        return process.synthesize(coloured, first.signal)
 
     def _deviation(self, like: Tensor) -> Tensor:
         process = self._process(like.device)
