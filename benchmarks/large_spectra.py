@@ -68,11 +68,13 @@ def works(law: sp.PowerSpectrum, cross: sp.PowerSpectrum) -> dict[str, Callable[
     """Return what is timed, by name."""
     path, of_cross = sp.ShortestPathCorruption(law), sp.ShortestPathCorruption(cross)
     blur, cosine = sp.BlurCorruption(spatial=law.shape[1:]), sp.GaussianCorruption("cosine")
+    clock = sp.ClockCorruption(law, lambda t: torch.pi / 2 * t)
 
     def sampler(corruption: sp.Corruption, **options: object) -> Callable[[], object]:
         return lambda: sp.Sampler(still, corruption, **options)
 
-    analysed = {"shortest": (path, law), "blur": (blur, law), "cosine": (cosine, law), "cross": (of_cross, cross)}
+    analysed = {"shortest": (path, law), "blur": (blur, law), "cosine": (cosine, law), "clock": (clock, law)}
+    analysed["cross"] = (of_cross, cross)
     pairs = analysed.items()
     return {
         "Sampler, shortest": sampler(path),

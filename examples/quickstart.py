@@ -265,7 +265,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="further images to measure with (%(default)s, a fifth at most)",
     )
     add("--size", type=two_or_more, default=16, help="height and width of the images (%(default)s)")
-    add("--steps", type=positive, default=1600, help="training steps of each network (%(default)s)")
+    add("--steps", type=positive, default=2000, help="training steps of each network (%(default)s)")
     add("--batch-size", type=positive, default=128, help="images in a step (%(default)s)")
     add("--samples", type=positive, default=64, help="number of samples of each network (%(default)s)")
     add("--sample-steps", type=positive, default=20, help="model calls for each sample (%(default)s)")

@@ -6,11 +6,12 @@ about the data's mean, which is taken as zero or as known to the corruption, in 
 the channels at one frequency are a block, or one coefficient is, or, where the corruption's basis is not the
 spectrum's, all of a small image is.
 
-Of images with more than 4096 coefficients, some blocks stand for all. The strongest stand for themselves. The others
-are divided into strata by power and by the mean angle arctan(noise / (signal √S)) over time, and the block in the
-middle stands for its stratum. Lengths and divergences, which are sums over blocks, become sums with these weights: to
-0.1 % and 0.5 % for smooth spectra, where the power tells the rest, to 0.5 % and 2 % for delays that it does not tell,
-and to 4 % and 3 % where measured covariances of channels differ at random from place to place.
+Of images with more than 4096 coefficients, some blocks stand for all. The strongest and the weakest stand for
+themselves. The others are divided into strata by power, of which all are counted, and by the mean angle
+arctan(noise / (signal √S)) over time, and the block in the middle stands for its stratum. Lengths and divergences,
+which are sums over blocks, become sums with these weights: to 0.1 % and 0.5 % where the power tells the rest, of
+whatever distribution it is, to 0.5 % and 2 % for delays that it does not tell, and to 4 % and 3 % where measured
+covariances of channels differ at random from place to place.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ import torch
 from einops import einsum, rearrange
 from torch import Tensor
 
+from ._blocks import check_condition, lengths
 from ._devices import device_of
-from ._picked import Chosen, choose, coefficients_shape, picker, scales_at
+from ._picked import coefficients_shape, picker, scales_at
+from ._strata import Chosen, Size, choose
 from .bases import Basis, FourierBasis, PrincipalBasis
 from .corruptions import (
     Corruption,
@@ -44,16 +47,10 @@ DENSE_LIMIT = 1024
 """Largest sample size (C · Π spatial) for which covariances are treated as full matrices."""
 
 _MOST = 4096  # coefficients looked at one by one; 32×32 images have 3072
-_OF_NUMBERS = {"strong": 1024, "groups": 96, "inside": 32}  # where blocks are single coefficients
-_OF_MATRICES = {"strong": 128, "groups": 48, "inside": 20}
-_ONCE = {"strong": 1024, "groups": 96, "inside": 72}  # of matrices that are looked at once
+_OF_NUMBERS = Size(ends=512, strata=3072)  # where blocks are single coefficients
+_OF_MATRICES = Size(ends=64, strata=960)
+_ONCE = Size(ends=512, strata=6912)  # of matrices that are looked at once
 _PROBES = 7  # times at which the angles of coefficients are compared
-
-_LinAlgError: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
-_ILL_CONDITIONED = (
-    "a covariance is singular to the rounding of float64 in the corruption's basis; estimate the spectrum with a "
-    "higher floor, or in the corruption's basis"
-)
 
 
 class CovariancePath(NamedTuple):
@@ -85,6 +82,10 @@ class CovariancePath(NamedTuple):
         pair = _scales_of_blocks(self.corruption, every, self.pick, *self.data.shape[:2])
         return [Point(*each) for each in zip(times, *pair, strict=True)]
 
+    def along(self, times: Sequence[float]) -> Tensor:
+        """Return Σ_t at several times, (times, F, n, n)."""
+        return torch.stack([self.corrupted(point) for point in self.points(times)])
+
     def prior(self, first: Point) -> Tensor | None:
         """Return the standard deviations from which a sampler starts, (F, n); None if it starts from images."""
         return prior_deviation(first, self.point(1.0) if self.power is None else None, self.power)
@@ -92,6 +93,8 @@ class CovariancePath(NamedTuple):
     def corrupted(self, point: Point) -> Tensor:
         """Return Σ_t = A Σ_0 A + N², (F, n, n)."""
         scaled = point.signal[..., :, None] * self.data * point.signal[..., None, :]
+        if self.data.shape[-1] == 1:
+            return scaled + (point.noise**2)[..., None]
         return scaled + torch.diag_embed(point.noise**2).to(self.data.dtype)
 
     def at(self, t: float) -> Tensor:
@@ -100,7 +103,11 @@ class CovariancePath(NamedTuple):
 
     def length(self, p: Tensor, q: Tensor) -> float:
         """Return the geodesic distance between two covariances (F, n, n) of the path."""
-        return geodesic_length(p, q, self.weight)
+        return float(self.lengths(p, q))
+
+    def lengths(self, p: Tensor, q: Tensor) -> Tensor:
+        """Return the geodesic distances between pairs of covariances (…, F, n, n) of the path, (…)."""
+        return lengths(p, q, self.weight)
 
     def over_all(self, blocks: Tensor) -> Tensor:
         """Return the sum over all blocks of numbers (F,)."""
@@ -144,7 +151,7 @@ def covariance_path(
         data = channel_blocks(spectrum, chosen)
         if frame == "channels":
             data = rotate_blocks(data, process.basis.channel_rotation)
-    _check_condition(data)
+    check_condition(data)
     pick = None if chosen is None else picker(shape, _coefficients(chosen.places, shape, data.shape[-1]))
     path = CovariancePath(corruption, shape, data, None, pick, None if chosen is None else chosen.weight)
     return path if power is None else path._replace(power=path._layout(power.expand(1, *shape)))
@@ -190,18 +197,20 @@ def _chosen(power: Tensor, size: int, corruption: Corruption) -> Chosen | None:
         size: 1, or C for the coefficients of all channels at a place.
         corruption: The corruption, whose scales tell coefficients of equal power apart.
     """
-    if power.numel() <= _MOST:
+    chosen = _OF_NUMBERS if size == 1 else _OF_MATRICES
+    if power.numel() <= _MOST or power.numel() // size <= sum(chosen):
         return None
-    strength, shape = power.reshape(size, -1).mean(0), tuple(power.shape)
+    powers, shape = power.reshape(size, -1), tuple(power.shape)
+    strength = powers[0] if size == 1 else powers.mean(0)
     probes = torch.linspace(0, 1, _PROBES + 2, dtype=torch.float64, device="cpu")[1:-1]
 
     def angle(blocks: Tensor) -> Tensor:
         pick = picker(shape, _coefficients(blocks, shape, size))
         signal, noise = _scales_of_blocks(corruption, probes, pick, len(blocks), size)
-        found: Tensor = torch.atan2(noise, signal * strength[blocks][:, None].sqrt()).mean((0, 2))
+        found: Tensor = torch.atan2(noise, signal * powers[:, blocks].T.sqrt()).mean((0, 2))
         return found
 
-    return choose(strength, angle, **(_OF_NUMBERS if size == 1 else _OF_MATRICES))
+    return choose(strength, angle, chosen, weakest=None if size == 1 else powers.amin(0))
 
 
 def _scales_of_blocks(
@@ -217,10 +226,10 @@ def _scales_of_blocks(
 
 def chosen_places(power: Tensor, other: Tensor) -> Chosen | None:
     """Choose frequencies that stand for all, by the powers (C, *spatial) of two spectra; None for all of a few."""
-    if power.numel() <= _MOST:
+    if power.numel() <= _MOST or power[0].numel() <= sum(_ONCE):
         return None
     one, two = (places(each, None).mean(0) for each in (power, other))
-    return choose(one, lambda index: two[index], **_ONCE)
+    return choose(one, lambda index: two[index], _ONCE)
 
 
 def _coefficients(blocks: Tensor, shape: tuple[int, ...], size: int) -> Tensor:
@@ -290,58 +299,3 @@ def dense(spectrum: PowerSpectrum, frame: Basis | None = None) -> Tensor:
         return images.flatten(1)
     half = frame.analyze(images).flatten(1).T  # B Σ, for Σ symmetric
     return frame.analyze(half.reshape(size, *spectrum.shape)).flatten(1).T
-
-
-def geodesic_length(p: Tensor, q: Tensor, count: Tensor | None = None) -> float:
-    """Return the geodesic distance between block-diagonal covariances (F, n, n), each block `count` (F,) times."""
-    squares = _squared_logs(p, q)
-    return math.sqrt(0.5 * float((squares if count is None else squares.flatten(1).sum(1) * count).sum()))
-
-
-def _squared_logs(p: Tensor, q: Tensor) -> Tensor:
-    if p.shape[-1] == 1:
-        return log_ratio(q.real if q.is_complex() else q, p.real if p.is_complex() else p) ** 2
-    try:
-        return _squared_log_eigenvalues(p, q)
-    except _LinAlgError as error:
-        raise ValueError(_ILL_CONDITIONED) from error
-
-
-def _squared_log_eigenvalues(p: Tensor, q: Tensor) -> Tensor:
-    factor = torch.linalg.cholesky(p)
-    half = torch.linalg.solve_triangular(factor, q, upper=False)
-    ratio = torch.linalg.solve_triangular(factor, half.mH, upper=False)
-    eigenvalues: Tensor = torch.linalg.eigvalsh((ratio + ratio.mH) / 2)
-    return eigenvalues.log() ** 2
-
-
-def log_ratio(p: Tensor, q: Tensor) -> Tensor:
-    """Return log(p / q), also where the quotient is beyond float64."""
-    ratio = p / q
-    inside = torch.isfinite(ratio) & (ratio > torch.finfo(ratio.dtype).tiny)
-    return torch.where(inside, ratio.log(), p.log() - q.log())
-
-
-def solve(a: Tensor, b: Tensor) -> Tensor:
-    """Return a⁻¹ b, block by block.
-
-    Raises:
-        ValueError: a block is singular to rounding.
-    """
-    try:
-        answer: Tensor = torch.linalg.solve(a, b)
-    except _LinAlgError as error:
-        raise ValueError(_ILL_CONDITIONED) from error
-    return answer
-
-
-def _check_condition(data: Tensor) -> None:
-    """Raise a ValueError if blocks of correlations (F, n, n) are singular to rounding."""
-    if data.shape[-1] == 1:
-        return
-    deviation = data.diagonal(dim1=-2, dim2=-1).real.sqrt()
-    scaled = data / (deviation[..., :, None] * deviation[..., None, :])  # the accuracy of a Cholesky factor follows it
-    if not bool(torch.isfinite(torch.view_as_real(scaled) if scaled.is_complex() else scaled).all()):
-        raise ValueError(_ILL_CONDITIONED)
-    if not float(torch.linalg.eigvalsh(scaled).min()) > 1e-12:
-        raise ValueError(_ILL_CONDITIONED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,20 +11,11 @@ from torch import Tensor
 
 from ._devices import device_of
 from ._exact import exact_dtype
-from .corruptions import Corruption, ElementwiseCorruption, Pick, both_scales, one_time
+from ._strata import spread
+from .corruptions import Corruption, ElementwiseCorruption, Pick, both_scales, computes_picked, divided, one_time
 
-_CANDIDATES = 2**15  # places of whose scales strata are made
 _TOGETHER, _PARTS = 2**15, 8  # the fewest coefficients that are computed together, and the most parts of an image
 _AT_ONCE = 2**22  # numbers in memory, where scales are computed of all coefficients to take some
-
-
-class Chosen(NamedTuple):
-    """Places that stand for all."""
-
-    places: Tensor
-    """The places, (n,)."""
-    weight: Tensor
-    """How many places each stands for, (n,), float64; their sum is the number of all."""
 
 
 def picker(shape: Sequence[int], index: Tensor) -> Pick:
@@ -51,8 +41,9 @@ def scales_at(corruption: Corruption, times: Tensor, pick: Pick | None = None) -
     if pick is None:
         signal, noise = both_scales(corruption, times)
     elif isinstance(corruption, ElementwiseCorruption):
-        # Where the scales of all coefficients are computed to take some, not at all times at once.
-        size = len(times) if _picks(corruption) else max(1, _AT_ONCE // math.prod(coefficients_shape(corruption)))
+        size = len(times)
+        if not computes_picked(corruption):  # but those of all, to take some: not at all times at once
+            size = max(1, _AT_ONCE // math.prod(coefficients_shape(corruption)))
         signal, noise = _joined([(part, corruption.scales_of(part, pick)) for part in torch.split(times, size)])
     else:
         signal, noise = _joined([(time, _both(corruption, time, pick)) for time in times[:, None]])
@@ -81,21 +72,13 @@ def any_scale(corruption: Corruption, t: float, test: Callable[[Tensor, Tensor],
     """
     device = device_of(corruption)
     time = one_time(t, device)
-    if device.type != "cpu" or not _picks(corruption):
+    if device.type != "cpu" or not computes_picked(corruption):
         return bool(test(*both_scales(corruption, time)).any())
     assert isinstance(corruption, ElementwiseCorruption)
-    axis, shape = -corruption.basis.dims, coefficients_shape(corruption)
-    rows = 1 if not shape[1:] else shape[axis]
-    part = max(-(-rows // _PARTS), _TOGETHER * rows // math.prod(shape))
-    for first in range(0, rows, part):
-
-        def pick(table: Tensor, first: int = first) -> Tensor:
-            whole = rows == 1 or table.shape[axis] == 1
-            return table if whole else table.narrow(axis, first, min(part, rows - first))
-
-        if bool(test(*corruption.scales_of(time, pick)).any()):
-            return True
-    return False
+    dims, shape = corruption.basis.dims, coefficients_shape(corruption)
+    rows = shape[-dims] if dims else 1
+    parts = max(1, min(rows, _PARTS, math.prod(shape) // _TOGETHER))
+    return any(bool(test(*corruption.scales_of(time, part)).any()) for part in divided(rows, parts, dims))
 
 
 def coefficients_shape(corruption: Corruption) -> tuple[int, ...]:
@@ -116,21 +99,6 @@ def coefficients_shape(corruption: Corruption) -> tuple[int, ...]:
     return np.broadcast_shapes(*tables, *(tuple(scale.shape[1:]) for scale in pair))
 
 
-def _picks(corruption: object) -> bool:
-    """Whether a corruption, and each inside it, computes the scales of picked coefficients alone."""
-    inner = getattr(corruption, "corruption", None)
-    return isinstance(corruption, ElementwiseCorruption) and corruption.picks and (inner is None or _picks(inner))
-
-
-def spread(size: int, count: int) -> Tensor:
-    """Return rising places (count,) among `size`, one at a fixed random place of each of `count` equal parts.
-
-    Equal steps could fall on the same columns of an image in every row.
-    """
-    jitter = torch.rand(count, generator=torch.Generator("cpu").manual_seed(0), dtype=torch.float64, device="cpu")
-    return ((torch.arange(count, dtype=torch.float64, device="cpu") + jitter) * (size / count)).long()
-
-
 def strongest(power: Tensor, count: int, *, candidates: int) -> tuple[Tensor, Tensor]:
     """Return the places of the `count` largest values of `power` (N,), and of others in falling order.
 
@@ -142,37 +110,3 @@ def strongest(power: Tensor, count: int, *, candidates: int) -> tuple[Tensor, Te
     among_first[first] = True
     rest = rest[~among_first[rest]]
     return first, rest[power[rest].argsort(descending=True)]
-
-
-def choose(power: Tensor, second: Callable[[Tensor], Tensor], *, strong: int, groups: int, inside: int) -> Chosen:
-    """Choose places for sums of functions of the power and of a second number.
-
-    The strongest stand for themselves. The others are divided into `groups` by their power, of sizes in proportion to
-    the rank at which they begin; each group is divided by the second number into `inside` strata of equal size, and
-    the place in the middle stands for its stratum.
-
-    Args:
-        power: Power of each place, (N,), on the CPU.
-        second: Returns the second number for places (n,).
-        strong: Number of places that stand for themselves.
-        groups: Number of groups by power.
-        inside: Number of strata in each.
-    """
-    first, rest = strongest(power, strong, candidates=_CANDIDATES)
-    every = (len(power) - strong) / len(rest)
-    ranks = torch.logspace(math.log10(strong), math.log10(len(power)), groups + 1, dtype=torch.float64, device="cpu")
-    group = torch.searchsorted(ranks[1:-1], strong + every * torch.arange(len(rest), device="cpu"), right=True)
-    number = second(rest)
-    order = number.argsort(stable=True)
-    order = order[group[order].argsort(stable=True)]  # by group, in each by the second number
-    sizes = torch.bincount(group, minlength=groups)
-    begin = sizes.cumsum(0) - sizes
-    parts = sizes.clamp(max=inside)
-    stratum = torch.cat([torch.arange(int(n), dtype=torch.float64, device="cpu") for n in parts])
-    of = torch.repeat_interleave(torch.arange(groups, device="cpu"), parts)
-    low = begin[of] + (stratum * sizes[of] / parts[of]).long()
-    high = begin[of] + ((stratum + 1) * sizes[of] / parts[of]).long()
-    index = torch.cat([first, rest[order[(low + high - 1) // 2]]])
-    return Chosen(
-        index, torch.cat([torch.ones(strong, dtype=torch.float64, device="cpu"), every * (high - low).double()])
-    )

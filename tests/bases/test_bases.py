@@ -114,11 +114,25 @@ def test_fourier_is_hartley_and_its_own_inverse(shape: str) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("n", [1, 2, 7, 32, 513, 1000])
-def test_fast_cosine_agrees_with_the_matrix(n: int, count: int) -> None:
-    x = torch.randn(count, n, dtype=torch.float64)
-    u = _dct.fft_cosine(x, [-1], _dct.twiddles(n))
+def test_fast_cosine_agrees_with_the_matrix(n: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_cosine._MATRIX_LIMIT, "cpu", 0)
+    x, basis = torch.randn(count, n, dtype=torch.float64), sp.CosineBasis(1)
+    u = basis.analyze(x)
     torch.testing.assert_close(u, x @ _dct.cosine_matrix(n).T, atol=1e-11, rtol=0)
-    torch.testing.assert_close(_dct.fft_inverse_cosine(u, [-1], _dct.twiddles(n)), x, atol=1e-11, rtol=0)
+    torch.testing.assert_close(basis.synthesize(u), x, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(256, 256), (257, 251)])
+def test_fast_cosine_is_as_exact_in_float32_as_the_matrix(size: tuple[int, int]) -> None:
+    x, basis = torch.randn(3, *size, generator=torch.Generator().manual_seed(0)), sp.CosineBasis()
+    rows, columns = (_dct.cosine_matrix(n) for n in size)
+    exact = rows @ x.double() @ columns.T
+    by_matrix = rows.float() @ x @ columns.float().T
+    far = (basis.analyze(x) - exact).abs().max()
+    assert far < 5e-6
+    assert far < (by_matrix - exact).abs().max()
+    back = rows.T @ exact @ columns
+    assert (basis.synthesize(exact.float()) - back).abs().max() < 5e-6
 
 
 @pytest.mark.parametrize("limit", [0, 4])
@@ -132,7 +146,11 @@ def test_long_axes_take_the_fft(shape: str, limit: int, monkeypatch: pytest.Monk
     torch.testing.assert_close(basis.synthesize(u), x)
     assert basis.analyze(x[:0]).shape == x[:0].shape
     x = x.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: basis.synthesize(basis.analyze(x) ** 2), x, fast_mode=True)
+    there_and_back = lambda x: basis.synthesize(basis.analyze(x) ** 2)  # noqa: E731
+    assert torch.autograd.gradcheck(there_and_back, x, fast_mode=True, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(there_and_back, x, fast_mode=True)
+    slopes = torch.vmap(torch.func.grad(lambda x: there_and_back(x).sum()))(x.detach())
+    torch.testing.assert_close(slopes, torch.autograd.grad(there_and_back(x).sum(), x)[0])
     mapped = torch.vmap(basis.analyze)(torch.stack([x, 2 * x]))
     torch.testing.assert_close(mapped, torch.stack([u, 2 * u]))
 
@@ -252,6 +270,30 @@ def test_transforms_compile_without_graph_breaks(name: str, monkeypatch: pytest.
         there_and_back = torch.compile(_doubled, backend=backend, fullgraph=True)
         torch.testing.assert_close(there_and_back(basis, x), 2 * x)
     assert made.isdisjoint({torch.cos, torch.polar, torch.arange, torch.full})  # tables are constants of the graph
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_fft_and_its_gradient_are_the_eager_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_cosine._MATRIX_LIMIT, "cpu", 4)
+    torch.compiler.reset()
+    basis, x, sent = sp.CosineBasis(2, rotation(2)), torch.randn(1, 2, 8, 5), torch.randn(1, 2, 8, 5)
+    analyze, synthesize = (torch.compile(f, backend="aot_eager", fullgraph=True) for f in (_analyzed, _synthesized))
+    for compiled, eager in ((analyze, _analyzed), (synthesize, _synthesized)):
+        slopes = []
+        for work in (compiled, eager):
+            at = x.clone().requires_grad_()
+            work(basis, at).backward(sent)
+            slopes.append(at.grad)
+        torch.testing.assert_close(compiled(basis, x), eager(basis, x))
+        torch.testing.assert_close(*slopes)
+
+
+def _analyzed(basis: sp.bases.Basis, x: torch.Tensor) -> torch.Tensor:
+    return basis.analyze(x)
+
+
+def _synthesized(basis: sp.bases.Basis, x: torch.Tensor) -> torch.Tensor:
+    return basis.synthesize(x)
 
 
 def _doubled(basis: sp.bases.Basis, x: torch.Tensor) -> torch.Tensor:

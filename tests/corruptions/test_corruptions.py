@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import shortest_path as sp
-from shortest_path.corruptions import per_sample, prior_deviation
+from shortest_path.corruptions import _elementwise, per_sample, prior_deviation
 from shortest_path.corruptions._heat_kernel import laplacian_eigenvalues
 from tests.worlds import CORRUPTIONS, ENDS, SHAPE, SHORTEST, TO_NOISE, correlated_images, white
 
@@ -393,6 +393,19 @@ def test_the_shortest_path_needs_a_spectrum() -> None:
 def test_wrong_options_are_explained(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_scales_in_parts_are_those_of_all(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, in_parts = CORRUPTIONS[name](), CORRUPTIONS[name]()
+    if not isinstance(whole, sp.corruptions.ElementwiseCorruption):
+        return
+    expected = whole.scales(TIMES)
+    monkeypatch.setattr(_elementwise, "_PART", 20)
+    for found, each in zip(in_parts.scales(TIMES), expected, strict=True):
+        torch.testing.assert_close(found, each, rtol=1e-14, atol=0)
+    if in_parts.picks and name.startswith(("blur", "shortest-cosine", "staggered")):
+        assert len(in_parts._parts or []) == (3 if name == "blur" else 4)
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch has no batched addcmul_

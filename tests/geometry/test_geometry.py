@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
-from shortest_path._covariance import channel_blocks, covariance_path, geodesic_length
+from shortest_path._blocks import geodesic_length
+from shortest_path._covariance import channel_blocks, covariance_path
 from shortest_path._covariance import dense as covariance
 from shortest_path.geometry import _fisher
 from tests.worlds import CORRUPTIONS, ENDS, SHAPE, SHORTEST, TO_NOISE, correlated_images, spectrum

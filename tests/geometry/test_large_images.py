@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
-from shortest_path import _covariance
+from shortest_path import _blocks, _covariance, _strata
 from tests.grids.test_large_images import LARGE, SIZE, law
 
 
@@ -33,7 +33,38 @@ def rows() -> sp.Corruption:
     return sp.StaggeredCorruption(sp.GaussianCorruption("flow", noise=law().tempered(0.5)), delay, spread=0.5)
 
 
+def odd(kind: str) -> sp.PowerSpectrum:
+    """Spectra in which a few coefficients decide, or that no smooth law describes."""
+    generator = torch.Generator().manual_seed(0)
+    place, smooth = torch.rand(1, *SIZE, generator=generator, dtype=torch.float64), law().power
+    few = place < 5 / place.numel()
+    powers = {
+        "few weak": torch.where(few, 1e-30, smooth),
+        "few weak, flat": torch.where(few, 1e-12, 0.9),
+        "some weak": torch.where(place < 0.01, 1e-12, smooth),
+        "many strong": torch.where(place < 0.1, 1e6, 0.9),
+        "two values": torch.where(place < 0.5, 1e-6, 10.0),
+        "floor": smooth.clamp(min=float(smooth.median())),
+        "lognormal": torch.exp(8 * (place - 0.5) / (place * (1 - place)).sqrt().clamp(min=0.01)),
+    }
+    return sp.PowerSpectrum(law().basis, powers[kind])
+
+
+KINDS = ("few weak", "few weak, flat", "some weak", "many strong", "two values", "floor", "lognormal")
 CASES = {
+    **{
+        f"{kind}, path": (
+            lambda kind=kind: sp.ShortestPathCorruption(odd(kind)),
+            lambda kind=kind: odd(kind),
+            1e-3,
+            5e-3,
+        )
+        for kind in KINDS
+    },
+    **{
+        f"{kind}, white": (lambda: sp.GaussianCorruption("cosine"), lambda kind=kind: odd(kind), 1e-3, 5e-3)
+        for kind in KINDS
+    },
     **{name: (LARGE[name], law, 1e-3, 5e-3) for name in ("shortest", "blur", "coloured", "clock", "own")},
     "band": (lambda: sp.GaussianCorruption("cosine"), band, 1e-3, 5e-3),
     "rows": (rows, law, 5e-3, 2e-2),
@@ -82,13 +113,50 @@ def test_the_fisher_grid_and_the_comparison_of_a_part_are_those_of_all(monkeypat
 
 
 def test_distances_of_a_part_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_covariance, "_ONCE", _strata.Size(ends=128, strata=1024))
     spectrum = measured()
     other = spectrum.raised(2 * float(spectrum.power.min()))
     pairs = [(spectrum, 1.0), (spectrum, spectrum.power), (spectrum, other)]
     by_part = [sp.fisher_distance(*pair) for pair in pairs]
     monkeypatch.setattr(_covariance, "_MOST", 10**9)
     for ours, pair in zip(by_part, pairs, strict=True):
-        assert ours == pytest.approx(sp.fisher_distance(*pair), rel=1e-2)
+        assert ours == pytest.approx(sp.fisher_distance(*pair), rel=2e-2)  # with a seventh of the places
+
+
+def test_weak_directions_of_few_blocks_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    power = sp.PowerSpectrum.power_law((3, 48, 48), amplitude=30.0, offset=0.5, exponent=2.2, basis=sp.CosineBasis())
+    weak = torch.where(torch.rand(3, 48, 48, generator=generator, dtype=torch.float64) < 5e-4, 1e-12, power.power)
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64)).Q
+    spectrum = sp.PowerSpectrum(sp.CosineBasis(2, turn), weak)
+    corruption = sp.GaussianCorruption("cosine", noise=sp.PowerSpectrum(sp.CosineBasis(), 1 + power.power))
+    by_part = sp.path_length(corruption, spectrum, rtol=1e-3)
+    monkeypatch.setattr(_covariance, "_MOST", 10**9)
+    assert by_part == pytest.approx(sp.path_length(corruption, spectrum, rtol=1e-3), rel=1e-3)
+
+
+def test_many_channels_at_few_places_are_all_looked_at() -> None:
+    channels = sp.PowerSpectrum(
+        sp.CosineBasis(2, torch.eye(64, dtype=torch.float64).flip(0)), torch.full((64, 9, 9), 2.0)
+    )
+    white = sp.GaussianCorruption("flow", noise=sp.PowerSpectrum(sp.CosineBasis(), torch.ones(64, 9, 9)))
+    assert sp.path_length(white, channels, rtol=0.1) > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("far", [0.0, 1e-9, 1e-3, 1.0, 5.0])
+def test_eigenvalues_of_three_channels_are_lapacks(dtype: torch.dtype, far: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    p, change = torch.randn(2, 50, 3, 3, generator=generator, dtype=dtype)
+    p = p @ p.mH + 0.1 * torch.eye(3, dtype=dtype)
+    change = torch.linalg.matrix_exp(far * (change + change.mH) / 4)
+    root = torch.linalg.cholesky(p)
+    q = root @ change @ root.mH
+    q = (q + q.mH) / 2
+    found = _blocks._squared_logs(p, q).sum().sqrt()
+    assert found.item() == pytest.approx(
+        _blocks._eigenvalues(p, q).log().square().sum().sqrt().item(), rel=1e-9, abs=1e-13
+    )
 
 
 def test_images_of_other_sizes_than_the_corruptions_are_refused() -> None:

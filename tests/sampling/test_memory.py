@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.live_bytes import LiveBytes
-from benchmarks.peak_memory import step, task
+from benchmarks.peak_memory import corruption_for, step, task
 
 BATCH = (128, 3, 32, 32)
 
@@ -27,3 +27,10 @@ def test_a_training_task_holds_few_batches() -> None:
 @pytest.mark.parametrize(("solver", "bound"), [("multistep", 12.0), ("ddim", 7.5), ("ancestral", 7.5)])
 def test_sampling_holds_few_batches(solver: str, bound: float) -> None:
     assert step(BATCH, solver) < bound
+
+
+def test_scales_of_large_images_hold_little_more_than_what_they_return() -> None:
+    corruption, time = corruption_for((1, 3, 512, 512)), torch.tensor([0.5], dtype=torch.float64)
+    with LiveBytes() as live:
+        returned = corruption.scales(time)
+    assert live.peak < 1.5 * sum(scale.nbytes for scale in returned)

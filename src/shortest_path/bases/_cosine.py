@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from ._base import Basis, positive_sizes, radius
-from ._complex import complex_type
-from ._dct import cosine_matrix, fft_cosine, fft_inverse_cosine, twiddles
+from ._dct import compiled_cosine, cosine_matrix, fft_cosine, fft_inverse_cosine, table_type, tables_for
 from ._registry import register
 
 # Longest axis for which a product with the n×n matrix beats the FFT, by type of device (benchmarks/README.md).
@@ -24,8 +24,8 @@ class CosineBasis(Basis):
 
         u_k = c_k Σ_n cos(π (2n + 1) k / 2N) x_n,    c_0 = √(1/N),  c_k = √(2/N)
 
-    Its boundary condition is a mirror, so it suits images, which are not periodic. Along axes longer than 192 on a
-    CPU two images share one FFT: each has rounding at the size of the larger, and a NaN in one reaches the other.
+    Its boundary condition is a mirror, so it suits images, which are not periodic. Every channel of every image is
+    transformed by itself: a NaN, or a large value, reaches no other.
 
     Args:
         dims: Number of spatial axes.
@@ -44,14 +44,14 @@ class CosineBasis(Basis):
         short, long = self._split(x)
         for axis in short:
             x = self._multiply(x, axis)
-        return self._by_fft(fft_cosine, x, long) if long else x
+        return self._by_fft(x, long) if long else x
 
     @override
     def spatial_inverse(self, u: Tensor) -> Tensor:
         short, long = self._split(u)
         for axis in short:
             u = self._multiply(u, axis, transpose=True)
-        return self._by_fft(fft_inverse_cosine, u, long) if long else u
+        return self._by_fft(u, long, inverse=True) if long else u
 
     @override
     def frequencies(self, spatial: Sequence[int]) -> Tensor:
@@ -72,11 +72,18 @@ class CosineBasis(Basis):
             return x @ matrix.T
         return torch.matmul(matrix, x.flatten(axis + 1)).reshape(x.shape)
 
-    def _by_fft(self, transform: Callable[..., Tensor], x: Tensor, axes: list[int]) -> Tensor:
+    def _by_fft(self, x: Tensor, axes: list[int], *, inverse: bool = False) -> Tensor:
         if not x.numel():  # an empty batch, which some FFT libraries refuse
             return x
-        sizes = [x.shape[axis] for axis in axes]
-        factors = self._table(twiddles, *sizes, like=x, dtype=complex_type(x.dtype))
-        spread = [n if axis in axes else 1 for axis, n in enumerate(x.shape[-self.dims :], -self.dims)]
-        planes = x.reshape(-1, *x.shape[-self.dims :])
-        return transform(planes, axes, factors.reshape(spread)).reshape(x.shape)
+        last = list(range(-len(axes), 0))
+        moved = x.movedim(axes, last)
+        planes = moved.reshape(-1, *moved.shape[-len(axes) :])
+        if torch.compiler.is_compiling():
+            transformed = compiled_cosine(planes, inverse)
+        else:
+            tables = tables_for(planes.shape[1:], partial(self._fft_table, planes))
+            transformed = (fft_inverse_cosine if inverse else fft_cosine)(planes, tables)
+        return transformed.reshape(moved.shape).movedim(last, axes)
+
+    def _fft_table(self, like: Tensor, build: Callable[..., Tensor], *numbers: int) -> Tensor:
+        return self._table(build, *numbers, like=like, dtype=table_type(build, like.dtype))

@@ -1,16 +1,19 @@
-"""The orthonormal cosine transform: the matrix of one axis, and of several axes by the FFT."""
+"""The orthonormal cosine transform: the matrix of one axis, and of several axes by the FFT of real numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from ._complex import complex_of
-from ._tables import table
+from ._complex import complex_type
+from ._tables import kept, table
+
+_TOGETHER = 2**17  # values of a part of a batch, per thread; its temporaries then stay in the cache
 
 
 @table(lambda n: (n, n))
@@ -22,79 +25,201 @@ def cosine_matrix(n: int) -> Tensor:
     return matrix
 
 
-@table(lambda *sizes: sizes)
-def twiddles(*sizes: int) -> Tensor:
-    """Return the factors of `fft_cosine` for axes of these sizes, complex128, of shape `sizes`.
-
-    Π_axes w_k,    w_0 = √(1/N),    w_k = √(1/2N) exp(−iπk / 2N)
-    """
-    product = torch.ones((), dtype=torch.complex128, device="cpu")
-    for n in sizes:
-        size = torch.full((n,), math.sqrt(0.5 / n), dtype=torch.float64, device="cpu")
-        size[0] = math.sqrt(1 / n)
-        angle = torch.arange(n, dtype=torch.float64, device="cpu") * (-math.pi / (2 * n))
-        product = product[..., None] * torch.polar(size, angle)
-    return product
+@table(lambda n, times: (n,))
+def twiddles(n: int, times: int) -> Tensor:
+    """Return w_0 = √(1/N), w_k = `times` √(1/2N) exp(iπk / 2N), complex128, (n,)."""
+    size = torch.full((n,), times * math.sqrt(0.5 / n), dtype=torch.float64, device="cpu")
+    size[0] = math.sqrt(1 / n)
+    return torch.polar(size, torch.arange(n, dtype=torch.float64, device="cpu") * (math.pi / (2 * n)))
 
 
-def fft_cosine(x: Tensor, axes: Sequence[int], factors: Tensor) -> Tensor:
-    """Return the DCT-II of two halves of a batch by one complex FFT of the same size.
+@table(lambda n: (n,))
+def fold(n: int) -> Tensor:
+    """Return the order 0, 1, 3, 5, …, 6, 4, 2 of the samples of an axis, (n,)."""
+    places = torch.arange(n, device="cpu")
+    return torch.cat([places[:1], places[1::2], places[2::2].flip(0)])
 
-    With the samples of every axis in the order 0, 2, 4, …, 5, 3, 1 (Makhoul 1980), Z their transform and Y = w Z,
-    the transform along an axis of N is
 
-        C_k = Y_k + i Y_(N−k),    C_0 = Y_0
+@table(lambda n: (n,))
+def unfold(n: int) -> Tensor:
+    """Return the inverse permutation of `fold`, (n,)."""
+    return fold(n).argsort()
 
-    which is linear over complex numbers: the real and imaginary parts of the samples stay apart.
+
+@table(lambda n: (n,))
+def part_of(n: int) -> Tensor:
+    """Return where C_k is in the pairs (Re A_k, Im A_k), k ≤ N/2, of a line, (n,): at Re A_k, or at Im A_(N−k)."""
+    k = torch.arange(n, device="cpu")
+    return torch.where(k <= n // 2, 2 * k, 2 * (n - k) + 1)
+
+
+@table(lambda n: (n // 2 * 2 + 2,))
+def parts(n: int) -> Tensor:
+    """Return where the pairs (Re A_k, Im A_k) = (C_k, C_(N−k)), k ≤ N/2, are in a line, (2 (N/2 + 1),)."""
+    k = torch.arange(n // 2 + 1, device="cpu")
+    return torch.stack([k, (n - k) % n], 1).flatten()
+
+
+class Tables(NamedTuple):
+    """What the transform needs: `fold`, `unfold` and `twiddles(n, 1)` of every axis, and more of the last."""
+
+    fold: tuple[Tensor, ...]
+    unfold: tuple[Tensor, ...]
+    twiddles: tuple[Tensor, ...]
+    twice: Tensor
+    part_of: Tensor
+    parts: Tensor
+
+
+def tables_for(sizes: Sequence[int], make: Callable[..., Tensor]) -> Tables:
+    """Return the tables of axes of some sizes; `make(build, *numbers)` returns one where it is needed."""
+    return Tables(
+        fold=tuple(make(fold, n) for n in sizes),
+        unfold=tuple(make(unfold, n) for n in sizes),
+        twiddles=tuple(make(twiddles, n, 1) for n in sizes),
+        twice=make(twiddles, sizes[-1], 2),
+        part_of=make(part_of, sizes[-1]),
+        parts=make(parts, sizes[-1]),
+    )
+
+
+def table_type(build: Callable[..., Tensor], dtype: torch.dtype) -> torch.dtype:
+    """Return the type of one of `Tables` for images of a type."""
+    return complex_type(dtype) if build is twiddles else torch.int64
+
+
+def compiled_cosine(x: Tensor, inverse: bool) -> Tensor:
+    """Return `fft_cosine` or its inverse, as one operation of a compiled graph."""
+    result: Tensor = _compiled(x.contiguous(), inverse)
+    return result
+
+
+def fft_cosine(x: Tensor, tables: Tables) -> Tensor:
+    """Return the DCT-II of every axis but the first, by one FFT of real numbers for each item of the first.
+
+    With the samples of every axis in the order of `fold` (Makhoul 1980, reversed), Z* their transform and Y = w Z, the
+    transform along an axis of N is
+
+        C_k = Y_k − i Y_(N−k),    C_0 = Y_0
+
+    Along the last axis the FFT of real numbers gives half of Z. With A what the other axes give, the rest follows from
+
+        C_k = 2 Re A_k,    C_(N−k) = 2 Im A_k,    C_0 = Re A_0
 
     Args:
-        x: (M, ...), real; the first half of M is the real part, the second the imaginary part.
-        axes: The axes to transform, counted from the end.
-        factors: `twiddles` of their sizes, broadcastable to `x`, in its precision.
+        x: (M, *sizes), real.
+        tables: `Tables` for the sizes, in the precision of `x`.
     """
-    z = _paired(x)
-    for axis in axes:
-        z = torch.cat([_every_second(z, axis, 0), _every_second(z, axis, 1).flip(axis)], axis)
-    transformed = torch.fft.fftn(z, dim=list(axes)).mul_(factors)
-    for axis in axes:
-        transformed = _add_mirrored(transformed, axis)
-    return _unpaired(transformed, len(x))
+    return _apply(x, tables, False)
 
 
-def fft_inverse_cosine(u: Tensor, axes: Sequence[int], factors: Tensor) -> Tensor:
-    """Return the inverse of `fft_cosine`, its transpose: the same steps in the opposite order."""
-    z = _paired(u)
-    for axis in axes:
-        z = _add_mirrored(z, axis)
-    z = torch.fft.fftn(z.mul_(factors), dim=list(axes))
-    for axis in axes:
-        n, evens = z.shape[axis], (z.shape[axis] + 1) // 2
-        ordered = torch.empty_like(z)
-        _every_second(ordered, axis, 0).copy_(z.narrow(axis, 0, evens))
-        _every_second(ordered, axis, 1).copy_(z.narrow(axis, evens, n - evens).flip(axis))
-        z = ordered
-    return _unpaired(z, len(u))
+def fft_inverse_cosine(u: Tensor, tables: Tables) -> Tensor:
+    """Return the inverse of `fft_cosine`, its transpose: the inverse steps in the opposite order."""
+    return _apply(u, tables, True)
 
 
-def _paired(x: Tensor) -> Tensor:
-    half = (len(x) + 1) // 2
-    first, second = x[:half], x[half:]
-    if len(second) < half:
-        second = torch.cat([second, torch.zeros_like(x[:1])])
-    return complex_of(first, second)
+class _Transform(torch.autograd.Function):
+    """The transform whose derivative is its transpose, at the same cost: that of an FFT of real numbers costs twice."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, tables: Tables, inverse: bool) -> Tensor:
+        return _in_parts(x, tables, inverse)
+
+    @staticmethod
+    @override
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _, ctx.tables, ctx.inverse = inputs
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _apply(grad, ctx.tables, not ctx.inverse), None, None
 
 
-def _unpaired(z: Tensor, count: int) -> Tensor:
-    return torch.cat([z.real, z.imag[: count - len(z)]])
+# A graph gains nothing from the steps around an FFT, which it takes less well than the eager functions.
+@torch.library.custom_op("shortest_path::fft_cosine", mutates_args=())
+def _compiled(x: Tensor, inverse: bool) -> Tensor:
+    def make(build: Callable[..., Tensor], *numbers: int) -> Tensor:
+        return kept(build.__name__, numbers, x.device, table_type(build, x.dtype))
+
+    return _in_parts(x, tables_for(x.shape[1:], make), inverse)
 
 
-def _every_second(x: Tensor, axis: int, first: int) -> Tensor:
-    index: tuple[Any, ...] = (..., slice(first, None, 2), *[slice(None)] * (-1 - axis))
-    return x[index]
+@_compiled.register_fake
+def _(x: Tensor, inverse: bool) -> Tensor:
+    return x.new_empty(x.shape)
 
 
-def _add_mirrored(z: Tensor, axis: int) -> Tensor:
-    """Return z_k + i z_(N−k) along an axis, z_0 alone; in the memory of `z`, which autograd does not need."""
+def _keep_direction(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.inverse = inputs[1]
+
+
+def _transposed(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    return _compiled(grad, not ctx.inverse), None
+
+
+_compiled.register_autograd(_transposed, setup_context=_keep_direction)
+
+
+def _apply(x: Tensor, tables: Tables, inverse: bool) -> Tensor:
+    if x.requires_grad and torch.is_grad_enabled():
+        result: Tensor = _Transform.apply(x, tables, inverse)  # type: ignore[no-untyped-call]
+        return result
+    return _in_parts(x, tables, inverse)
+
+
+def _in_parts(x: Tensor, tables: Tables, inverse: bool) -> Tensor:
+    transform = _inverse if inverse else _forward
+    part = max(1, _TOGETHER * torch.get_num_threads() // x[:1].numel())
+    if x.device.type != "cpu" or len(x) <= part:
+        return transform(x, tables)
+    result = x.new_empty(x.shape)
+    for first in range(0, len(x), part):
+        result[first : first + part] = transform(x[first : first + part], tables)
+    return result
+
+
+def _forward(x: Tensor, tables: Tables) -> Tensor:
+    for axis, order in enumerate(tables.fold, 1):
+        x = _ordered(x, axis, order)
+    half = x.shape[-1] // 2 + 1
+    z = torch.fft.rfftn(x, dim=list(range(1, x.ndim)))
+    for axis, factor in enumerate(tables.twiddles[:-1], 1):
+        z = _add_mirrored(z.mul_(_along(factor, axis, z.ndim)), axis, -1j)
+    pairs = torch.view_as_real(z.mul_(tables.twice[:half])).flatten(-2)
+    return _ordered(pairs, x.ndim - 1, tables.part_of)
+
+
+def _inverse(u: Tensor, tables: Tables) -> Tensor:
+    sizes, half = u.shape[1:], u.shape[-1] // 2 + 1
+    pairs = _ordered(u, u.ndim - 1, tables.parts).reshape(*u.shape[:-1], half, 2)
+    pairs[..., 0, 1] = 0
+    # `conj` would only mark its result, and an operation of a compiled graph does not see the mark.
+    z = torch.view_as_complex(pairs).mul_(tables.twiddles[-1][:half].conj_physical())
+    for axis, factor in enumerate(tables.twiddles[:-1], 1):
+        z = _add_mirrored(z, axis, 1j).mul_(_along(factor, axis, z.ndim).conj_physical())
+    x: Tensor = torch.fft.irfftn(z, s=list(sizes), dim=list(range(1, u.ndim)), norm="forward")
+    for axis, order in reversed(list(enumerate(tables.unfold, 1))):
+        x = _ordered(x, axis, order)
+    return x
+
+
+def _ordered(x: Tensor, axis: int, order: Tensor) -> Tensor:
+    """Return x at places along an axis: each in the way that is fast there."""
+    if axis < x.ndim - 1:
+        return x.index_select(axis, order)
+    return x.gather(axis, order.expand(*x.shape[:-1], len(order)))
+
+
+def _along(factor: Tensor, axis: int, ndim: int) -> Tensor:
+    shaped: Tensor = factor.reshape(-1, *[1] * (ndim - 1 - axis))
+    return shaped
+
+
+def _add_mirrored(z: Tensor, axis: int, factor: complex) -> Tensor:
+    """Return z_k + factor · z_(N−k) along an axis, z_0 alone; in the memory of `z`, which autograd does not need."""
     rest = z.narrow(axis, 1, z.shape[axis] - 1)
-    rest.add_(rest.flip(axis), alpha=1j)
+    rest.add_(rest.flip(axis), alpha=factor)
     return z

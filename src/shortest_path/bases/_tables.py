@@ -33,7 +33,7 @@ def built(build: Callable[..., Tensor], numbers: Sequence[int], device: torch.de
 # A graph that made the table itself would do so on the CPU, and copy it, in every call.
 @torch.library.custom_op("shortest_path::table", mutates_args=())
 def _compiled(name: str, numbers: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
-    return _kept(name, tuple(numbers), device, dtype).clone()  # a graph may write to what an operation returns
+    return kept(name, tuple(numbers), device, dtype).clone()  # a graph may write to what an operation returns
 
 
 @_compiled.register_fake
@@ -41,6 +41,7 @@ def _(name: str, numbers: Sequence[int], device: torch.device, dtype: torch.dtyp
     return torch.empty(_TABLES[name][1](*numbers), device=device, dtype=dtype)
 
 
-@lru_cache(maxsize=32)
-def _kept(name: str, numbers: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+@lru_cache(maxsize=64)
+def kept(name: str, numbers: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return a table on a device, in a type, as it was made before; not to be written to."""
     return _TABLES[name][0](*numbers).to(device, dtype)

@@ -17,13 +17,14 @@ from ._blur import BlurCorruption
 from ._clock import ClockCorruption
 from ._corrupt import corrupt
 from ._diagonal import DiagonalCorruption
-from ._elementwise import ElementwiseCorruption, Pick
+from ._elementwise import ElementwiseCorruption, Pick, computes_picked
 from ._end import same_rotation
 from ._gaussian import GaussianCorruption
 from ._heat import HeatDissipationCorruption
 from ._process import Process, prior_deviation
 from ._protocol import Corruption, check_corruption
 from ._registry import corruption_from_state, corruption_state, register
+from ._rows import Rows, divided, in_parts
 from ._scales import Point, as_times, both_scales, check_device, known_mean, known_power, one_time, per_sample, scales
 from ._schedules import LinearSchedule, Schedule, ScheduleName
 from ._shortest_path import ShortestPathCorruption
@@ -41,6 +42,7 @@ __all__ = [
     "Pick",
     "Point",
     "Process",
+    "Rows",
     "Schedule",
     "ScheduleName",
     "ShortestPathCorruption",
@@ -49,9 +51,12 @@ __all__ = [
     "both_scales",
     "check_corruption",
     "check_device",
+    "computes_picked",
     "corrupt",
     "corruption_from_state",
     "corruption_state",
+    "divided",
+    "in_parts",
     "known_mean",
     "known_power",
     "one_time",

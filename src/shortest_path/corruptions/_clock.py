@@ -56,7 +56,7 @@ class ClockCorruption(ElementwiseCorruption):
 
     argument_names = ("spectrum", "angle", "radius")
     power: Tensor
-    picks = False  # the angle is a function of the caller's, with tables of its own
+    picks = False  # the angle is a function of the caller's, which tells no coefficients alone
 
     def __init__(self, spectrum: PowerSpectrum, angle: OfTime, radius: OfTime | None = None) -> None:
         check_spectrum(spectrum)
@@ -77,24 +77,24 @@ class ClockCorruption(ElementwiseCorruption):
     @override
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
         dtype, time = time.dtype, time.to(exact_dtype(time.device))  # near π/2, little of an angle is left
-        angle = self._value("angle", self.angle, time)
+        angle = self._value("angle", self.angle, time, pick)
         if values_are_readable(angle) and not bool(((angle > -_ROUNDING) & (angle < math.pi / 2 + _ROUNDING)).all()):
             raise ValueError(
                 f"angle must return values in [0, π/2], got {float(angle.min()):.6g} … {float(angle.max()):.6g}"
             )
-        deviation = self.power.sqrt().to(time.dtype)
+        deviation = pick(self.power).sqrt().to(time.dtype)
         # The sine of what is left to π/2: never below 0, where π/2 rounds to more.
         cosine, sine = torch.sin(math.pi / 2 - angle).clamp(min=0), torch.sin(angle).clamp(min=0)
         if self.radius is None:
             radius = 1 / torch.hypot(cosine / deviation, sine)
         else:
-            radius = self._value("radius", self.radius, time)
+            radius = self._value("radius", self.radius, time, pick)
             if values_are_readable(radius) and not bool(((radius > 0) & radius.isfinite()).all()):
                 raise ValueError(f"radius must return positive, finite values, got {float(radius.min()):.6g}")
-        return pick(radius * cosine / deviation).to(dtype), pick(radius * sine).to(dtype)
+        return (radius * cosine / deviation).to(dtype), (radius * sine).to(dtype)
 
-    def _value(self, name: str, function: OfTime, time: Tensor) -> Tensor:
-        """Return what a function of the caller's returns, after checking its type and shape."""
+    def _value(self, name: str, function: OfTime, time: Tensor, pick: Pick) -> Tensor:
+        """Return what a function of the caller's returns for picked coefficients, after checking its type and shape."""
         value, shape = function(time), (len(time), *self.power.shape)
         form = f"{name} must return a tensor that broadcasts to (B, C, *spatial) = {shape}"
         if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -102,7 +102,7 @@ class ClockCorruption(ElementwiseCorruption):
         last = zip(reversed(value.shape), reversed(shape), strict=False)
         if value.ndim > len(shape) or any(ours not in (1, theirs) for ours, theirs in last):
             raise ValueError(f"{form}, got shape {tuple(value.shape)}")
-        return value
+        return pick(value.reshape(*(1,) * (len(shape) - value.ndim), *value.shape))
 
     @override
     def extra_repr(self) -> str:

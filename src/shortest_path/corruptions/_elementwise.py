@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
 from .._checks import check_time
 from .._exact import as_dtype, working_dtype
 from ._diagonal import DiagonalCorruption
+from ._rows import Rows, divided, in_parts
 from ._scales import per_sample
 
 Pick: TypeAlias = Callable[[Tensor], Tensor]
 """Takes what a tensor (..., C or 1, *spatial) holds for n coefficients, (..., 1, …, 1, n), or returns it whole."""
+
+_PART = 2**16  # coefficients whose scales are computed together
 
 
 class ElementwiseCorruption(DiagonalCorruption):
@@ -27,6 +31,8 @@ class ElementwiseCorruption(DiagonalCorruption):
     picks = True
     """Whether `_scales` takes a time for each picked coefficient, or of all coefficients and picks at the end."""
 
+    _parts: list[Rows] | None = None  # found at the first call
+
     @override
     def signal(self, t: Tensor) -> Tensor:
         return self.scales(t)[0]
@@ -38,9 +44,35 @@ class ElementwiseCorruption(DiagonalCorruption):
     @override
     def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
         check_time(t)
-        time = as_dtype(t, working_dtype(t))
-        signal, noise = self._scales(per_sample(time, self.basis.dims), everything)
+        time = per_sample(as_dtype(t, working_dtype(t)), self.basis.dims)
+        parts = self._split(time)
+        if parts:
+            signal, noise = in_parts(lambda rows: self._scales(time, rows), parts, time.dtype)
+        else:
+            signal, noise = self._scales(time, everything)
         return as_dtype(signal, t.dtype), as_dtype(noise, t.dtype)
+
+    def _split(self, time: Tensor) -> list[Rows]:
+        """Return the parts in which scales are computed, whose temporaries stay in the cache; none for all at once."""
+        if torch.compiler.is_compiling() or time.device.type != "cpu":
+            return []
+        if self._parts is None:
+            self._parts = self._rows()
+        if not self._parts or not torch.is_grad_enabled():
+            return self._parts
+        needs_graph = time.requires_grad or any(each.requires_grad for each in self.parameters())
+        return [] if needs_graph else self._parts
+
+    def _rows(self) -> list[Rows]:
+        dims = self.basis.dims
+        if not dims or not computes_picked(self):
+            return []
+        named = ((name.split("."), table) for name, table in self.named_buffers())
+        tables = [table for path, table in named if "basis" not in path and table.ndim == dims + 1]
+        rows = max((table.shape[-dims] for table in tables), default=1)
+        largest = max((table.numel() for table in tables), default=0)
+        parts = min(rows // 2, largest // _PART)  # two rows at least: one row is a scale of all rows
+        return divided(rows, parts, dims) if parts > 1 else []
 
     def scales_of(self, t: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
         """Return (signal(t), noise(t)) of some coefficients alone, broadcastable to (B, 1, …, 1, n).
@@ -49,7 +81,10 @@ class ElementwiseCorruption(DiagonalCorruption):
             t: Times, (B,).
             pick: Takes what a tensor holds for them; see `Pick`.
         """
-        return self._scales(per_sample(t, self.basis.dims), pick)
+        if not _has_own_scales(self):
+            return self._scales(per_sample(t, self.basis.dims), pick)
+        signal, noise = self.scales(t)
+        return pick(signal), pick(noise)
 
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
         """Return (signal, noise) of the coefficients that `pick` takes, in the type of `time`.
@@ -59,6 +94,19 @@ class ElementwiseCorruption(DiagonalCorruption):
             pick: Applied to the tables, not to `time`.
         """
         raise NotImplementedError
+
+
+def computes_picked(corruption: object) -> bool:
+    """Whether a corruption, and each inside it, computes the scales of picked coefficients alone."""
+    inner = getattr(corruption, "corruption", None)
+    if not isinstance(corruption, ElementwiseCorruption) or not corruption.picks or _has_own_scales(corruption):
+        return False
+    return inner is None or computes_picked(inner)
+
+
+def _has_own_scales(corruption: ElementwiseCorruption) -> bool:
+    """Whether a subclass overrides `scales`, of which `_scales` knows nothing."""
+    return type(corruption).scales is not ElementwiseCorruption.scales
 
 
 def everything(table: Tensor) -> Tensor:

@@ -172,14 +172,21 @@ class Process:
         rows = (torch.split(scale.expand(count, *scale.shape[1:]), 1) for scale in pair)
         return [Point(*each) for each in zip(times, *rows, strict=True)]
 
-    def prior(self, first: Point) -> Tensor:
+    def prior(self, first: Point, power: Tensor | None = None, end: Point | None = None) -> Tensor:
         """Return the standard deviations of the coefficients at the time where sampling starts.
+
+        Args:
+            first: That time and the scales there, of all coefficients, or of some, as in the other arguments.
+            power: Power of these coefficients; None takes the data's.
+            end: Their scales at t = 1, used where no power is known; None finds them.
 
         Raises:
             ValueError: too much of the image is left for them to be noise.
         """
-        power = None if self.power is None else self.power.to(first.signal.device)
-        end = self._end(first.signal.device) if power is None else None
+        if power is None and self.power is not None:
+            power = self.power.to(first.signal.device)
+        if power is None and end is None:
+            end = self._end(first.signal.device)
         deviation = prior_deviation(first, end, power)
         if deviation is None:
             raise ValueError(

@@ -26,7 +26,8 @@ class Point(NamedTuple):
 
     def clean(self) -> Point:
         """Return the point of the clean image: time 0, signal 1, noise 0."""
-        return Point(0.0, torch.ones_like(self.signal), torch.zeros_like(self.noise))
+        one, none = self.signal.new_ones(()), self.noise.new_zeros(())
+        return Point(0.0, one.expand_as(self.signal), none.expand_as(self.noise))  # in the memory of one number
 
 
 def as_times(t: Tensor | float, x: Tensor) -> Tensor:

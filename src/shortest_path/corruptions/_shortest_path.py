@@ -16,6 +16,8 @@ from ._end import check_spectrum, end_power
 from ._registry import register
 from ._scales import root
 
+_TINY = 1e-20
+
 
 @register
 class ShortestPathCorruption(ElementwiseCorruption):
@@ -69,8 +71,7 @@ class ShortestPathCorruption(ElementwiseCorruption):
             log_ratio = log_ratio - final_power.log()
         log_ratio = _one_for_all(log_ratio)
         # L enters through ratios that have their limit at L → 0, and a tiny L gives it exactly.
-        tiny = torch.full_like(log_ratio, 1e-20)
-        self.register_buffer("log_ratio", torch.where(log_ratio.abs() < tiny, tiny, log_ratio))
+        self.register_buffer("log_ratio", log_ratio.masked_fill_(log_ratio.abs() < _TINY, _TINY))
         self.register_buffer("final_power", final_power)
 
     @override
@@ -108,7 +109,7 @@ class ShortestPathCorruption(ElementwiseCorruption):
 
 def _one_for_all(values: Tensor) -> Tensor:
     """Return values (C, *spatial) as (1, *spatial) where they are the same in all channels: less work at every call."""
-    return values[:1] if bool((values == values[:1]).all()) else values
+    return values[:1].clone() if bool((values == values[:1]).all()) else values
 
 
 def _multiply(x: Tensor, y: Tensor) -> Tensor:

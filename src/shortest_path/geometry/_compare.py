@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from .._checks import check_count, check_mapping
-from .._covariance import covariance_path
 from .._progress import Progress
 from ..corruptions import Corruption, Point
 from ..grids import Fisher, Uniform, falling_times
@@ -129,12 +128,12 @@ def compare(
 def _compared(
     name: str, corruption: Corruption, spectrum: PowerSpectrum, steps: Sequence[int], solver: Solver
 ) -> Compared:
-    path = covariance_path(corruption, spectrum)
+    grid = Fisher(corruption, spectrum)
+    path = grid.path
     length = length_of(path)
     kl = {count: kl_along(path, falling_times(Uniform()(count)), solver) for count in steps}
     even = {}
     if length > _NO_LENGTH:
-        grid = Fisher(corruption, spectrum)
         even = {count: kl_along(path, falling_times(grid(count)), solver) for count in steps}
     half = path.point(0.5)
     power = _variances(path.data, half).flatten()

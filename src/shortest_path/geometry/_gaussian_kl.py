@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._covariance import CovariancePath, covariance_path, solve
+from .._blocks import solve
+from .._covariance import CovariancePath, covariance_path
 from ..corruptions import Corruption, Point, known_power
 from ..grids import GridName, TimeGrid, make_times
 from ..solvers import Solver, SolverName, Step, check_step, make_solver
@@ -32,8 +33,8 @@ def gaussian_kl(
 
         KL = ½ [tr(Σ_0⁻¹ P) − D − log det(Σ_0⁻¹ P)]
 
-    Of images with more than 4096 coefficients, chosen ones stand for all: to 0.5 % for smooth spectra, to 3 % for
-    measured covariances of channels.
+    Of images with more than 4096 coefficients, chosen ones stand for all: to 0.5 % where the power tells them
+    apart, to 3 % for measured covariances of channels.
 
     Args:
         corruption: Any corruption of images of the spectrum's shape.

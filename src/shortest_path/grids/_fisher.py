@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._covariance import covariance_path
+from .._covariance import CovariancePath, covariance_path
 from ..corruptions import Corruption
 from ..spectra import PowerSpectrum
 from ._interpolation import fine_times, times_at
 from ._protocol import falling_fractions, strictly_falling
 
 _NO_LENGTH = 1e-6  # nats^½; less is rounding
+_AT_ONCE = 2**18  # numbers of covariances that are looked at together
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,35 @@ class Fisher:
     spectrum: PowerSpectrum
 
     def __post_init__(self) -> None:
-        covariance_path(self.corruption, self.spectrum)  # raises if there is none
+        object.__setattr__(self, "_path", covariance_path(self.corruption, self.spectrum))  # raises if there is none
+
+    def __getstate__(self) -> dict[str, Any]:  # not the path, which holds functions
+        return {"corruption": self.corruption, "spectrum": self.spectrum}
 
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`."""
-        falling = falling_fractions(steps, start)
-        path, fine = covariance_path(self.corruption, self.spectrum), fine_times(start, 0.0)
-        arcs = [path.length(*pair) for pair in itertools.pairwise(map(path.corrupted, path.points(fine.tolist())))]
-        length = torch.tensor([0.0, *arcs], dtype=torch.float64, device="cpu").cumsum(0)
-        if length[-1] < _NO_LENGTH:
-            raise ValueError(
-                f"the path of {type(self.corruption).__name__} has no length, as its signal and noise do not change; "
-                "use another grid"
-            )
-        times = times_at(falling * length[-1], length, fine)
-        times[-1] = 0  # also where nothing happens near the data
-        return strictly_falling(times, self)
+        return _even_times(self.path, self, steps, start)
+
+    @property
+    def path(self) -> CovariancePath:
+        """The covariance of the data along the corruption's path."""
+        path: CovariancePath | None = self.__dict__.get("_path")  # a copy has none
+        return covariance_path(self.corruption, self.spectrum) if path is None else path
+
+
+def _even_times(path: CovariancePath, grid: Fisher, steps: int, start: float) -> Tensor:
+    falling, fine = falling_fractions(steps, start), fine_times(start, 0.0)
+    part = max(1, _AT_ONCE // path.data.numel())
+    arcs: list[float] = []
+    for first in range(0, len(fine) - 1, part):
+        along = path.along(fine[first : first + part + 1].tolist())
+        arcs += path.lengths(along[:-1], along[1:]).tolist()
+    length = torch.tensor([0.0, *arcs], dtype=torch.float64, device="cpu").cumsum(0)
+    if length[-1] < _NO_LENGTH:
+        raise ValueError(
+            f"the path of {type(path.corruption).__name__} has no length, as its signal and noise do not change; "
+            "use another grid"
+        )
+    times = times_at(falling * length[-1], length, fine)
+    times[-1] = 0  # also where nothing happens near the data
+    return strictly_falling(times, grid)

@@ -16,6 +16,7 @@ Kingma et al. 2021, arXiv:2107.00630 (log signal-to-noise ratio).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,7 @@ class Spectrum:
         if self.power is not None:
             check_floating(self.power, "power")
             check_has_values(self.power, "power")
-            if not self.power.numel() or not bool(((self.power > 0) & self.power.isfinite()).all()):
+            if not self.power.numel() or not bool(((self.power > 0) & (self.power < math.inf)).all()):
                 raise ValueError("power must be positive and finite, as a PowerSpectrum is; pass spectrum.power")
         if self.power is None and known_power(self.corruption) is None:
             raise ValueError(

@@ -143,6 +143,7 @@ class SamplerBase:
             for step in self._run(times, shape, x_1, conditioning, generator, edit, device, dtype):
                 if callback is not None:
                     callback(self._in_pixels(step))
+                step = step._replace(x_0_hat=step.x_t)  # û_0 is not held while the next step is taken
                 bar.advance()
         return self._process.synthesize(step.x_t, self._signal(step))
 
@@ -251,8 +252,7 @@ class SamplerBase:
             generator=generator,
             edit=edit,
         )
-        first = reverse.point(float(times[0]))
-        return reverse.steps(reverse.start(x_1, first), first, times)
+        return reverse.run(x_1, times)
 
     def _in_pixels(self, step: SampleStep) -> SampleStep:
         x_t = own(self._process.synthesize(step.x_t, self._signal(step)), step.x_t)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,17 +38,22 @@ class Denoiser:
         if prediction == "whitened-velocity":
             check_power(prediction, process.power)
         self._model, self._process = model, process
-        self._prediction: Prediction = prediction
+        self.prediction: Prediction = prediction
         self._guidance = guidance
 
-    def weights(self, here: Point) -> tuple[Tensor, ...]:
+    def weights(self, here: Point, power: Tensor | None = None) -> tuple[Tensor, ...]:
         """Return (p, q) such that û_0 = p ⊙ u_t + q ⊙ output, float64, or nothing where û_0 is the output itself.
 
         That is seen only where looking at the values does not wait for a device.
+
+        Args:
+            here: The time and the scales there.
+            power: S of the coefficients of `here`; None takes that of all.
         """
-        if self._prediction == "data" and values_are_readable(here.noise) and bool((here.noise > 0).all()):
+        if self.prediction == "data" and values_are_readable(here.noise) and bool((here.noise > 0).all()):
             return ()
-        return data_weights(self._prediction, here.signal, here.noise, self._process.power)
+        power = self._process.power if power is None else power
+        return data_weights(self.prediction, here.signal, here.noise, power)
 
     def __call__(
         self,
@@ -72,30 +77,60 @@ class Denoiser:
             TypeError: the model does not return a tensor.
             ValueError: the model or `edit` returns another shape.
         """
-        process, dtype = self._process, u_t.dtype
-        output = self._output(own(process.synthesize(u_t, here.signal), u_t), here.time, conditioning)
-        output = as_dtype(output, dtype)
-        numbers = (weights or StepNumbers(self.weights, reach=1))(here, dtype=dtype)
+        predicted = self.predict(u_t, here.time, here.signal, conditioning)
+        numbers = (weights or StepNumbers(self.weights, reach=1))(here, dtype=u_t.dtype)
+        u_0 = self.clean(u_t, predicted, here, numbers, self._process.shift)
+        return u_0 if edit is None else self.edited(u_0, here.time, edit)
+
+    def predict(self, u_t: Tensor, t: float, signal: Tensor | None, conditioning: Mapping[str, Any]) -> Tensor:
+        """Return the coefficients of the model's output.
+
+        Args:
+            u_t: Coefficients at t.
+            t: The time.
+            signal: a_t, used only where the process has a shift.
+            conditioning: Keyword arguments for the model.
+        """
+        process = self._process
+        output = self._output(own(process.synthesize(u_t, signal), u_t), t, conditioning)
+        output = as_dtype(output, u_t.dtype)
         # Only clean images have the data's mean; velocities are measured from what the corruption knows of it.
-        predicted = process.analyze(output) if self._prediction == "data" else process.coefficients(output)
-        if self._prediction == "velocity" and process.shift is not None:
-            predicted = predicted + (here.noise * process.shift).to(dtype)
-        if numbers:
-            of_state, of_output = numbers
-            u_0 = add_scaled(of_state * u_t, of_output, predicted)
-        else:
-            u_0 = own(predicted, output)
-        if edit is None:
-            return u_0
-        x_0 = process.synthesize(u_0)
-        edited = edit(x_0, here.time)
+        return own(process.analyze(output), output) if self.prediction == "data" else process.coefficients(output)
+
+    def clean(
+        self, u_t: Tensor, predicted: Tensor, here: Point, numbers: Sequence[Tensor | float], shift: Tensor | None
+    ) -> Tensor:
+        """Return û_0 of what `predict` returned, coefficient by coefficient.
+
+        Args:
+            u_t: Coefficients at t: all, or some, as in the other arguments.
+            predicted: The coefficients of the model's output.
+            here: The time and the scales there.
+            numbers: What `weights` returns, in the type of `u_t`.
+            shift: The mean that the corruption was not told, or None.
+        """
+        if self.prediction == "velocity" and shift is not None:
+            predicted = predicted + (here.noise * shift).to(u_t.dtype)
+        if not numbers:
+            return predicted
+        of_state, of_output = numbers
+        return add_scaled(of_state * u_t, of_output, predicted)
+
+    def edited(self, u_0: Tensor, t: float, edit: DenoisedCallback) -> Tensor:
+        """Return û_0 after an edit of the clean images at time t.
+
+        Raises:
+            ValueError: `edit` returns another shape.
+        """
+        x_0 = self._process.synthesize(u_0)
+        edited = edit(x_0, t)
         if not isinstance(edited, Tensor) or edited.shape != x_0.shape:
             found = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
             raise ValueError(
                 f"denoised_callback must return the clean images it was given, changed, of shape {tuple(x_0.shape)}; "
                 f"got {found}"
             )
-        return own(process.analyze(edited.to(dtype)), edited)
+        return own(self._process.analyze(edited.to(u_0.dtype)), edited)
 
     def _output(self, x_t: Tensor, t: float, conditioning: Mapping[str, Any]) -> Tensor:
         """Return the model's output, guided."""

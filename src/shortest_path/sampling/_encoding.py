@@ -40,9 +40,8 @@ class Encoded(NamedTuple):
 def encode(
     u_0: Tensor,
     steps: int,
-    point: Callable[[int], Point],
+    numbers: Callable[..., Sequence[Tensor]],
     denoise: Callable[[Tensor, int], Tensor],
-    form: Rotation,
     *,
     from_data: bool,
     probes: Sequence[Tensor] = (),
@@ -54,45 +53,69 @@ def encode(
     Args:
         u_0: Coefficients at the first time, (B, C, *spatial).
         steps: Number of steps.
-        point: Returns the scales at the k-th of the rising times, k = 0 … steps.
+        numbers: `numbers(find, *ks)` returns what `find` makes of the scales at some of the rising times, each of
+            k = 0 … steps, in the type of `u_0`: `find(power, *points)` is elementwise. A power that is not the data's
+            costs accuracy, not correctness.
         denoise: Returns û_0 for coefficients at the k-th time.
-        form: The coordinates; a spectrum that is not the data's costs accuracy, not correctness.
         from_data: Whether the first time is the data's end, where v̂ is 0/0: the first step then takes the later slope.
         probes: Random signs for the trace, each of the shape of `u_0`.
     """
 
     def slope(y: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        radius = form.whitened(point(k)).radius.to(y.dtype)
+        radius, of_state, of_data = numbers(_slopes, k)
+
+        def along(y: Tensor) -> Tensor:
+            u_t = radius * y
+            return (of_state * u_t).addcmul_(of_data, denoise(u_t, k))
+
         if not probes:
-            return form.slope(radius * y, denoise(radius * y, k), point(k)), torch.zeros_like(y)
+            return along(y), y.new_zeros(()).expand_as(y)
         with torch.enable_grad():
             y = y.detach().requires_grad_()
-            u_t = radius * y
-            v = form.slope(u_t, denoise(u_t, k), point(k))
+            v = along(y)
             trace = torch.zeros_like(y)
             for index, probe in enumerate(probes):
                 more = index + 1 < len(probes)
                 trace += probe * torch.autograd.grad(v, y, probe, retain_graph=more)[0]
         return v.detach(), trace / len(probes)
 
-    radius_0, radius_1 = (form.whitened(at).radius.to(u_0.dtype) for at in (point(0), point(steps)))
+    (radius_0,), (radius_1,) = numbers(_radius, 0), numbers(_radius, steps)
     y = u_0 / radius_0
     log_volume = y.new_zeros(len(y))
     now = None if from_data else slope(y, 0)
     extrapolated = None if now is None else now[0]
     for k in range(1, steps + 1):
-        turn = form.length(point(k - 1), point(k))
-        predicted = y if extrapolated is None else y + turn.to(y.dtype) * extrapolated
-        then = slope(predicted, k)
+        (turn,) = numbers(_turn, k - 1, k)
+        then = slope(y if extrapolated is None else y + turn * extrapolated, k)
         mean = then if now is None else ((now[0] + then[0]) / 2, (now[1] + then[1]) / 2)
-        y = torch.addcmul(y, turn.to(y.dtype), mean[0])
-        log_volume = log_volume + (turn.to(y.dtype) * mean[1]).flatten(1).sum(1)
+        y = torch.addcmul(y, turn, mean[0])
+        log_volume = log_volume + (turn * mean[1]).flatten(1).sum(1)
         extrapolated = then[0]
         if now is not None and k < steps:
-            weight = extrapolation(form.length(point(k), point(k + 1)), turn, form.most)
-            extrapolated = then[0] + weight.to(y.dtype) * (then[0] - now[0])
+            (weight,) = numbers(_weight, k - 1, k, k + 1)
+            extrapolated = then[0] + weight * (then[0] - now[0])
         now = then
     return Encoded(y, radius_0, radius_1, log_volume)
+
+
+def _radius(power: Tensor, at: Point) -> tuple[Tensor, ...]:
+    return (Rotation(power).whitened(at).radius,)
+
+
+def _slopes(power: Tensor, at: Point) -> tuple[Tensor, ...]:
+    """Return r, and the weights of the slope; see `Rotation`."""
+    form = Rotation(power)
+    return form.whitened(at).radius, *form.slope_weights(at)
+
+
+def _turn(power: Tensor, start: Point, end: Point) -> tuple[Tensor, ...]:
+    return (Rotation(power).length(start, end),)
+
+
+def _weight(power: Tensor, before: Point, here: Point, there: Point) -> tuple[Tensor, ...]:
+    form = Rotation(power)
+    behind = form.length(before, here)
+    return (extrapolation(form.length(here, there), behind, form.most),)
 
 
 def log_density(encoded: Encoded) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,8 +15,10 @@ from ..corruptions import Point, Process
 from ..solvers import Solver, Step, StepNumbers, check_step
 from ._denoiser import Denoiser
 from ._noise import Generators, white
+from ._parts import PartwiseSteps, rows_of
 from .edits import DenoisedCallback
 
+_Take: TypeAlias = Callable[[Tensor, float, float], tuple[Tensor, Tensor]]  # (u_t, t, s) gives û_0 and u_s
 _FEW = 256  # scales: finding more at once saves no time
 
 
@@ -55,13 +57,31 @@ class Reverse:
         self._process, self._denoiser, self._solver, self._like = process, denoiser, solver, like
         self._conditioning, self._generator, self._edit = conditioning or {}, generator, edit
         self._weights = StepNumbers(denoiser.weights, reach=1)
+        rows = rows_of(process, like.shape, like.device) if getattr(solver, "elementwise", False) else []
+        self._parts = PartwiseSteps(process, denoiser, solver, like, rows) if rows else None
 
     @torch.no_grad()
-    def start(self, x_1: Tensor | None, first: Point) -> Tensor:
+    def run(self, x_1: Tensor | None, times: Tensor) -> Iterator[SampleStep]:
+        """Return an iterator over every step along falling times, with its tensors in coefficients.
+
+        Never waits for the device.
+
+        Args:
+            x_1: Images at the first time; None samples them.
+            times: The times, the first one included.
+        """
+        t, *later = times.tolist()
+        first = self.point(t) if self._parts is None else None
+        return self._steps(self._start(x_1, t, first), t, first, later)
+
+    def _start(self, x_1: Tensor | None, t: float, first: Point | None) -> Tensor:
         """Return the coefficients at the first time: those of `x_1`, or noise with the variance of the prior."""
         like = self._like
         if x_1 is None:
             check_has_values(like, "the images to sample")
+            if self._parts is not None:
+                return self._parts.prior(t, self._noise)
+            assert first is not None
             deviation = self._process.prior(first)
             return deviation.to(like.dtype) * self._noise()
         check_floating(x_1, "x_1")
@@ -69,37 +89,55 @@ class Reverse:
             check_has_values(x_1, "x_1")
         if x_1.shape != like.shape:
             raise ValueError(f"x_1 must have the shape asked for, {tuple(like.shape)}, got {tuple(x_1.shape)}")
-        return own(self._process.analyze(x_1.to(like), first.signal), x_1)
+        signal = None if self._process.shift is None else (first or self.point(t)).signal
+        return own(self._process.analyze(x_1.to(like), signal), x_1)
 
-    def steps(self, u_t: Tensor, first: Point, times: Tensor) -> Iterator[SampleStep]:
-        """Yield every step along falling times, with its tensors in coefficients; never waits for the device."""
+    def _steps(self, u_t: Tensor, t: float, first: Point | None, later: list[float]) -> Iterator[SampleStep]:
+        take, no_grad = self._in_parts() if first is None else self._at_once(first, later), torch.no_grad()
+        for s in later:
+            with no_grad:
+                u_0, u_s = take(u_t, t, s)
+                if s == 0 and self._edit is not None and u_s is not u_0:  # extrapolated beyond the edited prediction
+                    edited = self._edit(own(self._process.synthesize(u_s), u_s), 0.0)
+                    u_s = own(self._process.analyze(edited.to(u_t.dtype)), edited)
+            found, t, u_t = SampleStep(s, u_s, u_0), s, u_s
+            del u_0, u_s  # not held here while the next step is taken
+            yield found
+            del found
+
+    def _at_once(self, first: Point, later: list[float]) -> _Take:
+        """Return a function that steps all coefficients together."""
 
         def at(t: float) -> Point:
             return first.clean() if t == 0 else self.point(t)
 
         here, step, name = first, self._solver.start(self._process.power, at), type(self._solver).__name__
-        later = times[1:].tolist()
-        known, weights, no_grad = self._foresee(first, later, step), self._weights, torch.no_grad()
-        for k, s in enumerate(later):
-            there = known[k] if known else at(s)
-            with no_grad:
-                u_0 = self._denoiser(u_t, here, self._conditioning, self._edit, weights=weights)
-                u_s = as_dtype(check_step(step(u_t, u_0, here, there, self._noise), u_t, name), u_t.dtype)
-                if s == 0 and self._edit is not None and u_s is not u_0:  # extrapolated beyond the edited prediction
-                    edited = self._edit(own(self._process.synthesize(u_s), u_s), 0.0)
-                    u_s = own(self._process.analyze(edited.to(u_t.dtype)), edited)
-            yield SampleStep(s, u_s, u_0)
-            u_t, here = u_s, there
+        known = self._foresee(first, later, step)
+
+        def take(u_t: Tensor, t: float, s: float) -> tuple[Tensor, Tensor]:
+            nonlocal here
+            there = known[s] if known else at(s)
+            u_0 = self._denoiser(u_t, here, self._conditioning, self._edit, weights=self._weights)
+            u_s = as_dtype(check_step(step(u_t, u_0, here, there, self._noise), u_t, name), u_t.dtype)
+            here = there
+            return u_0, u_s
+
+        return take
+
+    def _in_parts(self) -> _Take:
+        parts = self._parts
+        assert parts is not None
+        return lambda u_t, t, s: parts(u_t, t, s, self._conditioning, self._edit, self._noise)
 
     @torch.no_grad()
-    def _foresee(self, first: Point, later: list[float], step: Step) -> list[Point]:
+    def _foresee(self, first: Point, later: list[float], step: Step) -> dict[float, Point]:
         """Return the points at all later times, after finding what all steps need of them; none if these are not few.
 
         Scales of every coefficient are found step by step: all of them would take memory, and save no time.
         """
         sizes = [scale.numel() for scale in (first.signal, first.noise, self._process.power) if scale is not None]
         if len(later) < 2 or max(sizes) > _FEW or len(first.signal) > 1 or len(first.noise) > 1:
-            return []
+            return {}
         points = self._process.along(later, self._like.shape, self._like.device)
         if later[-1] == 0:
             points[-1] = first.clean()
@@ -108,7 +146,7 @@ class Reverse:
         foresee = getattr(step, "foresee", None)
         if foresee is not None:
             foresee(path, dtype)
-        return points
+        return dict(zip(later, points, strict=True))
 
     def point(self, t: float) -> Point:
         """Return the scales at a time."""

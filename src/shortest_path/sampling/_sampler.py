@@ -13,10 +13,11 @@ from .._checks import check_count, check_floating, check_fraction, check_has_val
 from .._devices import device_of, usable_device
 from .._exact import working_dtype
 from .._progress import Progress
-from ..corruptions import Point, as_times
-from ..solvers import Rotation, is_deterministic
+from ..corruptions import as_times
+from ..solvers import is_deterministic
 from ._encoding import Encoded, encode, log_density, spherical
 from ._noise import Generators, mixed_seed, white
+from ._parts import Numbers
 from ._saved import SavedSampler
 from .edits import then_clip
 
@@ -325,19 +326,16 @@ class Sampler(SavedSampler):
         device = device_of(self.model)
         self._process.to(device)
         rising = self.times.flip(0).tolist()
-        from_data = rising[0] == 0
-
-        def point(k: int) -> Point:
-            there = self._process.at(rising[k], x_0.shape, device)
-            return there.clean() if from_data and k == 0 else there
+        with torch.no_grad():
+            u_0 = self._process.analyze(x_0.to(device, working_dtype(x_0)))
+        # Another power than the data's is only another choice of coordinates.
+        numbers = Numbers(self._process, self._process.power_or_end(device), u_0, rising)
 
         def denoise(u_t: Tensor, k: int) -> Tensor:
             bar.advance()
-            return self._denoiser(u_t, point(k), conditioning or {})
+            return numbers.denoise(self._denoiser, u_t, k, conditioning or {})
 
+        from_data = rising[0] == 0
         calls = self.steps + (not from_data)
-        # Another power than the data's is only another choice of coordinates.
-        form = Rotation(self._process.power_or_end(device))
         with torch.no_grad(), Progress("encoding", total=calls, show=progress) as bar:
-            u_0 = self._process.analyze(x_0.to(device, working_dtype(x_0)))
-            return encode(u_0, self.steps, point, denoise, form, from_data=from_data, probes=probes)
+            return encode(u_0, self.steps, numbers, denoise, from_data=from_data, probes=probes)

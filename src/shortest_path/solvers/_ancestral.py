@@ -52,6 +52,8 @@ class Ancestral:
     def __post_init__(self) -> None:
         check_choice("variance", self.variance, get_args(Variance))
 
+    elementwise = True
+
     @property
     def deterministic(self) -> bool:
         """Whether no step draws noise."""

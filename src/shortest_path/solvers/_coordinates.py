@@ -114,7 +114,7 @@ class Rotation:
 
     def later_fraction(self, length: Tensor) -> Tensor:
         """Return one half; see `Form`."""
-        return torch.full_like(length, 0.5)
+        return length.new_full((1,) * length.ndim, 0.5)
 
     def move(self, u_t: Tensor, slope: Tensor, here: Point, there: Point) -> Tensor:
         """Return u_s; see `Form`."""
@@ -172,4 +172,4 @@ def extrapolation(ahead: Tensor, behind: Tensor, most: float) -> Tensor:
         most: Largest weight, of a form.
     """
     weight = ahead / (2 * behind)
-    return torch.where(weight.isfinite(), weight, torch.zeros_like(weight)).clamp(max=most)
+    return weight.masked_fill_(~weight.isfinite(), 0.0).clamp_(max=most)

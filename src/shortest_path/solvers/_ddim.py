@@ -37,6 +37,8 @@ class DDIM:
     def __post_init__(self) -> None:
         check_eta(self.eta)
 
+    elementwise = True
+
     @property
     def deterministic(self) -> bool:
         """Whether no step draws noise."""

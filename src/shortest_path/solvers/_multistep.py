@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -69,6 +70,8 @@ class Multistep:
         elif self.corrector and self.eta > 0:
             raise ValueError(f"corrector=True requires eta=0, got eta={self.eta:g}; omit one of them")
 
+    elementwise = True
+
     @property
     def deterministic(self) -> bool:
         """Whether no step draws noise."""
@@ -87,9 +90,12 @@ class _Run:
     """The steps of one run, with what they remember of the step before."""
 
     def __init__(self, solver: Multistep, form: Form, at: Callable[[float], Point]) -> None:
-        self._solver, self._form, self._at = solver, form, at
-        self._first, self._later = StepNumbers(self._numbers), StepNumbers(self._all_numbers, reach=3)
-        self._before: Point | None = None
+        self._solver, self._at = solver, at
+        # Not methods of this object, which would then be freed by the garbage collector alone, and all it holds.
+        self._first = StepNumbers(partial(_numbers, form))
+        self._later = StepNumbers(partial(_all_numbers, form, solver), reach=3)
+        self.before: Point | None = None
+        """The point at which the step before began."""
         self.memory: tuple[Tensor, ...] = ()
         """The estimate with which the step before was taken, and the slope at its start."""
 
@@ -109,7 +115,7 @@ class _Run:
         return u_s.addcmul_(sigma.to(u_t.dtype), noise())
 
     def _move(self, u_t: Tensor, u_0: Tensor, here: Point, there: Point) -> Tensor:
-        before, dtype = self._before, u_t.dtype
+        before, dtype = self.before, u_t.dtype
         if before is None:
             kept, gained, *of_slope = self._first(here, there, dtype=dtype)
             slope = estimate = _slope(u_t, u_0, of_slope)
@@ -125,33 +131,35 @@ class _Run:
             u_s = kept * u_t
             for number, term in zip(numbers[:count], terms, strict=True):
                 u_s = add_scaled(u_s, number, term)
-        self._before, self.memory = here, (estimate, slope)
+        self.before, self.memory = here, (estimate, slope)
         return u_s
 
-    def _numbers(self, here: Point, there: Point) -> tuple[Tensor, ...]:
-        """Return (k, g) of u_s = k u_t + g slope, and the weights with which the slope is found."""
-        return *self._form.move_weights(here, there), *self._form.slope_weights(here)
 
-    def _all_numbers(self, before: Point, here: Point, there: Point) -> tuple[Tensor, ...]:
-        """Return k, the weight of v_k in an estimate v_(k−1) + weight (v_k − v_(k−1)), and the weights of the terms.
+def _numbers(form: Form, here: Point, there: Point) -> tuple[Tensor, ...]:
+    """Return (k, g) of u_s = k u_t + g slope, and the weights with which the slope is found."""
+    return *form.move_weights(here, there), *form.slope_weights(here)
 
-        With the corrector the state from which the step begins is first moved by c times the mean of the slopes at the
-        two ends of the step before, (1 − f) v_(k−1) + f v_k, less the estimate with which that step was taken:
 
-            u_s = k (u_t + c (mean − estimate before)) + g estimate
-        """
-        form, solver, behind = self._form, self._solver, self._form.length(before, here)
-        later, again = form.later_fraction(behind), form.move_weights(before, here)[1]
-        kept, gained, *of_slope = self._numbers(here, there)
-        ahead = torch.ones_like(gained)
-        if solver.order == 2:
-            ahead = ahead + extrapolation(form.length(here, there), behind, form.most)
-        if not solver.corrector:
-            return kept, ahead, gained, *of_slope
-        # Where a coefficient's noise has ended, its slope here tells nothing, and its state stays.
-        moved = torch.where(here.noise > 0, kept * again, 0.0)
-        of_slopes = moved * later + gained * ahead, moved * (1 - later) + gained * (1 - ahead)
-        return kept, ahead, *of_slopes, -moved, *of_slope
+def _all_numbers(form: Form, solver: Multistep, before: Point, here: Point, there: Point) -> tuple[Tensor, ...]:
+    """Return k, the weight of v_k in an estimate v_(k−1) + weight (v_k − v_(k−1)), and the weights of the terms.
+
+    With the corrector the state from which the step begins is first moved by c times the mean of the slopes at the
+    two ends of the step before, (1 − f) v_(k−1) + f v_k, less the estimate with which that step was taken:
+
+        u_s = k (u_t + c (mean − estimate before)) + g estimate
+    """
+    behind = form.length(before, here)
+    later, again = form.later_fraction(behind), form.move_weights(before, here)[1]
+    kept, gained, *of_slope = _numbers(form, here, there)
+    ahead = torch.ones_like(gained)
+    if solver.order == 2:
+        ahead = ahead + extrapolation(form.length(here, there), behind, form.most)
+    if not solver.corrector:
+        return kept, ahead, gained, *of_slope
+    # Where a coefficient's noise has ended, its slope here tells nothing, and its state stays.
+    moved = torch.where(here.noise > 0, kept * again, 0.0)
+    of_slopes = moved * later + gained * ahead, moved * (1 - later) + gained * (1 - ahead)
+    return kept, ahead, *of_slopes, -moved, *of_slope
 
 
 def _slope(u_t: Tensor, u_0: Tensor, weights: Sequence[Number]) -> Tensor:

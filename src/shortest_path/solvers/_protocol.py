@@ -18,7 +18,8 @@ Step: TypeAlias = Callable[[Tensor, Tensor, Point, Point, Callable[[], Tensor]],
 - `noise()`: draws white noise like `u_t`. Call it at most once a step, and not where the step is deterministic.
 
 A step function that remembers earlier steps has an attribute `memory`, a tuple of tensors like `u_t`, empty at the
-start, which can be read and set: `gaussian_kl` propagates its covariance.
+start, which can be read and set: `gaussian_kl` propagates its covariance. If it also needs the point at which the step
+before began, it has it as `before`, None at the start, which can be set too.
 
 A step function may have a method `foresee(points, dtype)`. If the scales are few numbers, the sampler calls it before
 the first step with all points of the run, each with a first axis of size 1, and the type of the state: what follows
@@ -32,7 +33,9 @@ class Solver(Protocol):
 
     A solver may also have `deterministic`, False if its steps draw noise, and `default_grid(informed)`, the name of
     its default time grid where the data's power is known (`informed`) or not; without them it is taken for
-    deterministic, and its default grid is `"uniform"`.
+    deterministic, and its default grid is `"uniform"`. With `elementwise`, True, it says that a step treats every
+    coefficient by itself and remembers nothing but `memory` and `before`: the sampler then takes the steps of large
+    images in parts, each with a step function of its own, which takes much less memory.
     """
 
     def start(self, power: Tensor | None, at: Callable[[float], Point]) -> Step:

@@ -141,7 +141,7 @@ class PowerSpectrum(BaseSpectrum):
         """
         numbers = law_parameters(law, {"amplitude": amplitude, "offset": offset, "exponent": exponent})
         basis, frequency = law_frequencies(shape, basis)
-        return cls(basis, power_law(frequency, **numbers))
+        return cls(basis, power_law(frequency[:1], **numbers).expand_as(frequency))
 
     @classmethod
     def matern(cls, shape: Sequence[int], *, length: float, smoothness: float, basis: Basis | None = None) -> Self:
@@ -168,7 +168,8 @@ class PowerSpectrum(BaseSpectrum):
             [1.0, 0.9900990099009901, 0.9615384615384615]
         """
         basis, frequency = law_frequencies(shape, basis)
-        return cls(basis, matern(frequency, length=length, smoothness=smoothness, dims=basis.dims))
+        power = matern(frequency[:1], length=length, smoothness=smoothness, dims=basis.dims)
+        return cls(basis, power.expand_as(frequency))
 
     @classmethod
     def band(

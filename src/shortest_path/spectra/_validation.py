@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def checked_power(basis: Basis, power: Tensor) -> Tensor:
             f"power of shape {tuple(power.shape)} has {power.numel()} values, {basis!r} has {len(basis.matrix)}"
         )
     power = power.detach().to("cpu", torch.float64, copy=True)
-    bad = ~(torch.isfinite(power) & (power >= 0))
+    bad = ~((power >= 0) & (power < math.inf))
     if bool(bad.any()):
         raise ValueError(
             f"power must be finite and 0 or positive, but {int(bad.sum())} of {power.numel()} values are not "

