@@ -1,7 +1,8 @@
 """README.md as PyPI shows it, made while a distribution is built: relative links lead nowhere there.
 
 With `[project.urls] Repository` in pyproject.toml they lead to the files of this version in the repository; without it,
-links become their text and images are left out. hatchling calls `Readme`; the rest needs no package.
+links become their text, and images are left out with their captions. hatchling calls `Readme`; the rest needs no
+package.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ except ImportError:  # where nothing is built
     MetadataHookInterface = object  # type: ignore[assignment, misc]
 
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^][]*)\]\((?P<target>(?!\w+:|#|/)[^()\s]+)\)")
+# An image alone in its paragraph, and the paragraph in italics below it, its caption.
+CAPTIONED = re.compile(r"^!\[[^][]*\]\((?!\w+:|#|/)[^()\s]+\)\n\n\*(?![*\s])[^\n]+(?:\n[^\n]+)*\*\n", re.MULTILINE)
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -35,6 +38,8 @@ def readme(text: str, address: str | None, version: str) -> str:
         return f"{link['image']}[{link['text']}]({address.rstrip('/')}/{kind}/v{version}/{link['target']})"
 
     parts = FENCE.split(text)  # code is left alone
+    if address is None:
+        parts[::2] = [CAPTIONED.sub("", part) for part in parts[::2]]
     parts[::2] = [LINK.sub(absolute, part) for part in parts[::2]]
     return re.sub(r"\n{3,}", "\n\n", "".join(parts))
 

@@ -3,7 +3,8 @@
     python examples/which_corruption.py PATH
 
 PATH is a folder of images, a parquet file, an .npy or .npz array, or the name of a data set on the Hugging Face hub.
-Images are cropped and resized to `--size`; large sizes take minutes. The figure goes to `--out`.
+Images are cropped and resized to `--size`; large sizes take minutes. Smaller images are not enlarged, as the finest
+detail would be that of the interpolation: choose a smaller size for them. The figure goes to `--out`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import shortest_path as sp
-from recipe.arguments import positive, two_or_more
+from recipe.arguments import add_on_error, in_flags, output_figure, positive, two_or_more
 from recipe.cifar10 import load
 from recipe.images import to_unit
 from shortest_path import plots
@@ -29,13 +30,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the images, print what they say, and draw the figure."""
     args = parse(argv)
     try:
-        images = to_unit(load(args.data, size=args.size, count=args.images).images)
+        found = load(args.data, size=args.size, count=args.images, on_error=args.on_error, enlarge=False)
+        images = to_unit(found.images)
+        if len(images) < 2:
+            raise ValueError(f"{args.data} has one image; a spectrum requires two or more, better a few hundred")
         spectrum = sp.PowerSpectrum.estimate(images.split(500))
     except (OSError, ValueError) as error:
-        raise SystemExit(f"which_corruption: {error}") from error
+        raise SystemExit(f"which_corruption: {in_flags(error)}") from error
     corruptions = choices(spectrum)
-    found = sp.geometry.compare(spectrum, corruptions, steps=(args.steps,))
-    print(about(images, spectrum), "", table(found, args.steps), "", advice(found, args.steps), sep="\n")
+    compared = sp.geometry.compare(spectrum, corruptions, steps=(args.steps,))
+    print(about(images, spectrum), "", table(compared, args.steps), "", advice(compared, args.steps), sep="\n")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     draw(args.out, images[args.show % len(images)], spectrum, corruptions)
     print(f"\nFigure: {args.out}")
@@ -118,7 +122,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", type=two_or_more, default=10_000, help="largest number of images (%(default)s)")
     parser.add_argument("--steps", type=positive, default=50, help="number of steps of the KL (%(default)s)")
     parser.add_argument("--show", type=int, default=0, help="index of the image in the figure (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("outputs/which_corruption.png"), help="figure (%(default)s)")
+    add_on_error(parser)
+    parser.add_argument(
+        "--out", type=output_figure, default="outputs/which_corruption.png", help="file of the figure (%(default)s)"
+    )
     return parser.parse_args(argv)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -221,11 +224,117 @@ def test_a_wrapper_around_a_wrapper_is_shared_with_any_network(make: Any, tmp_pa
             shared.sample((1, 3, 8, 8))
 
 
+@pytest.mark.parametrize("kind", ["DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "PNDMScheduler"])
+def test_no_scheduler_of_betas_is_made_of_a_corruption(kind: str) -> None:
+    scheduler = ours.CorruptionScheduler(sp.ShortestPathCorruption(DATA), "velocity")
+    reason = r"a CorruptionScheduler has no betas: use it as it is, not from_config of it\) is not implemented for"
+    with pytest.raises(NotImplementedError, match=reason):
+        getattr(diffusers, kind).from_config(scheduler.config)
+    if kind == "DDIMScheduler":
+        with pytest.raises(NotImplementedError, match=reason):
+            diffusers.DDIMPipeline(unet(), scheduler)
+        with pytest.raises(
+            ValueError, match="has a corruption of its own, and no table to read; run its pipeline as it"
+        ):
+            ours.read_scheduler(scheduler)
+
+
+def test_timesteps_beyond_the_chain_are_refused_and_one_number_is_one_for_all() -> None:
+    scheduler = ours.CorruptionScheduler(sp.ShortestPathCorruption(DATA), "velocity")
+    clean, noise = torch.rand(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    for function in (scheduler.add_noise, scheduler.get_velocity):
+        for number in (5, 5.0, torch.tensor(5)):
+            assert torch.equal(function(clean, noise, number), function(clean, noise, torch.tensor([5, 5])))
+        for wrong in (1500, torch.tensor([3, -9]), float("nan"), 999.5):
+            with pytest.raises(ValueError, match=r"timesteps must lie from -1, clean, to 999, noise, got \[.*; e\.g\."):
+                function(clean, noise, wrong)
+    torch.testing.assert_close(scheduler.add_noise(clean, noise, -1), clean)
+
+
+def test_a_copy_of_a_scheduler_in_use_goes_on_as_a_new_one() -> None:
+    scheduler = ours.CorruptionScheduler(sp.GaussianCorruption("flow"), "data", solver="ddim")
+    scheduler.set_timesteps(4)
+    noise = torch.randn(1, 3, 8, 8)
+    sample = scheduler.step(0 * noise, scheduler.timesteps[0], noise).prev_sample
+    for other in (copy.deepcopy(scheduler), pickle.loads(pickle.dumps(scheduler))):
+        found = other.step(0 * noise, other.timesteps[1], sample.clone()).prev_sample
+        torch.testing.assert_close(found, scheduler.step(0 * noise, scheduler.timesteps[1], sample).prev_sample)
+        scheduler.step(0 * noise, scheduler.timesteps[0], noise)
+
+
+def test_a_scheduler_is_saved_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Scheduler, gaussian = ours.CorruptionScheduler, sp.GaussianCorruption
+    Scheduler(gaussian("flow"), num_train_timesteps=1000).save_pretrained(tmp_path)
+    move = Path.replace
+
+    def failing(self: Path, target: Path) -> Path:
+        if target == tmp_path / "sampler.json":
+            raise OSError(28, "No space left on device")
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match="No space left"):
+        Scheduler(gaussian("cosine"), num_train_timesteps=500).save_pretrained(tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match=r"holds no sampler\.json"):
+        Scheduler.from_pretrained(tmp_path)
+    Scheduler(gaussian("cosine"), num_train_timesteps=500).save_pretrained(tmp_path)
+    assert len(Scheduler.from_pretrained(tmp_path)) == 500
+    with pytest.raises(ValueError, match="save_directory is empty; pass '.' for the present folder"):
+        Scheduler(gaussian("flow")).save_pretrained("")
+    file = tmp_path / "scheduler_config.json"
+    for text, message in (
+        ("{", r"scheduler_config\.json is not the configuration of a CorruptionScheduler \(JSONDecodeError"),
+        ("{}", r"scheduler_config\.json requires 'num_train_timesteps', a whole number, got nothing; download"),
+        ('{"num_train_timesteps": 9, "shift": "zz"}', r"scheduler_config\.json requires 'shift', a number, got 'zz'"),
+        ('{"num_train_timesteps": 0, "shift": 0}', "num_train_timesteps must be 1 or more, got 0"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            Scheduler.from_pretrained(tmp_path)
+
+
+def test_a_wrapper_is_made_of_a_network_and_read_from_a_whole_folder(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wrong: Any
+    for wrong in (3, None, diffusers.UNet2DModel):
+        for make in (ours.TimedModel, lambda each: WhitenedInput(each, sp.GaussianCorruption(), DATA)):
+            with pytest.raises(TypeError, match=r"must be a network, called as .*\(x_t, t\), got .*; pass an instance"):
+                make(wrong)
+    with pytest.raises(TypeError, match="steps must be a number, got 'x'"):
+        ours.TimedModel(Own(), steps="x")
+    ours.TimedModel(unet()).save_pretrained(tmp_path)
+    if os.name == "posix":  # others may read what one may, as any other file
+        assert len({each.stat().st_mode for each in tmp_path.iterdir()}) == 1
+    ours.TimedModel.from_pretrained(tmp_path)
+    assert "accelerate" not in capfd.readouterr().err
+    ours.TimedModel(Own()).save_pretrained(tmp_path)  # over it: what the first one wrote is gone
+    assert {each.name for each in tmp_path.iterdir()} == {"timed_model.json", "model.safetensors"}
+    file = tmp_path / "timed_model.json"
+    file.write_text('{"class": "Own", "steps": true, "shift": 0}')
+    with pytest.raises(
+        ValueError, match=r"timed_model\.json requires 'steps', a number, got True; download the folder"
+    ):
+        ours.TimedModel.from_pretrained(tmp_path, Own())
+    file.write_text('{"class": "Own", "steps": 10, "shift": 0, "network": 3}')
+    with pytest.raises(ValueError, match=r"timed_model\.json requires 'network', an object, got 3"):
+        ours.TimedModel.from_pretrained(tmp_path, Own())
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"timed_model\.json is missing; download the folder whole"):
+        ours.TimedModel.from_pretrained(tmp_path, Own())
+    sp.Sampler(ours.TimedModel(Own()), sp.GaussianCorruption(), steps=2).save_pretrained(tmp_path / "a")
+    text = (tmp_path / "a" / "sampler.json").read_text().replace("TimedModel", "Later")
+    (tmp_path / "a" / "sampler.json").write_text(text)
+    with pytest.raises(ValueError, match=r"or first import shortest_path\.integrations\.diffusers$"):
+        sp.Sampler.from_pretrained(tmp_path / "a")
+
+
 def test_what_does_not_fit_is_refused_with_the_reason() -> None:
     scheduler = ours.CorruptionScheduler(sp.GaussianCorruption("flow"), "data")
     with pytest.raises(ValueError, match=r"timestep must be one of scheduler\.timesteps, got 77777"):
         scheduler.step(torch.zeros(1, 3, 8, 8), 77777, torch.zeros(1, 3, 8, 8))
-    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no alphas_cumprod; pass one of a"):
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no alphas_cumprod, so it is of no"):
         ours.read_scheduler(diffusers.FlowMatchEulerDiscreteScheduler())
     odd = diffusers.DDPMScheduler()
     odd.register_to_config(prediction_type="score")

@@ -28,6 +28,16 @@ def test_every_corruption_shows_its_scales(name: str) -> None:
     assert len(found.findall(".//polyline")) == 2
 
 
+def test_a_comparison_shows_its_table() -> None:
+    data = spectrum()
+    found = sp.geometry.compare(data, {"<one>": sp.GaussianCorruption()}, steps=[3])
+    shown = parsed(found._repr_html_())
+    rows = [[cell.text for cell in row] for row in shown.iter("tr")]
+    printed = [[cell.strip() for cell in line.split("|")[1:-1]] for line in str(found).splitlines() if line[:1] == "|"]
+    assert rows == [printed[0], *printed[2:]]
+    assert "KL in nats, exact for Gaussian data" in "".join(shown.itertext())
+
+
 def test_spectra_samplers_and_trainers_show_facts() -> None:
     measured = spectrum()
     assert len(parsed(measured._repr_html_()).findall(".//polyline")) == 3

@@ -68,6 +68,11 @@ def test_pypi_gets_the_readme_without_relative_links() -> None:
         image = "](https://example.org/me/it/raw/v1.2.3/docs/figures/quickstart-samples.png)"
         assert (image in made) == (address is not None)
     assert "- Choosing a corruption, and the idea, with" in hook["readme"](text, None, "1.2.3")
+    with_caption = "above\n\n![an image](a.png)\n\n*Left, [this](b.md);\nright, that.*\n\n*Other* words.\n"
+    assert hook["readme"](with_caption, None, "1") == "above\n\n*Other* words.\n"
+    assert "*Left, [this](https://f/blob/v1/b.md);\nright, that.*" in hook["readme"](with_caption, "https://f", "1")
+    for made in (hook["readme"](text, address, "1") for address in (None, "https://f")):
+        assert len(re.findall(r"^\*Left, ", made, re.MULTILINE)) == len(re.findall(r"^!\[Left, ", made, re.MULTILINE))
     code = "[a](b) ![c](d)\n```python\nx[0](y)\n```\n[e](https://f) [g](#h)\n"
     assert hook["readme"](code, None, "1") == "a \n```python\nx[0](y)\n```\n[e](https://f) [g](#h)\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from subprocess import run
+from typing import Any
 
 import pytest
 import torch
@@ -63,6 +64,61 @@ def test_the_path_begins_at_the_data_and_ends_in_white_noise() -> None:
     torch.testing.assert_close(found["1"], torch.ones_like(found["1"]))
 
 
+@pytest.mark.parametrize("plot", [plots.scales, plots.path], ids=["scales", "path"])
+def test_a_corruption_must_be_diagonal_in_the_basis_of_the_spectrum(plot: Any) -> None:
+    data, fourier = spectrum(), spectrum("fourier")
+    for corruption, other in (
+        (sp.ShortestPathCorruption(fourier), data),
+        (sp.ShortestPathCorruption(data), fourier),
+        (sp.BlurCorruption(spatial=(8, 8)), fourier),
+        (sp.GaussianCorruption(noise=data), fourier),
+    ):
+        with pytest.raises(ValueError, match="the corruption works in .*Basis.*, the spectrum was measured in .*; est"):
+            plot(corruption, other)
+    with pytest.raises(ValueError, match=r"has shape \(1, 1, 32, 32\), which does not broadcast against images"):
+        plot(sp.BlurCorruption(), data)
+    with pytest.raises(TypeError, match="`corruption` does not implement `Corruption`: int has no basis"):
+        plot(3, data)
+    band = sp.PowerSpectrum.band((1, 8, 8), 1, 3, basis=sp.CosineBasis())
+    for corruption, any_basis in ((sp.GaussianCorruption(), fourier), (sp.GaussianCorruption(), band)):
+        assert plot(corruption, any_basis).get_lines()  # isotropic noise is diagonal in every basis
+
+
+def test_empty_arguments_and_bytes_are_refused_with_the_reason() -> None:
+    data, gaussian = spectrum(), sp.GaussianCorruption()
+    x = torch.zeros(2, 3, 8, 8)
+    raw = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    convert = r"must be a floating-point tensor, got torch.uint8; convert 8-bit images with .*float\(\) / 127.5 - 1"
+    for draw, kind, message in (
+        (lambda: plots.side_by_side(x, raw), TypeError, f"data {convert}"),
+        (lambda: plots.side_by_side(raw, x), TypeError, f"samples {convert}"),
+        (lambda: plots.rows({"a": x, "b": raw}), TypeError, f"images of 'b' {convert}"),
+        (lambda: plots.images(raw), TypeError, f"images {convert}"),
+        (lambda: plots.strip(raw[0], {"a": gaussian}), TypeError, f"image {convert}"),
+        (lambda: plots.strip(x, {"a": gaussian}), ValueError, r"image must be one image \(C, H, W\), got \(2"),
+        (lambda: plots.side_by_side(x[:0], x), ValueError, r"samples must hold one image or more, got shape \(0, 3, 8"),
+        (lambda: plots.side_by_side(x, x[:0]), ValueError, r"data must hold one image or more, got shape \(0, 3, 8, 8"),
+        (lambda: plots.images(x[:0]), ValueError, "images must hold one image or more"),
+        (lambda: plots.rows({"a": x[:0]}), ValueError, "images must hold one image or more"),
+        (lambda: plots.power(x[:0], data), ValueError, "samples must hold one image or more"),
+        (lambda: plots.strip(x[0], {"a": gaussian}, times=[]), ValueError, "times must hold one time or mor"),
+        (lambda: plots.path(gaussian, data, times=[]), ValueError, "times must hold one time or more, got none; pass"),
+        (lambda: plots.path(gaussian, data, times=[2]), ValueError, r"t must lie in \[0, 1\]"),
+        (lambda: plots.scales(gaussian, data, frequencies=[]), ValueError, "frequencies must hold one or mor"),
+        (lambda: plots.images(x, columns=-2), ValueError, "columns must be 1 or more, got -2"),
+        (lambda: plots.images(x, columns=0), ValueError, "columns must be 1 or more, got 0"),
+        (lambda: plots.side_by_side(x, x, columns=-2), ValueError, "columns must be 1 or more, got -2"),
+        (lambda: plots.rows({"a": x}, columns=("a", "b", "c")), ValueError, "columns has 3 names, the longes"),
+    ):
+        with pytest.raises(kind, match=message):
+            draw()
+    pixel = sp.PowerSpectrum.estimate([torch.randn(9, 3, 1, 1)])
+    for draw in (lambda: plots.scales(gaussian, pixel), lambda: plots.spectrum(pixel)):
+        with pytest.raises(ValueError, match="requires sides of 2 pixels or more, got"):
+            draw()
+    assert not matplotlib.pyplot.get_fignums()  # nothing is opened for what is refused
+
+
 def test_images_are_tiled_on_nothing() -> None:
     x = torch.rand(3, 1, 16, 16) * 2 - 1
     sheet = plots.images(x, columns=2).get_images()[0].get_array()
@@ -108,5 +164,19 @@ def test_samples_stand_beside_as_many_data() -> None:
         plots.side_by_side(torch.zeros(3, 3, 8, 8), torch.ones(9, 3, 4, 4))
 
 
-def test_the_library_does_not_import_matplotlib() -> None:
-    run([sys.executable, "-c", "import sys, shortest_path; assert 'matplotlib' not in sys.modules"], check=True)
+def test_the_library_does_not_import_its_extras_and_names_a_missing_one() -> None:
+    modules = {"plots": "shortest_path.plots", "diffusers": "shortest_path.integrations.diffusers"}
+    code = """
+import importlib, sys, shortest_path
+for extra, package in ("plots", "matplotlib"), ("diffusers", "diffusers"):
+    assert package not in sys.modules
+    sys.modules[package] = None
+    try:
+        importlib.import_module(sys.argv[1 if extra == "plots" else 2])
+    except ImportError as error:
+        print(error)
+"""
+    found = run([sys.executable, "-c", code, *modules.values()], check=True, capture_output=True, text=True).stdout
+    for line, (extra, module) in zip(found.splitlines(), modules.items(), strict=True):
+        assert line.startswith(f"{module} requires the extra `{extra}` (")
+        assert line.endswith(f'; from a clone of the repository: pip install -e ".[{extra}]"')

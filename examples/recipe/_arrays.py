@@ -119,6 +119,8 @@ def _check_shape(shape: tuple[int, ...]) -> None:
         mend = "; these are images (N, C, H, W): move the channels with images.transpose(0, 2, 3, 1)"
     else:
         mend = ""
+    if shape[:1] == (0,):
+        raise FaultError(f"holds no images: its shape is {shape}")
     if mend or not (len(shape) == 3 or (len(shape) == 4 and shape[-1] in (1, 3))) or 0 in shape:
         raise FaultError(f"must have shape (N, H, W, 3), (N, H, W, 1) or (N, H, W), got {shape}{mend}")
 

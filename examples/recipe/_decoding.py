@@ -41,8 +41,12 @@ def open_file(file: Path) -> BinaryIO:
         raise FaultError(f"{link} cannot be opened ({error.strerror})".lstrip()) from error
 
 
-def decode(source: Path | bytes | FaultError, size: int | None) -> np.ndarray:
-    """Return an image as uint8 (H, W, 3), fitted to a size if there is one; raise a FaultError for what is no image."""
+def decode(source: Path | bytes | FaultError, size: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return an image as uint8 (H, W, 3), fitted to a size if there is one, and the (width, height) that it had.
+
+    Raises:
+        FaultError: what is no image.
+    """
     if isinstance(source, FaultError):
         raise source
     with open_file(source) if isinstance(source, Path) else io.BytesIO(source) as file:
@@ -61,7 +65,7 @@ def decode(source: Path | bytes | FaultError, size: int | None) -> np.ndarray:
                         f"is not a readable image (pixels of its {image.width}×{image.height} are missing)"
                     )
             image = _as_rgb(image)
-            return np.asarray(image if size is None else fit(image, size))
+            return np.asarray(image if size is None else fit(image, size)), image.size
         except FaultError:
             raise
         except UnidentifiedImageError as error:

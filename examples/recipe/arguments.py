@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+_FIGURES = (".png", ".svg", ".pdf")
+
+
+def in_flags(error: Exception) -> str:
+    """Return the message of an error with flags in place of the arguments of Python."""
+    return str(error).replace('on_error="skip"', "--on_error skip")
 
 
 def positive(text: str) -> int:
@@ -20,6 +32,62 @@ def label(text: str) -> int | str:
     if text != "all" and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected the number of a class or 'all', got {text!r}")
     return text if text == "all" else int(text)
+
+
+def add_on_error(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of what to do about images that cannot be read, under the name that train_cifar10.py has too."""
+    help_ = "what to do about images that cannot be read (%(default)s)"
+    parser.add_argument("--on_error", choices=("raise", "skip"), default="raise", help=help_)
+
+
+def path(text: str) -> Path:
+    """Return a path, with "~" expanded."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got nothing; use . for the present folder")
+    return Path(text).expanduser()
+
+
+def device(text: str) -> torch.device:
+    """Return a device on which a tensor can be made."""
+    try:
+        found = torch.device(text)
+        torch.zeros(1, device=found).item()  # which the meta device does not have
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # the second: a torch without CUDA
+        reason = " ".join(str(error).split(";")[0].split("\n")[0].split())
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used ({reason}); choose another, e.g. cpu") from error
+    return found
+
+
+def output_folder(text: str) -> Path:
+    """Return a folder that can be written to; nothing is left there before there is something to write."""
+    return _tried(path(text), text)
+
+
+def output_figure(text: str) -> Path:
+    """Return a file for a figure, in a folder that can be written to; nothing is left there."""
+    file = path(text)
+    if file.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; name a file in it, e.g. {file / 'figure.png'}")
+    if file.suffix.lower() not in _FIGURES:
+        raise argparse.ArgumentTypeError(f"{text} must end in {' or '.join(_FIGURES)}, the kinds of figures")
+    _tried(file.parent, text)
+    return file
+
+
+def _tried(folder: Path, text: str) -> Path:
+    """Return a folder after writing to it, and removing what was made for that."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write to {text} ({error.strerror}); choose another") from error
+    finally:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()
+    return folder
 
 
 def _at_least(least: int, text: str) -> int:

@@ -46,6 +46,7 @@ def load(
     count: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     labels: bool = False,
+    enlarge: bool = True,
 ) -> Pictures:
     """Read a data set from a path, or from the Hugging Face hub if there is no such path.
 
@@ -61,17 +62,20 @@ def load(
         count: Maximum number of images; the first ones are used.
         on_error: What to do about images in a path that cannot be used, as in `images.load_images`.
         labels: Require labels; otherwise a data set without usable ones has None.
+        enlarge: Whether images in a path that are smaller than `size` are enlarged, as in `images.load_images`.
 
     Raises:
         ValueError: the source does not exist or holds no images, labels are required and there are none, or the hub
             cannot be reached.
     """
     path = Path(source)
+    if not source:
+        raise ValueError("the path of the images is empty; pass . for the present folder")
     if path.exists():
         part = _of_split(path, split)
         held = contents(part)
         found = _labels(lambda: read_labels(part, held), required=labels)
-        images, places = read_images(part, size, on_error=on_error)
+        images, places = read_images(part, size, on_error=on_error, enlarge=enlarge)
         found = None if found is None else _of_images(found, images, places, path)
         encoding = _encoding(held)
     elif path.suffix or source.startswith((".", "/", "~")) or source.count("/") != 1:
@@ -195,8 +199,7 @@ def _from_hub(name: str, split: str, *, required: bool) -> tuple[np.ndarray, Lab
         table = datasets.load_dataset(name, split=split)
     except Exception as error:  # the hub's errors are of many kinds; each means that there is no data
         raise ValueError(
-            f"could not load {name} from the Hugging Face hub ({type(error).__name__}: {error}); "
-            "pass a file or folder with --data"
+            f"could not load {name} from the Hugging Face hub ({type(error).__name__}: {error}); pass a file or folder"
         ) from error
     column = next((name for name in ("img", "image") if name in table.column_names), None)
     if column is None:

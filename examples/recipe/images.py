@@ -22,7 +22,11 @@ from ._parquet import encoded_rows
 
 
 def load_images(
-    path: str | Path, size: int | None = None, *, on_error: Literal["raise", "skip"] = "raise"
+    path: str | Path,
+    size: int | None = None,
+    *,
+    on_error: Literal["raise", "skip"] = "raise",
+    enlarge: bool = True,
 ) -> np.ndarray:
     """Read every image of a data set into memory.
 
@@ -43,6 +47,8 @@ def load_images(
         on_error: `raise` at the first image that cannot be used, or `skip` such images and warn of them at the
             end; without `size`, also those of another size than most. An array is read whole or not at all, and so
             are the pages of a parquet file.
+        enlarge: Whether images smaller than `size` are enlarged to it, with a warning; otherwise they are an error, as
+            the finest detail of an enlarged image is that of the interpolation.
 
     Returns:
         uint8, (N, H, W, 3); an array keeps the channels it has.
@@ -54,14 +60,18 @@ def load_images(
             cannot be read.
 
     Warns:
-        UserWarning: a folder holds files that are not read, or lacks shards; images were skipped, or pillow warns of
-            some, with their number and the names of three.
+        UserWarning: a folder holds files that are not read, or lacks shards; images were skipped or enlarged, or pillow
+            warns of some, with their number and the names of three.
     """
-    return read_images(path, size, on_error=on_error)[0]
+    return read_images(path, size, on_error=on_error, enlarge=enlarge)[0]
 
 
 def read_images(
-    path: str | Path, size: int | None = None, *, on_error: Literal["raise", "skip"] = "raise"
+    path: str | Path,
+    size: int | None = None,
+    *,
+    on_error: Literal["raise", "skip"] = "raise",
+    enlarge: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read as `load_images` does, and return the images and their places in the data set, (N,) of int64."""
     path = Path(path)
@@ -74,11 +84,14 @@ def read_images(
         warnings.warn(remark, stacklevel=3)
     files = [file for file, _ in found.files]
     if found.kind == "folder":
-        return _collect(path, [(shown(file), fault or file) for file, fault in found.files], size, on_error)
+        return _collect(path, [(shown(file), fault or file) for file, fault in found.files], size, on_error, enlarge)
     if found.kind == "parquet":
-        return _collect(path, encoded_rows(files), size, on_error)
-    images = _fitted(read_images_of(path) if found.kind == "array" else read_batches(files)[0], size)
-    return images, np.arange(len(images))
+        return _collect(path, encoded_rows(files), size, on_error, enlarge)
+    images = read_images_of(path) if found.kind == "array" else read_batches(files)[0]
+    height, width = images.shape[1:3]
+    if size is not None and min(height, width) < size:
+        _check_enlarged(f"{shown(path)} has images of {width}×{height}", min(height, width), size, enlarge)
+    return _fitted(images, size), np.arange(len(images))
 
 
 def to_unit(images: np.ndarray) -> Tensor:
@@ -149,19 +162,20 @@ class Batches:
 
 
 def _collect(
-    path: Path, sources: Sequence[tuple[str, Any]], size: int | None, on_error: str
+    path: Path, sources: Sequence[tuple[str, Any]], size: int | None, on_error: str, enlarge: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decode images from (name, file or bytes or fault), and return the good ones with their places."""
     good: list[tuple[int, str, np.ndarray]] = []
     faults: list[str] = []
     doubts: list[str] = []
+    small: list[tuple[str, int, int]] = []
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for place, (name, source) in enumerate(_progress(sources)):
             said.clear()
             try:
-                image = decode(source, size)
+                image, (width, height) = decode(source, size)
             except FaultError as fault:
                 if on_error == "raise":
                     raise ValueError(f'{name} {fault}; mend or remove it, or skip such with on_error="skip"') from fault
@@ -172,8 +186,16 @@ def _collect(
                     f"images differ in size: {good[0][1]} is {_extent(good[0][2].shape)}, "
                     f"{name} is {_extent(image.shape)}; fit them all with --size"
                 )
+            if size is not None and min(width, height) < size:
+                small.append((name, width, height))
+                if not enlarge:
+                    break
             good.append((place, name, image))
             doubts += [f"{name} ({told(said[0].message)})"] if said else []
+    if size is not None and small:
+        name, width, height = small[0]
+        others = f", and {len(small) - 1} others are as small" if len(small) > 1 else ""
+        _check_enlarged(f"{name} is {width}×{height}{others}", min(small[0][1:]), size, enlarge)
     if not good:
         raise ValueError(f"{shown(path)} holds no images that can be read: {_listed(faults)}")
     (shape, _), *others = Counter(image.shape for _, _, image in good).most_common()
@@ -188,6 +210,16 @@ def _collect(
             f"used {len(doubts)} of {len(sources)} images though they may be damaged: {_listed(doubts)}", stacklevel=4
         )
     return np.stack([image for _, _, image in good]), np.array([place for place, _, _ in good], dtype=np.int64)
+
+
+def _check_enlarged(what: str, side: int, size: int, enlarge: bool) -> None:
+    """Warn that images were enlarged, or raise a ValueError if they must not be."""
+    if not enlarge:
+        raise ValueError(
+            f"{what}, less than {size}×{size}, and images are not enlarged: the finest detail would be that of the "
+            f"interpolation; choose --size {side} or less"
+        )
+    warnings.warn(f"{what}, enlarged to {size}×{size}: the finest detail is that of the interpolation", stacklevel=4)
 
 
 def _fitted(images: np.ndarray, size: int | None) -> np.ndarray:

@@ -67,6 +67,12 @@ def kind_of(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
+def check_network(name: str, network: object) -> None:
+    """Raise a TypeError unless a network can be called: it is no class, number, or path."""
+    if isinstance(network, type) or not callable(network):
+        raise TypeError(f"{name} must be a network, called as {name}(x_t, t), got {kind_of(network)}; pass an instance")
+
+
 def check_mapping(name: str, value: object, example: str) -> None:
     """Raise a TypeError unless `value` is a mapping or None."""
     if value is not None and not isinstance(value, Mapping):

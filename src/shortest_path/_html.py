@@ -19,6 +19,17 @@ def table(title: str, facts: Mapping[str, object], drawing: str = "") -> str:
     return f'<div style="display:flex;gap:1em;align-items:center;flex-wrap:wrap">{body}{drawing}</div>'
 
 
+def grid(cells: Sequence[Sequence[str]], note: str) -> str:
+    """Return a table of rows, of which the first has the names of the columns, and a note below it."""
+    head, *rows = (
+        "".join(f'<{kind} style="text-align:left">{escape(cell)}</{kind}>' for cell in row)
+        for row, kind in ((row, "td" if index else "th") for index, row in enumerate(cells))
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    lines = "<br/>".join(escape(line) for line in note.strip().splitlines())
+    return f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{lines}</p></div>"
+
+
 def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Return an SVG of lines of points, scaled to fit, with their names; nothing if there are no two points.
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
+from ._checks import check_network
+from ._files import checked_path, read_description, replace_folder
 from .corruptions import Corruption, Process, both_scales, corruption_from_state, corruption_state
 from .sampling import Sampler, describe_model, model_from_description, register_model
 from .spectra import PowerSpectrum
@@ -20,6 +22,7 @@ from .spectra import PowerSpectrum
 __all__ = ["WhitenedInput"]
 
 _WRAPPER = "whitened_input.json"
+_MARK = "sampler.json"  # which Sampler.save_pretrained writes
 
 
 @register_model
@@ -37,7 +40,7 @@ class WhitenedInput(nn.Module):
         alone: Whether the network sees the whitened image alone, with as many channels as an image has.
 
     Raises:
-        TypeError: `spectrum` is not a `PowerSpectrum`.
+        TypeError: `network` cannot be called, or `spectrum` is not a `PowerSpectrum`.
         ValueError: the corruption is not diagonal in the spectrum's basis.
 
     Source: docs/theory.md, equation 4.
@@ -56,6 +59,7 @@ class WhitenedInput(nn.Module):
 
     def __init__(self, network: Any, corruption: Corruption, spectrum: PowerSpectrum, *, alone: bool = False) -> None:
         super().__init__()
+        check_network("network", network)
         process = Process(corruption, spectrum)
         self.network, self.corruption, self.basis = network, corruption, copy.deepcopy(process.basis)
         self.alone, self.spectrum = alone, spectrum
@@ -120,12 +124,17 @@ class WhitenedInput(nn.Module):
         """Write network, corruption and spectrum to a folder; see `Sampler.save_pretrained`.
 
         Raises:
-            TypeError: a network or corruption that cannot be saved.
-            ValueError: a corruption or basis that is not registered.
+            TypeError: a network or corruption that cannot be saved, or `folder` is not a path.
+            ValueError: a corruption or basis that is not registered, or `folder` is empty.
         """
+        folder = checked_path("folder", folder, "'.' for the present folder")
         sampler = Sampler(self.network, self.corruption, prediction="data", spectrum=self.spectrum, steps=1)
-        sampler.save_pretrained(folder)
-        (Path(folder) / _WRAPPER).write_text(json.dumps({"alone": self.alone}) + "\n", encoding="utf-8")
+
+        def write(new: Path) -> None:
+            sampler.save_pretrained(new)
+            (new / _WRAPPER).write_text(json.dumps({"alone": self.alone}) + "\n", encoding="utf-8")
+
+        replace_folder(folder, write, _MARK)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], network: Any = None) -> Self:
@@ -140,8 +149,10 @@ class WhitenedInput(nn.Module):
             ValueError: a damaged file, or a class that is not registered.
         """
         saved = Sampler.from_pretrained(folder, network)
-        facts = json.loads((Path(folder) / _WRAPPER).read_text(encoding="utf-8"))
-        assert saved.spectrum is not None
+        folder = checked_path("folder", folder, "'.' for the present folder")
+        facts = read_description(folder / _WRAPPER, "the description of a WhitenedInput", alone="true or false")
+        if saved.spectrum is None:
+            raise ValueError(f"{folder} holds no spectrum, which WhitenedInput requires; download the folder again")
         return cls(saved.model, saved.corruption, saved.spectrum, alone=facts["alone"])
 
     def load_pretrained(self, folder: str | os.PathLike[str]) -> None:

@@ -143,3 +143,15 @@ def test_a_class_whose_arguments_are_not_listed_cannot_be_registered() -> None:
 
     with pytest.raises(ValueError, match="a corruption named GaussianCorruption is already registered, from shortest"):
         register(Local.GaussianCorruption)
+
+
+def test_damaged_tensors_are_refused() -> None:
+    state = corruption_state(sp.ShortestPathCorruption(spectrum()))
+    table = state["tensors.log_ratio"]
+    for damaged, message in (
+        (table * float("nan"), r"the saved tensors\.log_ratio of ShortestPathCorruption has NaN: it is damaged; downl"),
+        (table.long(), r"the saved log_ratio of ShortestPathCorruption is of torch\.int64, expected torch\.float64; s"),
+        (table + float("inf"), "the saved log_ratio of ShortestPathCorruption is not finite: it is damaged; download"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            corruption_from_state({**state, "tensors.log_ratio": damaged})

@@ -55,6 +55,39 @@
     report.equal = shown();
 
     report.samples = get("samples-code").textContent;
+
+    // A file that is decoded while another image is chosen, one that cannot be read, and one of one colour
+    const choose = (name, parts) => {
+      const chosen = new DataTransfer();
+      chosen.items.add(new File(parts, name));
+      get("file").files = chosen.files;
+      get("file").dispatchEvent(new Event("change"));
+    };
+    const until = async (done) => {
+      for (let i = 0; i < 200 && !done(); i++) await wait(50);
+      await settled();
+    };
+    const decode = Image.prototype.decode;
+    let decoded = false;
+    Image.prototype.decode = async function () {
+      await wait(300);
+      await decode.call(this);
+      decoded = true;
+    };
+    choose("own.png", [blob]);
+    set("source", "2");
+    await until(() => decoded);
+    Image.prototype.decode = decode;
+    report.raced = { ...shown(), source: get("source").value };
+    choose("junk.png", ["no image"]);
+    await until(() => get("message").textContent.includes("junk.png"));
+    report.unread = { ...shown(), source: get("source").value, message: get("message").textContent };
+    const plain = document.createElement("canvas");
+    plain.getContext("2d").fillStyle = "#777";
+    plain.getContext("2d").fillRect(0, 0, plain.width, plain.height);
+    choose("plain.png", [await new Promise((resolve) => plain.toBlob(resolve))]);
+    await until(() => get("message").textContent.includes("colour"));
+    report.plain = { ...shown(), source: get("source").value, message: get("message").textContent };
     report.unnamed = [...document.querySelectorAll(".play :is(input, select, button)")]
       .filter((each) => !(each.labels?.length || each.getAttribute("aria-label") || each.textContent.trim()))
       .map((each) => each.id);

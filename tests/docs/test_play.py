@@ -260,6 +260,17 @@ def test_an_own_image_a_law_and_turned_channels(
     assert page["equal"]["rows"][1][1:] == ["no length", page["equal"]["rows"][1][2], "—"]
 
 
+@pytest.mark.parametrize("state", ["raced", "unread", "plain"])
+def test_the_image_the_choice_and_the_python_agree(page: dict[str, Any], state: str) -> None:
+    """The third image is chosen while a file is decoded; then come a file that is no image, and one of one colour."""
+    found = page[state]
+    assert found["source"] == "2", found.get("message")
+    assert (pixels(found["images"][0]) == painted()[2]).all()
+    assert f"dead_leaves(3, size={N})[2]" in found["code"]
+    messages = {"unread": "junk.png is not an image that this browser reads.", "plain": "This image is of one colour"}
+    assert found.get("message", "").startswith(messages.get(state, ""))
+
+
 def test_the_python_of_the_samples_runs(page: dict[str, Any]) -> None:
     names, _ = run(page["samples"])
     assert {tuple(each.shape) for each in names["samples"].values()} == {(6, 3, 16, 16)}

@@ -193,7 +193,7 @@ def test_mistakes_are_explained_before_anything_is_written(data: Path, tmp_path:
     folder, out = write(tmp_path / "folder", **broken), tmp_path / "out"
     for more, message in {
         ("--data=nowhere.parquet",): "nowhere.parquet does not exist",
-        ("--size=10", "--widths=[8,8,8]", "--attention=[]"): "size 10 cannot be halved 2 times",
+        ("--size=6", "--widths=[8,8,8]", "--attention=[]"): "size 6 cannot be halved 2 times",
         ("--widths=[8,10]",): "widths must be multiples of groups=4 and head_channels=8, got [10]",
         ("--attention=[16]",): "attention at [16], but the feature maps have the sizes [8, 4]",
         ("--batch-size=44",): "a step of 1 × 44 images needs as many, got 43; use more images",
@@ -226,7 +226,8 @@ def checkpoint(trained: tuple[Path, str], tmp_path_factory: pytest.TempPathFacto
 
 def test_a_run_is_shared_by_one_command(trained: tuple[Path, str], checkpoint: Path, tmp_path: Path) -> None:
     told = run("share", checkpoint, tmp_path / "shared", "--steps", 3, "--solver", "ddim").out
-    assert "parameters" in told
+    assert "parameters; load it with from_pretrained(" in told
+    assert told.endswith(") after import shortest_path.integrations.diffusers\n")
     assert "3 steps from" in told
     import_module("shortest_path.integrations.diffusers")  # imports diffusers, which takes long
     sampler = sp.Sampler.from_pretrained(tmp_path / "shared")
@@ -240,6 +241,8 @@ def test_a_run_is_shared_by_one_command(trained: tuple[Path, str], checkpoint: P
     )
     for source in (trained[0], trained[0] / "checkpoints" / "best.pt"):
         assert "parameters" in run("share", source, tmp_path / "again").out
+    for own in (trained[0], trained[0] / "checkpoints"):
+        assert f"{own} is the run's own folder; name another one to write" in refused("share", trained[0], own)
 
 
 def test_a_training_of_another_program_is_shared_by_the_same_command(tmp_path: Path) -> None:
@@ -250,7 +253,9 @@ def test_a_training_of_another_program_is_shared_by_the_same_command(tmp_path: P
     again = sp.Sampler.from_pretrained(tmp_path / "shared", layer())
     assert isinstance(again.model, torch.nn.Conv2d)
     assert torch.equal(again.model.weight, trainer.ema_model.weight)
-    assert "No module named 'absent'" in refused("share", tmp_path / "run", tmp_path / "b", "--register", "absent")
+    said = refused("share", tmp_path / "run", tmp_path / "b", "--register", "absent")
+    assert "No module named 'absent'; PYTHONPATH must have the folder of the module, e.g. PYTHONPATH=." in said
+    assert "argument out: expected a path, got nothing" in refused("share", tmp_path / "run", "")
 
 
 def test_labels_guidance_solvers_and_the_request(checkpoint: Path, tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_arrays_of_other_shapes_and_scales_are_explained(tmp_path: Path) -> None
     for array, message in (
         (LEAVES[0], r"got \(8, 8, 3\); this is one image \(H, W, C\): add the axis of the batch with image\[None\]"),
         (LEAVES.transpose(0, 3, 1, 2), r"\(N, C, H, W\): move the channels with images\.transpose\(0, 2, 3, 1\)"),
-        (LEAVES[:0], r"got \(0, 8, 8, 3\)"),
+        (LEAVES[:0], r"a\.npy holds no images: its shape is \(0, 8, 8, 3\)"),
         (scaled, r"got float32 in \[0, .*\]; scale images in \[0, 1\] with \(255 \* images\)\.round\(\)"),
         (2 * scaled - 1, r"in \[-1, .*; scale images in \[-1, 1\] with \(127\.5 \* \(images \+ 1\)\)\.round\(\)"),
         (LEAVES > 9, r"got bool in \[0, 1\]; scale images in \[0, 1\]"),

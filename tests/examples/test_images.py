@@ -96,6 +96,19 @@ def test_bad_images_are_named_or_skipped(tmp_path: Path, kind: str) -> None:
         assert places.tolist() == [0, 2]
 
 
+def test_smaller_images_are_enlarged_with_a_warning_or_refused(tmp_path: Path) -> None:
+    small = write(tmp_path / "folder", a_png=encoded(LEAVES[0]), b_png=encoded(LEAVES[0][:6, :7]))
+    np.save(tmp_path / "a.npy", LEAVES[:, :6, :7])
+    for path, what in ((small, r"b\.png is 7×6"), (tmp_path / "a.npy", r"a\.npy has images of 7×6")):
+        with pytest.warns(
+            UserWarning, match=f"{what}, enlarged to 8×8: the finest detail is that of the interpolation"
+        ):
+            assert load_images(path, 8).shape[1:3] == (8, 8)
+        with pytest.raises(ValueError, match=f"{what}, less than 8×8, and images are not enlarged: .*choose --size 6"):
+            load_images(path, 8, enlarge=False)
+        assert load_images(path, 6, enlarge=False).shape[1:3] == (6, 6)
+
+
 def test_wrong_paths_arrays_and_columns_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", LEAVES)
     np.save(tmp_path / "float.npy", LEAVES / 255)

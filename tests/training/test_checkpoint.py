@@ -92,6 +92,10 @@ def test_the_newest_whole_one_is_found_and_broken_ones_reported(tmp_path: Path) 
         found = load_latest(tmp_path)
     assert found is not None
     assert (found[0].name, found[1]["step"]) == ("checkpoint-00000002.pt", 2)
+    save_checkpoint(tmp_path / "one", 1, STATE, keep=1)
+    (tmp_path / "one" / "checkpoint-00000001.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match="no checkpoint in .* can be read"):
+        load_latest(tmp_path / "one")  # without a warning of the one before, which there is not
     for step in (1, 2):
         (tmp_path / f"checkpoint-0000000{step}.pt").write_bytes(b"")
     with (

@@ -169,6 +169,15 @@ def test_what_is_not_of_a_training_is_refused_with_the_reason(tmp_path: Path) ->
         share_checkpoint(tmp_path / "run", tmp_path / "out", ema_decay=wrong)
     with pytest.raises(FileNotFoundError, match="elsewhere does not exist; pass the checkpoint_dir of fit, or a file"):
         share_checkpoint(tmp_path / "elsewhere", tmp_path / "out")
+    file = tmp_path / "run" / "checkpoint-00000001.pt"
+    for checkpoint in (tmp_path / "run", file):
+        with pytest.raises(ValueError, match="run holds the checkpoints that are shared; pass another folder, e"):
+            share_checkpoint(checkpoint, tmp_path / "run" / ".." / "run")
+    assert [each.name for each in (tmp_path / "run").iterdir()] == [file.name]
+    with pytest.raises(ValueError, match=r"folder is empty; pass '\.' for the present folder"):
+        share_checkpoint(file, "")
+    with pytest.raises(ValueError, match="checkpoint is empty; pass the checkpoint_dir of fit"):
+        share_checkpoint("", tmp_path / "out")
     save_checkpoint(tmp_path / "foreign", 1, one.state_dict() | {"sampler": {"steps": 3}}, keep=1)
     with pytest.raises(ValueError, match="the description is not of a sampler: its format is None, expected 'shortest"):
         share_checkpoint(tmp_path / "foreign", tmp_path / "out")

@@ -15,11 +15,13 @@
   let measured = null; // its spectrum
   let model = null; // what follows from the controls below the image
   let run = 0; // number of the latest analysis: an older one stops
+  let source = null; // choice of the image that is shown
+  let choices = 0; // number of the latest choice: an older one, whose file is still decoded, is dropped
 
   function controls() {
     return {
       n,
-      source: get("source").value === "own" ? null : Number(get("source").value),
+      source: source === "own" ? null : Number(source),
       kinds: SLOTS.map((slot) => get(`kind-${slot}`).value),
       gamma: Number(get("gamma").value),
       progress: Number(get("progress").value),
@@ -33,11 +35,13 @@
 
   // The image -----------------------------------------------------------------------------------------------------------
 
-  function setImage(image) {
-    const found = math.measure([image], n);
-    if (!found) return tell("This image is grey of one value, which has no power. Choose another.");
+  function setImage(image, chosen) {
+    const flat = image.every((value, i) => Math.abs(value - image[i - (i % (n * n))]) < 1e-6);
+    const found = flat ? null : math.measure([image], n);
+    if (!found) return refuse("This image is of one colour, which has no power. Choose another.");
     tell("");
     x = image;
+    source = chosen;
     coefficients = math.transform(x, n);
     measured = { rotation: found.rotation, power: math.smooth(found.power, n) };
     plots.show(get("image"), [x], n, "The image, 64 by 64 pixels");
@@ -48,16 +52,22 @@
     get("message").textContent = text;
   }
 
+  /** Say why the image that is shown stays, and show its choice again. */
+  function refuse(text) {
+    tell(text);
+    get("source").value = source;
+  }
+
   async function choose() {
-    const own = get("source").value === "own";
-    if (!own) return setImage(plots.leaf(n, Number(get("source").value)));
+    const mine = ++choices;
+    const chosen = get("source").value;
+    if (chosen !== "own") return setImage(plots.leaf(n, Number(chosen)), chosen);
     const [file] = get("file").files;
     if (!file) return get("file").focus();
-    try {
-      setImage(await plots.readFile(file, n));
-    } catch {
-      tell(`${file.name} is not an image that this browser reads.`);
-    }
+    const image = await plots.readFile(file, n).catch(() => null);
+    if (mine !== choices) return;
+    if (image) setImage(image, chosen);
+    else refuse(`${file.name} is not an image that this browser reads.`);
   }
 
   function save() {

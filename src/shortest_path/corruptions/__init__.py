@@ -21,7 +21,7 @@ from ._elementwise import ElementwiseCorruption, Pick, computes_picked
 from ._end import same_rotation
 from ._gaussian import GaussianCorruption
 from ._heat import HeatDissipationCorruption
-from ._process import Process, prior_deviation
+from ._process import Process, common_basis, prior_deviation
 from ._protocol import Corruption, check_corruption
 from ._registry import corruption_from_state, corruption_state, register
 from ._rows import Rows, divided, in_parts
@@ -51,6 +51,7 @@ __all__ = [
     "both_scales",
     "check_corruption",
     "check_device",
+    "common_basis",
     "computes_picked",
     "corrupt",
     "corruption_from_state",

@@ -44,7 +44,7 @@ class Process:
         if spectrum is not None:
             check_spectrum(spectrum)
         self.corruption = corruption
-        self.basis = self._basis = corruption.basis if spectrum is None else _common_basis(corruption, spectrum)
+        self.basis = self._basis = corruption.basis if spectrum is None else common_basis(corruption, spectrum)
         self._centred = known_mean(corruption) is not None
         self._in_pixels = type(self.basis) is PixelBasis and self.basis.channel_rotation is None
         self.power = self._power = known_power(corruption) if spectrum is None else spectrum.power
@@ -257,8 +257,12 @@ def _mean_not_told(corruption: Corruption, spectrum: PowerSpectrum, basis: Basis
     return copy.deepcopy(basis).cpu().analyze(beyond)
 
 
-def _common_basis(corruption: Corruption, spectrum: PowerSpectrum) -> Basis:
-    """Return the spectrum's basis, after checking that the corruption is diagonal in it."""
+def common_basis(corruption: Corruption, spectrum: PowerSpectrum) -> Basis:
+    """Return the spectrum's basis, after checking that the corruption is diagonal in it.
+
+    Raises:
+        ValueError: it is not, or is made for images of another shape.
+    """
     device = device_of(corruption)
     pair = scales(corruption, one_time(0.5, device), (1, *spectrum.shape))
     ours, theirs = corruption.basis, spectrum.basis

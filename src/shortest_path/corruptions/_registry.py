@@ -92,7 +92,7 @@ def corruption_from_state(state: Mapping[str, Any]) -> Corruption:
 
     Raises:
         KeyError: a value is missing.
-        ValueError: its class is not registered, or its values do not fit the class.
+        ValueError: its class is not registered, its values do not fit the class, or a tensor has NaN.
     """
     kind = state["class"]
     if kind not in _REGISTERED:
@@ -101,14 +101,30 @@ def corruption_from_state(state: Mapping[str, Any]) -> Corruption:
             "the module that registers it with shortest_path.corruptions.register"
         )
     known = _REGISTERED[kind]
+    for name, value in state.items():
+        if isinstance(value, Tensor) and bool(value.isnan().any()):
+            raise ValueError(f"the saved {name} of {kind} has NaN: it is damaged; download it again, or save it again")
     made: Corruption = known(**{name: _read(name, state) for name in known.argument_names})
     tensors = _inside(_TENSORS.removesuffix("."), state)
     if isinstance(made, nn.Module):
+        _check_tensors(kind, tensors, made.state_dict())
         try:
             made.load_state_dict(tensors)
         except RuntimeError as error:
             raise ValueError(f"the saved tensors of {kind} do not fit its class: {error}") from error
     return made
+
+
+def _check_tensors(kind: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Raise a ValueError for saved tensors that would be cast, or that are infinite where the class's own are not."""
+    for name in saved.keys() & own.keys():
+        new, old = saved[name], own[name]
+        if not (isinstance(new, Tensor) and isinstance(old, Tensor)):
+            continue
+        if new.is_floating_point() != old.is_floating_point() or new.is_complex() != old.is_complex():
+            raise ValueError(f"the saved {name} of {kind} is of {new.dtype}, expected {old.dtype}; save it again")
+        if bool(old.isfinite().all()) and not bool(new.isfinite().all()):
+            raise ValueError(f"the saved {name} of {kind} is not finite: it is damaged; download it again")
 
 
 def _arguments(corruption: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_count, check_mapping
+from .._html import grid
 from .._progress import Progress
 from ..corruptions import Corruption, Point
 from ..grids import Fisher, Uniform, falling_times
@@ -44,14 +45,20 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Corruptions side by side; printed as a table."""
+    """Corruptions side by side; printed as a table, and shown as one in a notebook."""
 
     rows: tuple[Compared, ...]
 
-    def __str__(self) -> str:
-        cells = [_HEADER, *map(_cells, self.rows)]
+    def _table(self) -> list[list[str]]:
         steps = " / ".join(map(str, self.rows[0].kl)) if self.rows else ""
-        cells[0] = [title.format(steps=steps) for title in cells[0]]
+        return [[title.format(steps=steps) for title in _HEADER], *map(_cells, self.rows)]
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return grid(self._table(), _LIMITS)
+
+    def __str__(self) -> str:
+        cells = self._table()
         widths = [max(len(row[column]) for row in cells) for column in range(len(_HEADER))]
         lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
         rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"

@@ -5,22 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .. import solvers
-from .._checks import is_plain
-from .._files import replace_file
+from .._checks import check_choice, is_plain
+from .._files import check_entries, checked_path, read_description, replace_folder
 from .._model import network_of
-from ..corruptions import Corruption, corruption_from_state, corruption_state
+from ..corruptions import Corruption, Process, corruption_from_state, corruption_state
+from ..grids import falling_times
+from ..prediction import Prediction
 from ..solvers import Solver
 from ..spectra import PowerSpectrum
-from ._guidance import Guidance
+from ._guidance import Guidance, make_guidance
 from ._saved_models import check_can_be_saved, save_model
 
 FORMAT, VERSION = "shortest_path.Sampler", 1
@@ -67,52 +70,91 @@ def describe_sampler(
     return found
 
 
-def options_of(description: Mapping[str, Any], chosen: Mapping[str, Any]) -> tuple[Corruption, dict[str, Any]]:
+def options_of(
+    description: Mapping[str, Any], chosen: Mapping[str, Any], where: object = "the description"
+) -> tuple[Corruption, dict[str, Any]]:
     """Return the corruption and the options of a sampler, of a description and of what the caller chose instead.
 
+    Args:
+        description: The description.
+        chosen: Options that replace those of the description.
+        where: What the description is called in an error, e.g. its file.
+
     Raises:
-        ValueError: not a description, or one of a later version, or of a corruption or basis that is not registered.
+        ValueError: not a description, or a damaged one, or one of a later version, or of a corruption or basis that is
+            not registered.
     """
-    check_description(description, "the description")
-    corruption = corruption_from_state(description["corruption"])
-    spectrum = description["spectrum"]
-    options: dict[str, Any] = {"prediction": description["prediction"]}
-    if spectrum is not None:
-        options["spectrum"] = PowerSpectrum.from_state_dict(spectrum)
-    if "solver" in description:
-        saved = dict(description["solver"])
-        options["solver"] = _SOLVERS[saved.pop("class")](**saved)
-    times = description.get("times")
+    check_description(description, where)
+    check_entries(where, description, prediction="a string", corruption="an object", spectrum="an object or null")
+    with _naming(where):
+        corruption, options = _saved_options(description)
+    times = options.pop("times", None)
     if times is not None and not chosen.keys() & {"times", "grid", "steps", "start", "solver"}:
         options["times"] = times
     elif times is not None and "times" not in chosen:
         options["steps"] = len(times) - 1
-    options |= {f"guidance_{name}": value for name, value in description.get("guidance", {}).items() if name != "null"}
-    if "guidance" in description and description["guidance"]["null"] is not None:
-        options["null_conditioning"] = description["guidance"]["null"]
     return corruption, options | dict(chosen)
+
+
+def _saved_options(description: Mapping[str, Any]) -> tuple[Corruption, dict[str, Any]]:
+    """Return the corruption and the options that a description holds, each made or checked."""
+    corruption = corruption_from_state(description["corruption"])
+    prediction = check_choice("prediction", description["prediction"], get_args(Prediction))
+    options: dict[str, Any] = {"prediction": prediction}
+    if description["spectrum"] is not None:
+        options["spectrum"] = PowerSpectrum.from_state_dict(description["spectrum"])
+        Process(corruption, options["spectrum"])  # which tells if they do not fit
+    if "solver" in description:
+        saved = dict(description["solver"])
+        kind = check_choice("solver", saved.pop("class"), sorted(_SOLVERS))
+        options["solver"] = _SOLVERS[kind](**saved)
+    if description.get("times") is not None:
+        options["times"] = falling_times(description["times"])
+    if description.get("guidance") is not None:
+        saved = description["guidance"]
+        make_guidance(saved["scale"], saved["interval"], saved["null"])
+        options |= {"guidance_scale": saved["scale"], "guidance_interval": saved["interval"]}
+        options |= {} if saved["null"] is None else {"null_conditioning": saved["null"]}
+    return corruption, options
+
+
+@contextmanager
+def _naming(where: object) -> Iterator[None]:
+    """Make a ValueError that begins with the name of a description of any error that its values raise."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    except Exception as error:  # what wrong values raise in a constructor is anyone's guess
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"holds what cannot be used ({error})"
+        raise ValueError(
+            f"{where} {what}; it is damaged or of a later version: download it again, or update shortest_path"
+        ) from error
 
 
 def write(folder: str | os.PathLike[str], description: Mapping[str, Any], model: object) -> None:
     """Write a description, and a model unless it is None, to a folder.
 
-    The folder is made if missing. The description is written last, as it marks a whole folder.
+    The folder is made if missing. What a former save left there stays until all is written, and is then replaced.
 
     Raises:
-        TypeError: a model that is neither a module nor has `save_pretrained`.
+        TypeError: a model that is neither a module nor has `save_pretrained`, or `folder` is not a path.
+        ValueError: `folder` is empty.
         OSError: a file could not be written.
     """
-    folder = Path(folder)
+    folder = checked_path("folder", folder, "'.' for the present folder")
     if model is not None:
         check_can_be_saved(network_of(model))
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = None if model is None else save_model(folder, model)
-    arrays: dict[str, Tensor] = {}
-    plain = _split({**description, "model": saved}, "", arrays)
-    values: dict[str, Any] = {name: each.numpy() for name, each in arrays.items()}
-    replace_file(folder / ARRAYS, lambda file: np.savez(file, **values))
-    text = json.dumps(plain, indent=1, allow_nan=False) + "\n"
-    replace_file(folder / DESCRIPTION, lambda file: file.write(text.encode()))
+
+    def write_all(new: Path) -> None:
+        saved = None if model is None else save_model(new, model)
+        arrays: dict[str, Tensor] = {}
+        plain = _split({**description, "model": saved}, "", arrays)
+        values: dict[str, Any] = {name: each.numpy() for name, each in arrays.items()}
+        np.savez(new / ARRAYS, **values)
+        (new / DESCRIPTION).write_text(json.dumps(plain, allow_nan=False), encoding="utf-8")
+
+    replace_folder(folder, write_all, DESCRIPTION)
 
 
 def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -128,10 +170,7 @@ def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{folder} holds no {DESCRIPTION}; pass a folder that save_pretrained wrote, downloaded whole"
         )
-    try:
-        plain = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not the description of a sampler ({type(error).__name__}: {error})") from error
+    plain = read_description(file, "the description of a sampler")
     check_description(plain, file)
     try:
         with np.load(folder / ARRAYS, allow_pickle=False) as archive:
@@ -155,7 +194,7 @@ def check_description(described: object, where: object) -> None:
             "Sampler.save_pretrained or a checkpoint of DiffusionTrainer holds"
         )
     version = known.get("version")
-    if not isinstance(version, int) or version > VERSION:
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise ValueError(
             f"{where} has format version {version!r}, this library reads up to {VERSION}; update shortest_path"
         )

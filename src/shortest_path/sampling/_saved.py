@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Self
 
+from .._files import check_entries, checked_path
 from ._base import SamplerBase
-from ._pretrained import describe_sampler, options_of, read, write
+from ._pretrained import DESCRIPTION, describe_sampler, options_of, read, write
 from ._saved_models import load_model, model_with_weights
 
 
@@ -22,15 +23,18 @@ class SavedSampler(SamplerBase):
 
         `sampler.json` describes it; `arrays.npz` has the spectrum, the corruption's tables and the times, without
         pickle. The model writes itself to `model/` if it has `save_pretrained`, else its state dict is written, as
-        safetensors where installed. Files that are there are replaced.
+        safetensors where installed. Files of a former save are replaced at once when all are written, and those that
+        are not written again are removed; other files stay.
 
         Args:
-            folder: The folder, made if missing.
+            folder: The folder, made if missing; "~" is expanded.
             model: Whether to write the model too; without it, `from_pretrained` takes any.
 
         Raises:
-            TypeError: a model that is neither a module nor has `save_pretrained`, or a corruption made of functions.
-            ValueError: a corruption or basis that is not registered, or a solver that is not the library's.
+            TypeError: a model that is neither a module nor has `save_pretrained`, or whose state dict holds more than
+                tensors; a corruption made of functions; or `folder` is not a path.
+            ValueError: a corruption or basis that is not registered, a solver that is not the library's, or `folder` is
+                empty.
             OSError: a file could not be written.
         """
         description = describe_sampler(
@@ -79,8 +83,10 @@ class SavedSampler(SamplerBase):
             ...     sp.Sampler.from_pretrained(folder, Model(), steps=3).steps
             3
         """
-        description = read(folder)
-        corruption, chosen = options_of(description, options)
+        folder = checked_path("folder", folder, "'.' for the present folder")
+        description, file = read(folder), folder / DESCRIPTION
+        check_entries(file, description, model="an object or null")
+        corruption, chosen = options_of(description, options, file)
         return cls(load_model(folder, description["model"], model), corruption, **chosen)
 
     @classmethod
@@ -107,7 +113,8 @@ class SavedSampler(SamplerBase):
             ValueError: not a description, or one of a later version; another corruption or basis than those that are
                 registered; or weights that do not fit.
         """
-        if options.get("guidance_scale") is not None and description.get("null_conditioning"):
-            options.setdefault("null_conditioning", description["null_conditioning"])
         corruption, chosen = options_of(description, options)
+        check_entries("the description", description, model="an object")
+        if options.get("guidance_scale") is not None and description.get("null_conditioning"):
+            chosen.setdefault("null_conditioning", description["null_conditioning"])
         return cls(model_with_weights(description["model"], weights, model), corruption, **chosen)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from .._checks import check_name_is_free, kind_of
-from .._files import replace_file
+from .._files import check_entries, replace_file
 from .._model import network_of
 
 MODEL = "model"
@@ -101,6 +101,7 @@ def model_from_description(description: Mapping[str, Any], network: object = Non
     Raises:
         TypeError: `network` is no module.
     """
+    check_entries("the description of the model", description, **{"class": "a string", "made": "an object or null"})
     kind, made = description["class"], description["made"]
     known = None if made is None else _MODELS.get(kind)
     if network is None:
@@ -139,7 +140,8 @@ def save_model(folder: str | os.PathLike[str], model: object) -> dict[str, Any]:
         model: A module, or an object with `save_pretrained`; wrappers such as `torch.compile` are left out.
 
     Raises:
-        TypeError: a model that is neither a module nor has `save_pretrained`.
+        TypeError: a model that is neither a module nor has `save_pretrained`, or whose state dict holds anything but
+            tensors.
         OSError: a file could not be written.
     """
     folder, inside = Path(folder), network_of(model)
@@ -148,8 +150,14 @@ def save_model(folder: str | os.PathLike[str], model: object) -> dict[str, Any]:
     kind = inside.kind if only else type(inside).__name__
     if callable(getattr(inside, "save_pretrained", None)):
         inside.save_pretrained(folder / MODEL)
-        return {"by": "save_pretrained", "class": kind}
+        return {"by": "save_pretrained", "class": kind, "module": _public_module(type(inside))}
     tensors = inside.weights if only else inside.state_dict()
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"cannot save {name} of {kind}, a {type(value).__name__}: weights are written as tensors alone; return "
+                "a tensor from get_extra_state, or give the class save_pretrained"
+            )
     weights = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     if importlib.util.find_spec("safetensors") is not None:
         data = importlib.import_module("safetensors.torch").save({name: each.clone() for name, each in weights.items()})
@@ -180,19 +188,22 @@ def load_model(folder: str | os.PathLike[str], saved: Mapping[str, Any] | None, 
     Raises:
         FileNotFoundError: the weights are missing.
         TypeError: `model` is of another kind.
-        ValueError: a class that is not registered, or weights that do not fit.
+        ValueError: a damaged description, a class that is not registered, or weights that do not fit.
     """
     if saved is None:
         if not callable(model) or isinstance(model, type):
             raise TypeError(f"{folder} holds no model; pass one, called as model(x_t, t), got {model!r}")
         return model
-    folder = Path(folder)
+    folder, where = Path(folder), f"the description of the model in {folder}"
+    check_entries(where, saved, **{"class": "a string", "by": "a string"})
     kind, whole = saved["class"], saved["by"] == "save_pretrained"
+    if not whole:
+        check_entries(where, saved, file="a string")
     if model is None and not (whole and kind in _MODELS):
         raise ValueError(
             f"the model in {folder} is a {kind}, which no registered class can load (registered: "
             f"{', '.join(sorted(_MODELS)) or 'none'}); pass model={kind}(...), made as for training"
-            + (", or import the module that registers it" if whole else "")
+            + (f", or first import {saved.get('module') or 'the module that registers it'}" if whole else "")
         )
     if whole:
         loaded: Callable[..., Tensor] = _load_whole(folder, kind, model)
@@ -221,6 +232,13 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> 
         inside.load_state_dict({own.get(name, name): each for name, each in plain.items()})
     except RuntimeError as error:
         raise ValueError(f"{what} do not fit this {type(inside).__name__}: {error}") from error
+
+
+def _public_module(kind: type) -> str | None:
+    """Return the module from which a class is imported; None for one of a program or a notebook."""
+    parts = kind.__module__.split(".")
+    private = next((place for place, part in enumerate(parts) if part.startswith("_")), len(parts))
+    return ".".join(parts[:private]) or None
 
 
 def _without_compilation(name: str) -> str:

@@ -88,13 +88,14 @@ def load_latest(
     """
     if otherwise is not None:
         return _load_otherwise(Path(directory), Path(otherwise))
-    refused = []
-    for path in _newest_first(Path(directory)):
+    refused, paths = [], list(_newest_first(Path(directory)))
+    for path in paths:
         try:
             return path, load_checkpoint(path)
         except ValueError as error:  # noqa: PERF203
             refused.append(str(error))
-            warnings.warn(f"{error}; trying the one before", RuntimeWarning, stacklevel=2)
+            if path != paths[-1]:
+                warnings.warn(f"{error}; trying the one before", RuntimeWarning, stacklevel=2)
     if refused:
         raise ValueError(
             f"no checkpoint in {os.fspath(directory)} can be read: {'; '.join(refused)}. "

@@ -15,25 +15,6 @@ except ImportError:  # no such locks on Windows
 _LOCK = "training.lock"
 
 
-def checked_path(name: str, path: object, instead: str) -> Path:
-    """Return a path from what names a file or folder; "~" is expanded, as a shell does.
-
-    Args:
-        name: Its name in an error.
-        path: The path.
-        instead: What to pass instead of an empty one.
-
-    Raises:
-        TypeError: not a path.
-        ValueError: an empty one, which would be the present folder.
-    """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"{name} must be a path, got {type(path).__name__}")
-    if not os.fspath(path):
-        raise ValueError(f"{name} is empty; pass {instead}")
-    return Path(path).expanduser()
-
-
 class Folder:
     """A folder that one training at a time writes to.
 

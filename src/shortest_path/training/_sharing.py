@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._files import checked_path
 from ..corruptions import Corruption
 from ..sampling import Sampler, describe_model, describe_sampler
 from ..spectra import PowerSpectrum
@@ -52,7 +53,7 @@ def share_checkpoint(
 
     Args:
         checkpoint: A checkpoint of `DiffusionTrainer`, or a folder, for the newest undamaged one in it.
-        folder: The folder to write, made if missing.
+        folder: The folder to write, made if missing; not that of the checkpoint.
         model: The module, made as for training; where a wrapper of this library was trained, also the network in it.
             None is enough: models of registered classes that tell how they are made are loaded without one, and the
             weights of any other are written for the module that the user of the folder passes.
@@ -65,9 +66,10 @@ def share_checkpoint(
 
     Raises:
         FileNotFoundError: there is no such file, or no checkpoint in the folder.
-        TypeError: a `model` that is no module, or an argument that `Sampler` does not have.
+        TypeError: a `model` that is no module, an argument that `Sampler` does not have, or what is not a path.
         ValueError: a file that is not such a checkpoint, a corruption that could not be described, an average that the
-            checkpoint does not have, or weights that do not fit the model.
+            checkpoint does not have, weights that do not fit the model, or a folder that is that of the checkpoint or
+            empty.
         OSError: a file could not be written.
 
     Example:
@@ -81,7 +83,10 @@ def share_checkpoint(
         ...     sp.Sampler.from_pretrained(f"{folder}/shared", model).steps
         20
     """
-    path, state = _read(Path(checkpoint))
+    folder = checked_path("folder", folder, "'.' for the present folder")
+    path, state = _read(checked_path("checkpoint", checkpoint, "the checkpoint_dir of fit"))
+    if folder.resolve() == path.parent.resolve():
+        raise ValueError(f"{folder} holds the checkpoints that are shared; pass another folder, e.g. 'my-model'")
     description = state.get(SAMPLER, _UNKNOWN)
     if not isinstance(description, Mapping):
         raise ValueError(

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from .._checks import check_batches, check_count, check_function, images_of
+from .._files import checked_path
 from .._progress import Progress
 from ._base import TrainerBase
 from ._batches import check_first
 from ._checkpoint import load_checkpoint, load_latest, save_checkpoint, whole_checkpoints
-from ._folder import checked_path
 from ._options import TrainingOptions
 from ._preemption import Stop
 from ._saver import Saver

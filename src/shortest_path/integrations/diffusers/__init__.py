@@ -8,7 +8,14 @@ whole numbers too, so a pretrained model is given the numbers that it was traine
 To add a class of models: its name in `_models.py`.
 """
 
-from diffusers import SchedulerMixin
+try:
+    from diffusers import SchedulerMixin
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"shortest_path.integrations.diffusers requires the extra `diffusers` ({error}); from a clone of the "
+        'repository: pip install -e ".[diffusers]"',
+        name=error.name,
+    ) from error
 
 from ._models import TimedModel
 from ._scheduler import CorruptionScheduler, CorruptionSchedulerOutput

@@ -13,6 +13,8 @@ from diffusers import DiTTransformer2DModel, ModelMixin, UNet2DConditionModel, U
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
+from ..._checks import check_network, check_numbers
+from ..._files import check_entries, checked_path, read_description, replace_folder
 from ..._model import network_of
 from ...sampling import OnlyWeights, load_model, load_weights, register_model, save_model
 
@@ -34,6 +36,9 @@ class TimedModel(nn.Module):
         steps: Number of steps that the model's time counts.
         shift: −1 (default): the numbers of diffusers' schedulers. 0 suits a model that was trained with `steps · t`.
 
+    Raises:
+        TypeError: `model` cannot be called, or `steps` or `shift` is not a number.
+
     Example:
         >>> import torch
         >>> from diffusers import UNet2DModel
@@ -45,6 +50,8 @@ class TimedModel(nn.Module):
 
     def __init__(self, model: nn.Module, *, steps: float = STEPS, shift: float = -1.0) -> None:
         super().__init__()
+        check_network("model", model)
+        check_numbers(steps=steps, shift=shift)
         self.model: Any = model
         self.steps, self.shift = steps, shift
 
@@ -79,14 +86,17 @@ class TimedModel(nn.Module):
 
         A model of diffusers is written by its own `save_pretrained`; the weights of any other are written.
         """
-        folder, network = Path(folder), network_of(self.model)
+        folder, network = checked_path("folder", folder, "'.' for the present folder"), network_of(self.model)
         facts = {"class": type(network).__name__, "steps": self.steps, "shift": self.shift}
-        if _is_known(network):
-            network.save_pretrained(folder)
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            facts["network"] = save_model(folder, network)
-        (folder / _WRAPPER).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+
+        def write(new: Path) -> None:
+            if _is_known(network):
+                network.save_pretrained(new)
+            else:
+                facts["network"] = save_model(new, network)
+            (new / _WRAPPER).write_text(json.dumps(facts), encoding="utf-8")
+
+        replace_folder(folder, write, _WRAPPER)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], network: Any = None) -> Self:
@@ -102,7 +112,7 @@ class TimedModel(nn.Module):
             TypeError: `network` is no module.
             ValueError: the class of the model is not one of the three and `network` is None, or weights do not fit.
         """
-        facts = json.loads((Path(folder) / _WRAPPER).read_text(encoding="utf-8"))
+        facts = _facts(Path(folder))
         return cls(_load(Path(folder), facts, network), steps=facts["steps"], shift=facts["shift"])
 
     def load_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -112,7 +122,7 @@ class TimedModel(nn.Module):
             FileNotFoundError: a file is missing.
             ValueError: weights that do not fit, or a model that counts time in another way.
         """
-        facts = json.loads((Path(folder) / _WRAPPER).read_text(encoding="utf-8"))
+        facts = _facts(Path(folder))
         if (facts["steps"], facts["shift"]) != (self.steps, self.shift):
             raise ValueError(
                 f"the model in {folder} has steps={facts['steps']:g} and shift={facts['shift']:g}, got a model with "
@@ -121,14 +131,21 @@ class TimedModel(nn.Module):
         _load(Path(folder), facts, self.model)
 
 
+def _facts(folder: Path) -> dict[str, Any]:
+    """Return the description of the model in a folder."""
+    kinds = {"class": "a string", "steps": "a number", "shift": "a number"}
+    return read_description(folder / _WRAPPER, "the description of a TimedModel", **kinds)
+
+
 def _load(folder: Path, facts: Mapping[str, Any], network: Any) -> Any:
     """Return the network in a folder: the given one, with these weights, or a new one."""
     kind = facts["class"]
     if "network" in facts:
+        check_entries(folder / _WRAPPER, facts, network="an object")
         return load_model(folder, facts["network"], network)
     if kind not in _MODELS:
         raise ValueError(f"the model in {folder} is a {kind}, expected one of {', '.join(_MODELS)}")
-    loaded = _MODELS[kind].from_pretrained(folder)
+    loaded = _MODELS[kind].from_pretrained(folder, low_cpu_mem_usage=False)  # which warns where accelerate is missing
     if not isinstance(network, nn.Module):
         for tensor in (*loaded.parameters(), *loaded.buffers()):
             tensor.data = tensor.data.clone()  # out of the file, where odd addresses make products round differently

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,9 @@ from diffusers.configuration_utils import ConfigMixin
 from torch import Tensor
 from typing_extensions import Self
 
-from ...corruptions import Corruption, Process, corrupt
+from ..._checks import check_count, check_numbers, values_are_readable
+from ..._files import checked_path, read_description, replace_folder
+from ...corruptions import Corruption, Process, as_times, corrupt
 from ...grids import GridName, TimeGrid
 from ...prediction import Prediction
 from ...prediction import target as target_of
@@ -22,6 +23,11 @@ from ...solvers import Solver, SolverName
 from ...spectra import PowerSpectrum
 from ._models import STEPS
 from ._table import NAMES
+
+_MARK = "sampler.json"  # which Sampler.save_pretrained writes
+_ROUNDING = 1e-5
+NO_BETAS = "none (a CorruptionScheduler has no betas: use it as it is, not from_config of it)"
+"""Entry of the configuration. Schedulers of betas refuse it with "{beta_schedule} is not implemented for {class}"."""
 
 
 class CorruptionSchedulerOutput(NamedTuple):
@@ -34,7 +40,10 @@ class CorruptionSchedulerOutput(NamedTuple):
 class CorruptionScheduler(SchedulerMixin, ConfigMixin):
     """A scheduler of diffusers made of any corruption and solver.
 
-    Pipelines and training loops that call `add_noise`, `set_timesteps`, `scale_model_input` and `step` run unchanged.
+    Pipelines and loops that call `add_noise`, `set_timesteps`, `scale_model_input` and `step` run unchanged. It has no
+    betas: schedulers of diffusers that are made of betas raise a NotImplementedError if made from its `config`, as
+    `DDIMPipeline` makes its own.
+
     Images are those of `Sampler` to rounding, if the loop hands every `prev_sample` to the next call; a sample that
     was changed in between is followed, by a solver that begins again without memory.
 
@@ -44,12 +53,12 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         solver: As for `Sampler`.
         grid: As for `Sampler`.
         spectrum: As for `Sampler`.
-        num_train_timesteps: Number of steps that timesteps count.
+        num_train_timesteps: Number of steps that timesteps count, 1 or more.
         shift: Timestep of t is `num_train_timesteps · t + shift`; as for `TimedModel`.
 
     Raises:
-        TypeError: as `Sampler` raises.
-        ValueError: as `Sampler` raises.
+        TypeError: as `Sampler` raises, or `num_train_timesteps` or `shift` is not such a number.
+        ValueError: as `Sampler` raises, or `num_train_timesteps` less than 1.
 
     Example:
         >>> import shortest_path as sp
@@ -75,7 +84,8 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
     ) -> None:
         self.corruption, self.prediction, self.spectrum = corruption, prediction, spectrum
         self._options: dict[str, Any] = {"solver": solver, "grid": grid}
-        self._steps, self._shift = num_train_timesteps, shift
+        check_numbers(shift=shift)
+        self._steps, self._shift = check_count("num_train_timesteps", num_train_timesteps), shift
         self._config_of_loops()
         self._given: Tensor | None = None
         self.set_timesteps(50)
@@ -87,7 +97,12 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             num_train_timesteps=self._steps,
             shift=self._shift,
             prediction_type=names.get(self.prediction, self.prediction),
+            beta_schedule=NO_BETAS,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied or pickled: all but the run in progress, which a copy begins again without memory."""
+        return {**self.__dict__, "_trajectory": None, "_last": None, "_given": None}
 
     def __len__(self) -> int:
         """Return the number of steps that timesteps count."""
@@ -119,14 +134,32 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         """Return the sample, as it is."""
         return sample
 
-    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Return images corrupted to timesteps, whole numbers or not; see `shortest_path.corrupt`."""
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor | float) -> Tensor:
+        """Return images corrupted to timesteps, whole numbers or not; see `shortest_path.corrupt`.
+
+        Args:
+            original_samples: Clean images, (B, C, *spatial).
+            noise: White noise in pixels, same shape.
+            timesteps: One for each image, (B,), or one for all: `shift` is clean, the last of the training is noise.
+
+        Raises:
+            ValueError: timesteps beyond these; checked on the CPU only.
+        """
         return corrupt(self.corruption, original_samples, self._time(timesteps, original_samples), noise)
 
-    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Return the target of a model that predicts a velocity, a ε − s x_0, in coefficients."""
+    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor | float) -> Tensor:
+        """Return the target of a model that predicts a velocity, a ε − s x_0, in coefficients.
+
+        Args:
+            sample: Clean images, (B, C, *spatial).
+            noise: White noise in pixels, same shape.
+            timesteps: As in `add_noise`.
+
+        Raises:
+            ValueError: as in `add_noise`.
+        """
         process = self._process(sample.device)
-        signal, scale = process.scales(self._time(timesteps, sample), sample)
+        signal, scale = process.scales(as_times(self._time(timesteps, sample), sample), sample)
         of_data, of_noise = process.analyze(sample), process.basis.analyze(noise)
         wanted = target_of("velocity", of_data, of_noise, signal, scale)
         return process.basis.synthesize(wanted.to(sample.dtype))
@@ -202,14 +235,33 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         process.to(device)
         return process
 
-    def _time(self, timesteps: Tensor, like: Tensor) -> Tensor:
+    def _time(self, timesteps: Tensor | float, like: Tensor) -> Tensor:
         exact = torch.promote_types(like.dtype, torch.float32)
-        return ((timesteps.to(like.device, exact) - self._shift) / self._steps).clamp(0, 1)
+        timesteps = torch.as_tensor(timesteps)
+        low, high, about = self._shift, self._steps + self._shift, _ROUNDING * self._steps
+        if values_are_readable(timesteps) and not bool(((timesteps > low - about) & (timesteps < high + about)).all()):
+            raise ValueError(
+                f"timesteps must lie from {low:g}, clean, to {high:g}, noise, got {timesteps.flatten()[:6].tolist()}; "
+                f"e.g. torch.randint(0, {self._steps}, (batch,))"
+            )
+        return ((timesteps.to(like.device, exact) - self._shift) / self._steps).clamp(0, 1)  # of rounding
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write the configuration, and the corruption, spectrum and solver as `Sampler.save_pretrained` does."""
-        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)  # type: ignore[misc]
-        self.sampler.save_pretrained(save_directory, model=False)
+        """Write the configuration, and the corruption, spectrum and solver as `Sampler.save_pretrained` does.
+
+        Raises:
+            TypeError: a corruption made of functions, or `save_directory` is not a path.
+            ValueError: a corruption or basis that is not registered, or `save_directory` is empty.
+        """
+        folder = checked_path("save_directory", save_directory, "'.' for the present folder")
+
+        def write(new: Path) -> None:
+            self.sampler.save_pretrained(new, model=False)
+            self.save_config(new)
+
+        replace_folder(folder, write, _MARK)
+        if push_to_hub:
+            super().save_pretrained(str(folder), push_to_hub=True, **kwargs)  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(
@@ -221,9 +273,10 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             FileNotFoundError: the folder holds none.
             ValueError: a damaged file, or a corruption that is not registered.
         """
-        folder = Path(pretrained_model_name_or_path, subfolder or "")
+        folder = Path(pretrained_model_name_or_path, subfolder or "").expanduser()
         sampler = Sampler.from_pretrained(folder, _nothing)
-        config: dict[str, Any] = json.loads((folder / cls.config_name).read_text(encoding="utf-8"))
+        kinds = {"num_train_timesteps": "a whole number", "shift": "a number"}
+        config = read_description(folder / cls.config_name, "the configuration of a CorruptionScheduler", **kinds)
         made = cls(
             sampler.corruption,
             prediction=sampler.prediction,

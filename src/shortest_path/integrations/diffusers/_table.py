@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...bases import PixelBasis
-from ...corruptions import DiagonalCorruption, register
+from ...corruptions import Corruption, DiagonalCorruption, register
 from ...prediction import Prediction
 
 NAMES: dict[str, Prediction] = {"epsilon": "noise", "sample": "data", "v_prediction": "velocity"}
@@ -71,13 +71,20 @@ def read_scheduler(scheduler: Any) -> tuple[TableCorruption, Prediction]:
     """Return the corruption and the prediction of a scheduler of diffusers, e.g. `pipeline.scheduler`.
 
     Raises:
-        ValueError: a scheduler without `alphas_cumprod`, or a prediction of another kind.
+        ValueError: a `CorruptionScheduler`, a scheduler without `alphas_cumprod`, or a prediction of another kind.
     """
+    if isinstance(getattr(scheduler, "corruption", None), Corruption):
+        raise ValueError(
+            f"{type(scheduler).__name__} has a corruption of its own, and no table to read; run its pipeline as it is, "
+            "or sample with Sampler(TimedModel(unet), scheduler.corruption, prediction=scheduler.prediction, "
+            "spectrum=scheduler.spectrum)"
+        )
     table = getattr(scheduler, "alphas_cumprod", None)
     if table is None:
         raise ValueError(
-            f"{type(scheduler).__name__} has no alphas_cumprod; pass one of a variance-preserving chain, e.g. "
-            "DDPMScheduler.from_config(scheduler.config)"
+            f"{type(scheduler).__name__} has no alphas_cumprod, so it is of no variance-preserving chain; pass the "
+            "scheduler that the network was trained with, or a corruption, e.g. GaussianCorruption('flow') for flow "
+            "matching (docs/coming-from/diffusers.md)"
         )
     kind = scheduler.config.prediction_type
     if kind not in NAMES:

@@ -1,34 +1,22 @@
-"""Plots of spectra, corruptions, images and samples. Optional: requires the extra `plots`, and is imported by name.
-
-    from shortest_path import plots
-
-Every function draws on a matplotlib axis and returns it; without one it makes a new figure. Nothing sets colours of
-text or background, so the plots follow the reader's style, and the colours of lines can be told apart on white and on
-black, by colour-blind readers too.
-"""
+"""Plots against frequency or time: spectra, paths and samples."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ._checks import check_floating
-from .corruptions import Corruption, both_scales, corrupt
-from .spectra import PowerSpectrum
-
-__all__ = ["images", "path", "power", "rows", "scales", "side_by_side", "spectrum", "strip"]
+from ..corruptions import Corruption, both_scales, check_corruption, common_basis
+from ..spectra import PowerSpectrum
+from ._axes import TIMES, check_some, checked_times, make_axis
 
 COLOURS = ("#3B8BC9", "#E5793A", "#2AA77F", "#B6689F", "#8C8C8C")
 """Blue, orange, green, purple, grey."""
 
-_TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _CURVE = 101  # times of a curve
 _PART = 1024  # samples that are transformed at once
 
@@ -46,8 +34,8 @@ def spectrum(spectrum: PowerSpectrum, axis: Axes | None = None, *, law: bool = T
     Raises:
         ValueError: no spatial axes, or sides of one pixel.
     """
-    axis = _axis(axis)
     frequency, means = _rings(spectrum)
+    axis = make_axis(axis)
     for channel, ring in enumerate(means):
         axis.loglog(frequency, ring, "o-", markersize=3, color=COLOURS[channel % 5], label=_channel(spectrum, channel))
     if law:
@@ -70,9 +58,9 @@ def power(samples: Tensor, data: PowerSpectrum, axis: Axes | None = None) -> Axe
 
     Raises:
         TypeError: samples that are not floating point.
-        ValueError: samples of another shape.
+        ValueError: no samples, or samples of another shape.
     """
-    check_floating(samples, "samples")
+    check_some(samples, "samples")
     if tuple(samples.shape[1:]) != data.shape:
         raise ValueError(
             f"samples must have the shape of the spectrum, (N, {', '.join(map(str, data.shape))}), got "
@@ -82,9 +70,9 @@ def power(samples: Tensor, data: PowerSpectrum, axis: Axes | None = None) -> Axe
     found = torch.zeros(data.shape, dtype=torch.float64)
     for first in range(0, len(away), _PART):
         found += data.basis.analyze(away[first : first + _PART]).square().sum(0) / len(away)
-    axis = _axis(axis)
     frequency, expected = _rings(data)
     _, ours = _rings(PowerSpectrum(data.basis, found.clamp(min=1e-300)))
+    axis = make_axis(axis)
     for channel, (top, bottom) in enumerate(zip(ours, expected, strict=True)):
         look = {"markersize": 3, "color": COLOURS[channel % 5], "label": _channel(data, channel)}
         axis.semilogx(frequency, top / bottom, "o-", **look)
@@ -112,11 +100,14 @@ def scales(
         frequencies: Whole frequencies, in cycles per longest side; None takes four from the lowest to the highest.
 
     Raises:
-        ValueError: a frequency that the spectrum does not have.
+        TypeError: `corruption` does not implement `Corruption`.
+        ValueError: a corruption that is not diagonal in the basis of the spectrum, or of another shape, or no
+            frequencies, or one that the spectrum does not have.
     """
-    axis = _axis(axis)
+    chosen = _chosen(spectrum, frequencies)
     times, signal, noise = _over_time(corruption, spectrum)
-    for frequency, colour, inside in _chosen(spectrum, frequencies):
+    axis = make_axis(axis)
+    for frequency, colour, inside in chosen:
         of_signal = (signal[:, inside] / (signal + noise)[:, inside]).mean(1)
         axis.plot(times, of_signal, color=colour, label=f"{frequency}")
         axis.plot(times, 1 - of_signal, "--", color=colour)
@@ -126,7 +117,7 @@ def scales(
 
 
 def path(
-    corruption: Corruption, spectrum: PowerSpectrum, axis: Axes | None = None, *, times: Sequence[float] = _TIMES
+    corruption: Corruption, spectrum: PowerSpectrum, axis: Axes | None = None, *, times: Sequence[float] = TIMES
 ) -> Axes:
     """Plot the power spectrum Σ_t = a² S + s² on the way from data to noise: a line for each time.
 
@@ -135,10 +126,15 @@ def path(
         spectrum: The data's power S.
         axis: Where to draw; None makes a figure.
         times: Times in [0, 1].
+
+    Raises:
+        TypeError: `corruption` does not implement `Corruption`.
+        ValueError: a corruption that is not diagonal in the basis of the spectrum, or of another shape; or no times, or
+            times outside [0, 1].
     """
-    axis = _axis(axis)
+    signal, noise = _scales_in(corruption, spectrum, checked_times(times))
+    axis = make_axis(axis)
     colours = matplotlib.colormaps["viridis"](np.linspace(0.25, 0.85, len(times)))
-    signal, noise = both_scales(corruption, torch.tensor(list(times), dtype=torch.float64))
     powers = (signal.square() * spectrum.power + noise.square()).expand(len(times), *spectrum.shape)
     for t, colour, values in zip(times, colours, powers, strict=True):
         frequency, means = _rings(PowerSpectrum(spectrum.basis, values.contiguous()))
@@ -148,136 +144,11 @@ def path(
     return _label_frequencies(axis, frequency)
 
 
-def strip(
-    image: Tensor,
-    corruptions: Mapping[str, Corruption],
-    axis: Axes | None = None,
-    *,
-    times: Sequence[float] = _TIMES,
-    seed: int = 0,
-) -> Axes:
-    """Show one image under several corruptions: a row for each corruption, a column for each time, the same noise.
-
-    Args:
-        image: (C, H, W), floating point, range [-1, 1], of one or three channels.
-        corruptions: Corruptions by the names to show.
-        axis: Where to draw; None makes a figure.
-        times: Times in [0, 1].
-        seed: Random seed for the noise.
-    """
-    check_floating(image, "image")
-    eps = torch.randn(1, *image.shape, generator=torch.Generator().manual_seed(seed)).to(image)
-    shown = {
-        name: torch.cat([corrupt(corruption, image[None], float(t), eps) for t in times])
-        for name, corruption in corruptions.items()
-    }
-    return rows(shown, axis, columns=[f"t = {t:g}" for t in times])
-
-
-def rows(
-    named: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
-    axis: Axes | None = None,
-    *,
-    columns: Sequence[str] = (),
-) -> Axes:
-    """Show rows of images, with a name beside each row and, if given, over each column.
-
-    Args:
-        named: Images (N, C, H, W) by the name of their row, or pairs of a name and images. All are of one size; a row
-            may have fewer than the longest.
-        axis: Where to draw; None makes a figure.
-        columns: Names of the columns, from the left.
-
-    Raises:
-        TypeError: images that are not floating point.
-        ValueError: no images, or images of different sizes.
-    """
-    pairs = list(named.items() if isinstance(named, Mapping) else named)
-    sizes = {tuple(each.shape[1:]) for _, each in pairs}
-    if len(sizes) != 1:
-        raise ValueError(f"rows must hold images (N, C, H, W) of one size, got {sorted(sizes) or 'none'}")
-    (size,) = sizes
-    count = max(len(each) for _, each in pairs)
-    filled = [torch.cat([each, each.new_full((count - len(each), *size), math.nan)]) for _, each in pairs]
-    axis = images(torch.cat(filled), axis, columns=count)
-    height, width = size[1:]
-    gap = _gap(height)
-    axis.set_yticks([row * (height + gap) + height / 2 for row in range(len(pairs))], [name for name, _ in pairs])
-    axis.set_xticks([column * (width + gap) + width / 2 for column in range(len(columns))], list(columns))
-    axis.tick_params(length=0, labeltop=True, labelbottom=False)
-    return axis
-
-
-def images(x: Tensor, axis: Axes | None = None, *, columns: int | None = None) -> Axes:
-    """Show images in rows; values beyond [-1, 1] are cut, and NaN is transparent.
-
-    Args:
-        x: Images, (N, C, H, W), floating point, of one or three channels.
-        axis: Where to draw; None makes a figure.
-        columns: Number of images in a row; None makes a square.
-
-    Raises:
-        TypeError: images that are not floating point.
-        ValueError: another shape.
-    """
-    check_floating(x, "images")
-    if x.ndim != 4 or not len(x) or x.shape[1] not in (1, 3):
-        raise ValueError(f"images must be (N, C, H, W) with one or three channels, got {tuple(x.shape)}")
-    axis = _axis(axis)
-    levels = (x.detach().float().cpu().clamp(-1, 1) + 1) / 2
-    seen = levels.isfinite().all(1, keepdim=True).float()
-    values = torch.cat([levels.nan_to_num().expand(-1, 3, -1, -1), seen], 1).permute(0, 2, 3, 1).numpy()
-    count, height, width, _ = values.shape
-    columns = columns or max(1, round(count**0.5))
-    gap, rows = _gap(height), -(-count // columns)
-    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4))  # gaps are transparent
-    for index, image in enumerate(values):
-        top, left = index // columns * (height + gap), index % columns * (width + gap)
-        sheet[top : top + height, left : left + width] = image
-    axis.imshow(sheet, interpolation="nearest", extent=(0, sheet.shape[1], sheet.shape[0], 0))
-    axis.set(xticks=[], yticks=[])
-    axis.grid(False)
-    axis.spines[:].set_visible(False)
-    return axis
-
-
-def side_by_side(samples: Tensor, data: Tensor, axis: Axes | None = None, *, columns: int | None = None) -> Axes:
-    """Show samples beside as many images of the data, with their names above.
-
-    Args:
-        samples: Samples, (N, C, H, W).
-        data: Images of the data, the same size; the first N are shown.
-        axis: Where to draw; None makes a figure.
-        columns: Number of images in a row of either; None makes squares.
-
-    Raises:
-        ValueError: images of different sizes.
-    """
-    if samples.shape[1:] != data.shape[1:]:
-        raise ValueError(f"samples and data must have one size, got {tuple(samples.shape)} and {tuple(data.shape)}")
-    count = min(len(samples), len(data))
-    columns = columns or max(1, round(count**0.5))
-    rows = -(-count // columns)
-    both = []
-    for row in range(rows):
-        for part in (data, samples):
-            own = part[:count][row * columns : (row + 1) * columns].to(samples)
-            between = int(part is data)
-            empty = torch.full((columns - len(own) + between, *own.shape[1:]), math.nan).to(own)
-            both += [own, empty]
-    axis = images(torch.cat(both), axis, columns=2 * columns + 1)
-    width = samples.shape[-1] + _gap(samples.shape[-2])
-    axis.set_xticks([columns * width / 2, (1.5 * columns + 1) * width], ["data", "samples"])
-    axis.tick_params(length=0, labeltop=True, labelbottom=False)
-    return axis
-
-
-def _axis(axis: Axes | None) -> Axes:
-    return plt.subplots(layout="constrained")[1] if axis is None else axis
-
-
-def _gap(height: int) -> int:
-    return max(1, height // 16)
+def _scales_in(corruption: Corruption, spectrum: PowerSpectrum, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (signal, noise) at times, after checking that they belong to the coefficients of the spectrum."""
+    check_corruption(corruption)
+    common_basis(corruption, spectrum)
+    return both_scales(corruption, times)
 
 
 def _rings(spectrum: PowerSpectrum) -> tuple[np.ndarray, np.ndarray]:
@@ -299,7 +170,7 @@ def _channel(spectrum: PowerSpectrum, channel: int) -> str:
 def _over_time(corruption: Corruption, spectrum: PowerSpectrum) -> tuple[np.ndarray, Tensor, Tensor]:
     """Return times, and the variances of signal and noise, (times, C × pixels)."""
     times = torch.linspace(0, 1, _CURVE, dtype=torch.float64)
-    signal, noise = both_scales(corruption, times)
+    signal, noise = _scales_in(corruption, spectrum, times)
     of_signal, of_noise = (
         value.expand(_CURVE, *spectrum.shape).flatten(1).cpu()
         for value in (signal.square() * spectrum.power, noise.square())
@@ -311,7 +182,11 @@ def _chosen(spectrum: PowerSpectrum, frequencies: Sequence[int] | None) -> list[
     """Return whole frequencies, their colours, and which coefficients have them."""
     rings = spectrum.basis.frequencies(spectrum.shape[1:]).expand(spectrum.shape).flatten().add(0.5).floor().long()
     highest = int(rings.max())
-    wanted = frequencies or sorted({max(1, round(highest ** (k / 3))) for k in range(4)})
+    if not highest:
+        raise ValueError(f"a plot of frequencies requires sides of 2 pixels or more, got {spectrum.shape}")
+    wanted = sorted({max(1, round(highest ** (k / 3))) for k in range(4)}) if frequencies is None else frequencies
+    if not len(wanted):
+        raise ValueError(f"frequencies must hold one or more from 0 to {highest}, got none; None takes four of them")
     if wrong := [each for each in wanted if not bool((rings == each).any())]:
         raise ValueError(f"frequencies must be whole numbers from 0 to {highest}, got {wrong[0]}")
     colours = matplotlib.colormaps["viridis"](np.linspace(0.25, 0.85, len(wanted)))

@@ -1,0 +1,163 @@
+"""Images in rows, with names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from .._checks import check_count, check_floating
+from ..corruptions import Corruption, corrupt
+from ._axes import TIMES, check_some, checked_times, make_axis
+
+
+def strip(
+    image: Tensor,
+    corruptions: Mapping[str, Corruption],
+    axis: Axes | None = None,
+    *,
+    times: Sequence[float] = TIMES,
+    seed: int = 0,
+) -> Axes:
+    """Show one image under several corruptions: a row for each corruption, a column for each time, the same noise.
+
+    Args:
+        image: (C, H, W), floating point, range [-1, 1], of one or three channels.
+        corruptions: Corruptions by the names to show.
+        axis: Where to draw; None makes a figure.
+        times: Times in [0, 1].
+        seed: Random seed for the noise.
+
+    Raises:
+        TypeError: an image that is not floating point.
+        ValueError: an image of another shape, no corruptions, no times, or times outside [0, 1].
+    """
+    check_floating(image, "image")
+    if image.ndim != 3:
+        raise ValueError(f"image must be one image (C, H, W), got {tuple(image.shape)}; take one of a batch, e.g. x[0]")
+    checked_times(times)
+    eps = torch.randn(1, *image.shape, generator=torch.Generator().manual_seed(seed)).to(image)
+    shown = {
+        name: torch.cat([corrupt(corruption, image[None], float(t), eps) for t in times])
+        for name, corruption in corruptions.items()
+    }
+    return rows(shown, axis, columns=[f"t = {t:g}" for t in times])
+
+
+def rows(
+    named: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
+    axis: Axes | None = None,
+    *,
+    columns: Sequence[str] = (),
+) -> Axes:
+    """Show rows of images, with a name beside each row and, if given, over each column.
+
+    Args:
+        named: Images (N, C, H, W) by the name of their row, or pairs of a name and images. All are of one size; a row
+            may have fewer than the longest.
+        axis: Where to draw; None makes a figure.
+        columns: Names of the columns, from the left; no more than the longest row has images.
+
+    Raises:
+        TypeError: images that are not floating point.
+        ValueError: no images, images of different sizes, or more names of columns than columns.
+    """
+    pairs = list(named.items() if isinstance(named, Mapping) else named)
+    for name, each in pairs:
+        check_floating(each, f"images of {name!r}")
+    sizes = {tuple(each.shape[1:]) for _, each in pairs}
+    if len(sizes) != 1:
+        raise ValueError(f"rows must hold images (N, C, H, W) of one size, got {sorted(sizes) or 'none'}")
+    (size,) = sizes
+    count = max(len(each) for _, each in pairs)
+    if len(columns) > count:
+        raise ValueError(
+            f"columns has {len(columns)} names, the longest row {count} images; pass a name for each column"
+        )
+    filled = [torch.cat([each, each.new_full((count - len(each), *size), math.nan)]) for _, each in pairs]
+    axis = images(torch.cat(filled), axis, columns=count)
+    height, width = size[1:]
+    gap = _gap(height)
+    axis.set_yticks([row * (height + gap) + height / 2 for row in range(len(pairs))], [name for name, _ in pairs])
+    axis.set_xticks([column * (width + gap) + width / 2 for column in range(len(columns))], list(columns))
+    axis.tick_params(length=0, labeltop=True, labelbottom=False)
+    return axis
+
+
+def images(x: Tensor, axis: Axes | None = None, *, columns: int | None = None) -> Axes:
+    """Show images in rows; values beyond [-1, 1] are cut, and NaN is transparent.
+
+    Args:
+        x: Images, (N, C, H, W), floating point, of one or three channels.
+        axis: Where to draw; None makes a figure.
+        columns: Number of images in a row; None makes a square.
+
+    Raises:
+        TypeError: images that are not floating point, or `columns` is not a whole number.
+        ValueError: no images, another shape, or `columns` less than 1.
+    """
+    check_some(x, "images")
+    if x.ndim != 4 or not len(x) or x.shape[1] not in (1, 3):
+        raise ValueError(f"images must be (N, C, H, W) with one or three channels, got {tuple(x.shape)}")
+    columns = _columns(columns, len(x))
+    axis = make_axis(axis)
+    levels = (x.detach().float().cpu().clamp(-1, 1) + 1) / 2
+    seen = levels.isfinite().all(1, keepdim=True).float()
+    values = torch.cat([levels.nan_to_num().expand(-1, 3, -1, -1), seen], 1).permute(0, 2, 3, 1).numpy()
+    count, height, width, _ = values.shape
+    gap, rows = _gap(height), -(-count // columns)
+    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4))  # gaps are transparent
+    for index, image in enumerate(values):
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    axis.imshow(sheet, interpolation="nearest", extent=(0, sheet.shape[1], sheet.shape[0], 0))
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    return axis
+
+
+def side_by_side(samples: Tensor, data: Tensor, axis: Axes | None = None, *, columns: int | None = None) -> Axes:
+    """Show samples beside as many images of the data, with their names above.
+
+    Args:
+        samples: Samples, (N, C, H, W), floating point.
+        data: Images of the data, the same size, floating point in the range of the samples; the first N are shown.
+        axis: Where to draw; None makes a figure.
+        columns: Number of images in a row of either; None makes squares.
+
+    Raises:
+        TypeError: images that are not floating point, or `columns` is not a whole number.
+        ValueError: no images, images of different sizes, or `columns` less than 1.
+    """
+    check_some(samples, "samples")
+    check_some(data, "data")
+    if samples.shape[1:] != data.shape[1:]:
+        raise ValueError(f"samples and data must have one size, got {tuple(samples.shape)} and {tuple(data.shape)}")
+    count = min(len(samples), len(data))
+    columns = _columns(columns, count)
+    rows = -(-count // columns)
+    both = []
+    for row in range(rows):
+        for part in (data, samples):
+            own = part[:count][row * columns : (row + 1) * columns].to(samples)
+            between = int(part is data)
+            empty = torch.full((columns - len(own) + between, *own.shape[1:]), math.nan).to(own)
+            both += [own, empty]
+    axis = images(torch.cat(both), axis, columns=2 * columns + 1)
+    width = samples.shape[-1] + _gap(samples.shape[-2])
+    axis.set_xticks([columns * width / 2, (1.5 * columns + 1) * width], ["data", "samples"])
+    axis.tick_params(length=0, labeltop=True, labelbottom=False)
+    return axis
+
+
+def _columns(columns: int | None, count: int) -> int:
+    return max(1, round(count**0.5)) if columns is None else check_count("columns", columns)
+
+
+def _gap(height: int) -> int:
+    return max(1, height // 16)

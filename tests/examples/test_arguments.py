@@ -1,0 +1,40 @@
+"""Types of arguments of command lines: what can be seen to fail is refused before any work."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples.recipe import arguments
+
+
+def test_arguments_are_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    kinds: tuple[tuple[Callable[[str], Any], str, str], ...] = (
+        (arguments.path, "", r"expected a path, got nothing; use \. for the present folder"),
+        (arguments.device, "nope", "'nope' cannot be used (.*); choose another, e.g. cpu"),
+        (arguments.device, "meta", "'meta' cannot be used (.*); choose another, e.g. cpu"),
+        (arguments.output_folder, "", "expected a path, got nothing"),
+        (arguments.output_folder, f"{tmp_path}/file", r"cannot write to .*file \(File exists\); choose another"),
+        (arguments.output_folder, f"{tmp_path}/file/a", r"cannot write to .*a \(Not a directory\); choose another"),
+        (arguments.output_figure, "", "expected a path, got nothing"),
+        (arguments.output_figure, str(tmp_path), r"is a folder; name a file in it, e\.g\. .*figure\.png"),
+        (arguments.output_figure, f"{tmp_path}/a.xyz", r"a\.xyz must end in \.png or \.svg or \.pdf, the kinds of fig"),
+        (arguments.output_figure, f"{tmp_path}/file/a.png", r"cannot write to .*a\.png \(.*\); choose another"),
+    )
+    for kind, text, message in kinds:
+        with pytest.raises(argparse.ArgumentTypeError, match=message):
+            kind(text)
+    assert arguments.output_figure(f"{tmp_path}/new/deep/a.png") == tmp_path / "new" / "deep" / "a.png"
+    assert arguments.output_folder(f"{tmp_path}/other") == tmp_path / "other"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]  # nothing is left of the trial
+    assert arguments.path("~") == Path.home()
+    assert arguments.device("cpu").type == "cpu"
+
+
+def test_errors_name_the_flag() -> None:
+    assert arguments.in_flags(ValueError('or skip such with on_error="skip"')) == "or skip such with --on_error skip"
