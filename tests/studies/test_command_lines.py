@@ -17,7 +17,7 @@ PROGRAMS = sorted(
 
 
 def test_all_programs_are_found() -> None:
-    assert len(PROGRAMS) == 6 + 10 + 13
+    assert len(PROGRAMS) == 6 + 10 + 14
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
