@@ -344,3 +344,12 @@ def test_what_does_not_fit_is_refused_with_the_reason() -> None:
         ours.TableCorruption(torch.tensor([0.5, 0.0]))
     with pytest.raises(ValueError, match="alphas_cumprod must fall, got values that rise"):
         ours.TableCorruption(torch.tensor([0.5, 0.6]))
+
+
+def test_a_saved_scheduler_keeps_its_named_grid(tmp_path: Path) -> None:
+    scheduler = ours.CorruptionScheduler(sp.GaussianCorruption("cosine"), "noise", grid="uniform")
+    scheduler.save_pretrained(tmp_path)
+    again = ours.CorruptionScheduler.from_pretrained(tmp_path)
+    for each in (scheduler, again):
+        each.set_timesteps(5)
+    assert torch.equal(again.timesteps, scheduler.timesteps)

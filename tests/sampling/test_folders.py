@@ -306,3 +306,13 @@ def test_what_a_damaged_description_lacks_is_named(tmp_path: Path) -> None:
     (tmp_path / "model" / "whitened_input.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"whitened_input\.json is missing; download the folder whole"):
         load(tmp_path, Model())
+
+
+def test_another_number_of_steps_keeps_the_saved_start(tmp_path: Path) -> None:
+    sp.Sampler(
+        torch.nn.Identity(), sp.GaussianCorruption("cosine"), prediction="data", steps=5, start=0.6
+    ).save_pretrained(tmp_path, model=False)
+    load = sp.Sampler.from_pretrained
+    assert load(tmp_path, torch.nn.Identity(), steps=3).times[0] == 0.6
+    assert load(tmp_path, torch.nn.Identity(), steps=3, start=0.9).times[0] == 0.9
+    assert load(tmp_path, torch.nn.Identity(), times=[0.8, 0.0]).times[0] == 0.8

@@ -92,7 +92,7 @@ def options_of(
     if times is not None and not chosen.keys() & {"times", "grid", "steps", "start", "solver"}:
         options["times"] = times
     elif times is not None and "times" not in chosen:
-        options["steps"] = len(times) - 1
+        options |= {"steps": len(times) - 1, "start": float(times[0])}
     return corruption, options | dict(chosen)
 
 

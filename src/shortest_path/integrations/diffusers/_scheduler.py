@@ -98,6 +98,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             shift=self._shift,
             prediction_type=names.get(self.prediction, self.prediction),
             beta_schedule=NO_BETAS,
+            grid=self._options["grid"] if isinstance(self._options["grid"], str) else None,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -249,6 +250,8 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
         """Write the configuration, and the corruption, spectrum and solver as `Sampler.save_pretrained` does.
 
+        A grid is kept by its name; of one that is a value, the present times alone.
+
         Raises:
             TypeError: a corruption made of functions, or `save_directory` is not a path.
             ValueError: a corruption or basis that is not registered, or `save_directory` is empty.
@@ -282,6 +285,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             prediction=sampler.prediction,
             solver=sampler.solver,
             spectrum=sampler.spectrum,
+            grid=config.get("grid"),
             num_train_timesteps=config["num_train_timesteps"],
             shift=config["shift"],
         )
