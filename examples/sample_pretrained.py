@@ -31,7 +31,7 @@ import shortest_path as sp
 from recipe.arguments import add_on_error, device, in_flags, output_folder, positive
 from recipe.cifar10 import load
 from recipe.figures import draw_rows
-from recipe.images import to_uint8, to_unit
+from recipe.images import check_several, to_uint8, to_unit
 from shortest_path.integrations.diffusers import TimedModel, read_scheduler
 
 THEIRS = {"DDIM": DDIMScheduler, "DPM-Solver++": DPMSolverMultistepScheduler}
@@ -48,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         shape = (unet.config.in_channels, *2 * (unet.config.sample_size,))
         check_steps(args, len(corruption.alphas_cumprod))
         images = to_unit(load(args.data, size=shape[1], on_error=args.on_error).images)
-        if len(images) < 2:
-            raise ValueError(f"{args.data} has one image; a spectrum requires two or more, better a few hundred")
+        check_several(images, args.data)
         spectrum = sp.PowerSpectrum.estimate(images.split(500))
         if spectrum.shape != shape:
             raise ValueError(f"the model makes images of {shape}, --data has {spectrum.shape}; pass others")

@@ -20,7 +20,7 @@ from torch import Tensor
 import shortest_path as sp
 from recipe.arguments import add_on_error, in_flags, output_figure, positive, two_or_more
 from recipe.cifar10 import load
-from recipe.images import to_unit
+from recipe.images import check_several, to_unit
 from shortest_path import plots
 
 TIMES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -32,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         found = load(args.data, size=args.size, count=args.images, on_error=args.on_error, enlarge=False)
         images = to_unit(found.images)
-        if len(images) < 2:
-            raise ValueError(f"{args.data} has one image; a spectrum requires two or more, better a few hundred")
+        check_several(images, args.data)
         spectrum = sp.PowerSpectrum.estimate(images.split(500))
     except (OSError, ValueError) as error:
         raise SystemExit(f"which_corruption: {in_flags(error)}") from error

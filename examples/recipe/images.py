@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,6 +92,12 @@ def read_images(
     if size is not None and min(height, width) < size:
         _check_enlarged(f"{shown(path)} has images of {width}×{height}", min(height, width), size, enlarge)
     return _fitted(images, size), np.arange(len(images))
+
+
+def check_several(images: Sized, source: object) -> None:
+    """Raise a ValueError for one image, which has no spectrum."""
+    if len(images) < 2:
+        raise ValueError(f"{source} has one image; a spectrum requires two or more, better a few hundred")
 
 
 def to_unit(images: np.ndarray) -> Tensor:

@@ -237,3 +237,11 @@ def check_name_is_free(registered: Mapping[str, type], added: type, what: str) -
         raise ValueError(
             f"a {what} named {added.__name__} is already registered, from {known.__module__}; rename your class"
         )
+
+
+def missing_extra(module: str, extra: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """Return the error of an optional module whose extra is not installed, for the error of its import."""
+    return ModuleNotFoundError(
+        f'{module} requires the extra `{extra}` ({error}); from a clone of the repository: pip install -e ".[{extra}]"',
+        name=error.name,
+    )

@@ -13,6 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+SAMPLER_FILE = "sampler.json"
+"""The description in a folder of `Sampler.save_pretrained`, which marks it as whole."""
+
 _FILES = "files"  # key under which a mark lists the files that were written with it
 _AGAIN = "download the folder again, or save it again"
 _KINDS: dict[str, Callable[[Any], bool]] = {

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self, override
 
 from ._checks import check_network
-from ._files import checked_path, read_description, replace_folder
+from ._files import SAMPLER_FILE, checked_path, read_description, replace_folder
 from .corruptions import Corruption, Process, both_scales, corruption_from_state, corruption_state
 from .sampling import Sampler, describe_model, model_from_description, register_model
 from .spectra import PowerSpectrum
@@ -22,7 +22,6 @@ from .spectra import PowerSpectrum
 __all__ = ["WhitenedInput"]
 
 _WRAPPER = "whitened_input.json"
-_MARK = "sampler.json"  # which Sampler.save_pretrained writes
 
 
 @register_model
@@ -134,7 +133,7 @@ class WhitenedInput(nn.Module):
             sampler.save_pretrained(new)
             (new / _WRAPPER).write_text(json.dumps({"alone": self.alone}) + "\n", encoding="utf-8")
 
-        replace_folder(folder, write, _MARK)
+        replace_folder(folder, write, SAMPLER_FILE)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], network: Any = None) -> Self:

@@ -34,15 +34,15 @@ import numpy as np
 import shortest_path as sp
 from benchmarks.timing import describe_machine
 from studies.trained_networks import samples
-from studies.trained_networks.cases import CASES, MAIN, ODE_STEPS, OUTPUTS, PRESETS, PRIMARY, Case
+from studies.trained_networks.cases import CASES, MAIN, ODE_STEPS, OUTPUTS, PRIMARY, Case
 from studies.trained_networks.report import tables
-from studies.trained_networks.runs import (
-    Run,
+from studies.trained_networks.runs import Run, execute
+from studies.trained_networks.study import (
     Study,
-    execute,
     finite,
     floor,
     gaussian_model,
+    parser,
     spectrum_of,
     test_images,
     training_images,
@@ -141,17 +141,8 @@ def length(study: Study, case: Case) -> float | None:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.trained_networks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--scale", choices=list(PRESETS), default="8", help="sizes of images, network and training (%(default)s)")
-    add("--data", required=True, help="training images, as for examples/train_cifar10.py")
-    add("--held-out", required=True, help="test images, to which samples are compared")
-    add("--classifier", required=True, help="folder of studies.trained_networks.classifier")
+    options = parser("studies.trained_networks", __doc__)
+    add = options.add_argument
     add("--out", type=Path, default=Path("outputs/trained"), help="folder for everything (%(default)s)")
     add("--cases", nargs="+", choices=list(CASES), default=list(MAIN), metavar="CASE", help=f"from {', '.join(CASES)}")
     add("--outputs", nargs="+", choices=list(OUTPUTS), default=list(OUTPUTS), help="what networks predict and see")
@@ -170,7 +161,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=1,
         help="number of simultaneous runs; if several, with one thread each (%(default)s)",
     )
-    return parser.parse_args(argv)
+    return options.parse_args(argv)
 
 
 if __name__ == "__main__":

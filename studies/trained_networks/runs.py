@@ -8,7 +8,6 @@ import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,34 +23,25 @@ from studies.trained_networks.cases import (
     CHAIN_STEPS,
     ODE_STEPS,
     OUTPUTS,
-    PRESETS,
     PRIMARY,
     SECONDARY,
     STARTS,
-    Case,
     OutputName,
-    Scale,
     matched_times,
 )
-from studies.trained_networks.classifier import load_classifier
+from studies.trained_networks.study import (
+    Study,
+    finite,
+    kernel_of,
+    sampled,
+    spectrum_of,
+    test_images,
+    training_images,
+    validation_images,
+    write,
+)
 
-NOISE_SEED = 1234  # of sampling: sample i starts from the same random numbers in every case
 Density = Literal["uniform", "matched"]
-
-
-class Study(NamedTuple):
-    """Settings that all runs share, as passed to other processes."""
-
-    scale_name: str
-    data: str
-    held_out: str
-    classifier: str
-    out: Path
-
-    @property
-    def scale(self) -> Scale:
-        """The preset by that name."""
-        return PRESETS[self.scale_name]
 
 
 class Run(NamedTuple):
@@ -243,22 +233,18 @@ def _bits(steps: int, held: Tensor) -> Measure:
 
 
 def _samples(study: Study, run: Run, solver: str, calls: int, count: int = 0) -> Measure:
-    scale = study.scale
-    count = count or scale.samples
+    count = count or study.scale.samples
 
     def measure(trainer: sp.DiffusionTrainer, folder: Path, start: float | None) -> dict[str, Any]:
         begun = time.perf_counter()
-        parts = sampler_from(trainer, start, solver, calls).batches(
-            count, (3, scale.size, scale.size), batch_size=scale.sampled_at_once, seed=NOISE_SEED, progress=False
-        )
-        found = torch.cat(list(parts))
+        found = sampled(study, sampler_from(trainer, start, solver, calls), count)
         seconds = round(time.perf_counter() - begun, 1)
         if not found.isfinite().all():
             return {"samples": count, "kernel": None, "error": None, "seconds": seconds}
         if run.seed == 0:
             kept = images.rounded(found[: samples.KEPT])
             np.save(folder / f"{solver}-{calls}.npy", (kept * 128 + 127.5).round().byte().numpy())
-        value, error = measures.kernel(found, real_features(study), classifier_of(study).features)
+        value, error = kernel_of(study, found)
         real = images.rounded(test_images(study).dequantised()[:count])
         basis = spectrum_of(study, CASES["gaussian-cosine"]).basis
         return {
@@ -292,108 +278,6 @@ def _denoiser(trainer: sp.DiffusionTrainer) -> tuple[Callable[[Tensor, Tensor], 
     return clean, process
 
 
-# Shared by runs -------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _read(source: str, size: int, source_size: int, crops: bool) -> images.Images:
-    return images.read(source, size=size, source_size=source_size, crops=crops)
-
-
-def _of(study: Study, source: str) -> images.Images:
-    return _read(source, study.scale.size, study.scale.source_size, study.scale.crops)
-
-
-def training_images(study: Study) -> images.Images:
-    """Return the images to train with: all but the last, which choose the learning rate."""
-    found = _of(study, study.data)
-    return found.first(len(found.levels) - study.scale.validation)
-
-
-def validation_images(study: Study) -> images.Images:
-    """Return the training images that choose the learning rate."""
-    return _of(study, study.data).last(study.scale.validation)
-
-
-def test_images(study: Study) -> images.Images:
-    """Return the test images."""
-    return _of(study, study.held_out)
-
-
-@cache
-def classifier_of(study: Study) -> Any:
-    """Return the classifier in whose features samples are compared."""
-    return load_classifier(study.classifier)
-
-
-@cache
-def real_features(study: Study) -> Tensor:
-    """Return the features of all test images, in random order: images may be sorted by class."""
-    real = images.rounded(test_images(study).dequantised())
-    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(NOISE_SEED))
-    return classifier_of(study).features(real[order])
-
-
-@cache
-def floor(study: Study) -> dict[str, Any]:
-    """Return the measures that as many training images have as there are samples: those of a perfect network."""
-    scale = study.scale
-    real = images.rounded(test_images(study).dequantised())
-    shuffled = torch.randperm(len(training_images(study).levels), generator=torch.Generator().manual_seed(NOISE_SEED))
-    levels = training_images(study).levels[shuffled[: scale.samples]]
-    found = images.Images(levels, {}).dequantised(seed=1)
-    value, error = measures.kernel(found, real_features(study), classifier_of(study).features)
-    basis = spectrum_of(study, CASES["gaussian-cosine"]).basis
-    return {
-        "samples": scale.samples,
-        "kernel": value,
-        "error": error,
-        "auc": measures.classifier_auc(found, real[: scale.samples]),
-        "power": measures.band_power(found, real[: scale.samples], basis),
-    }
-
-
-@cache
-def gaussian_model(study: Study) -> dict[str, float]:
-    """Return bits/dim and kernel distance of the best models without a network: normal distributions.
-
-    `diagonal` has the measured spectrum in the rotated cosine basis, `full` the whole covariance.
-    """
-    spectrum = spectrum_of(study, CASES["gaussian-cosine"])
-    held = test_images(study).first(study.scale.likelihood_images).dequantised().double()
-    noise = torch.randn(
-        study.scale.samples, *spectrum.shape, generator=torch.Generator().manual_seed(NOISE_SEED), dtype=torch.float64
-    )
-    mean = 0.0 if spectrum.mean is None else spectrum.mean
-    drawn = spectrum.basis.synthesize(spectrum.power.sqrt() * noise) + mean
-    value, error = measures.kernel(drawn.float(), real_features(study), classifier_of(study).features)
-    values = training_images(study).dequantised(seed=0).double().flatten(1)
-    jitter = 1e-6 * torch.eye(values.shape[1], dtype=torch.float64)  # for fewer images than values
-    factor = torch.linalg.cholesky(torch.cov(values.T) + jitter)
-    whole = torch.linalg.solve_triangular(factor, (held.flatten(1) - values.mean(0)).T, upper=False)
-    away = spectrum.basis.analyze(held - mean) / spectrum.power.sqrt()
-    shape = spectrum.shape
-    return {
-        "diagonal": measures.normal_bits(away.flatten(1), spectrum.power.log().sum() / 2, shape),
-        "full": measures.normal_bits(whole.T, factor.diagonal().log().sum(), shape),
-        "kernel": value,
-        "error": error,
-    }
-
-
-def spectrum_of(study: Study, case: Case) -> sp.PowerSpectrum:
-    """Return the spectrum of the training images and their mirror images in the basis of a case; measured once."""
-    kept = study.out / "spectra" / f"{case.basis}-{case.channels}-{study.scale.size}.npz"
-    if kept.exists():
-        return sp.PowerSpectrum.load(kept)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    batches = training_images(study).dequantised(seed=0).split(1000)
-    mirrored = (torch.cat([batch, batch.flip(-1)]) for batch in batches)
-    spectrum = sp.PowerSpectrum.estimate(mirrored, case.basis, case.channels, progress=False)
-    spectrum.save(kept)
-    return spectrum
-
-
 def read_record(file: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of an earlier run, or a new one.
 
@@ -413,15 +297,3 @@ def _summary(record: Mapping[str, Any]) -> str:
     distances = {f"{solver} {calls}": record.get(f"{solver}_{calls}") for solver, calls in PRIMARY}
     shown = [f"{name}: {found['kernel']}" for name, found in distances.items() if found]
     return f"{bits} bits/dim, " + ", ".join([f"{record['seconds']} s of training", *shown])
-
-
-def finite(value: float) -> float | None:
-    """Return a number that JSON can represent: None for NaN and infinity."""
-    return value if math.isfinite(value) else None
-
-
-def write(file: Path, values: Mapping[str, Any]) -> None:
-    """Write JSON to a temporary file, and rename it."""
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=1, allow_nan=False, default=str) + "\n")
-    temporary.replace(file)

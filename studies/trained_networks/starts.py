@@ -19,21 +19,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import shortest_path as sp
 from benchmarks.timing import describe_machine
 from shortest_path.sampling import first_time
 from shortest_path.training import load_latest
 from studies.trained_networks import measures
-from studies.trained_networks.cases import CASES, OUTPUTS, PRESETS, TELLING
-from studies.trained_networks.runs import (
-    NOISE_SEED,
-    Run,
+from studies.trained_networks.cases import CASES, OUTPUTS, TELLING
+from studies.trained_networks.runs import Run, make_trainer
+from studies.trained_networks.study import (
     Study,
-    classifier_of,
-    make_trainer,
-    real_features,
+    kernel_of,
+    parser,
+    sampled,
     spectrum_of,
     validation_images,
     write,
@@ -77,30 +74,21 @@ def starts(study: Study, run: Run, *, count: int, held: int) -> list[dict[str, A
         row: dict[str, Any] = {"case": run.case, "output": run.output, "fraction": fraction}
         known = {"power": None} if fraction is None else {"power": power, "left": fraction}
         row["start"] = first_time(trainer.corruption, "noise", **known)
-        sampler = begun(trainer, row["start"], "multistep", 50)
+        sampler = trainer.sampler(solver="multistep", steps=50, start=row["start"])
         row["bits"] = measures.held_out_bits(sampler, validation_images(study).first(held).dequantised()).mean().item()
         for solver, calls in CALLS:
-            row[f"{solver}_{calls}"] = distance(study, begun(trainer, row["start"], solver, calls), count)
+            row[f"{solver}_{calls}"] = distance(
+                study, trainer.sampler(solver=solver, steps=calls, start=row["start"]), count
+            )
         print(json.dumps(row), flush=True)
         rows.append(row)
     return rows
 
 
-def begun(trainer: sp.DiffusionTrainer, start: float, solver: str, calls: int) -> sp.Sampler:
-    """Return a sampler on the solver's own grid, begun at `start`."""
-    return trainer.sampler(solver=solver, steps=calls, start=start)
-
-
 def distance(study: Study, sampler: sp.Sampler, count: int) -> float | None:
     """Return the kernel distance of samples, or None if they are not finite."""
-    size = study.scale.size
-    parts = sampler.batches(
-        count, (3, size, size), batch_size=study.scale.sampled_at_once, seed=NOISE_SEED, progress=False
-    )
-    samples = torch.cat(list(parts))
-    if not samples.isfinite().all():
-        return None
-    return measures.kernel(samples, real_features(study), classifier_of(study).features)[0]
+    samples = sampled(study, sampler, count)
+    return kernel_of(study, samples)[0] if samples.isfinite().all() else None
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -128,17 +116,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.trained_networks.starts",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--scale", choices=list(PRESETS), default="8", help="scale of the study (%(default)s)")
-    add("--data", required=True, help="training images of the study")
-    add("--held-out", required=True, help="test images of the study")
-    add("--classifier", required=True, help="folder of studies.trained_networks.classifier")
+    options = parser("studies.trained_networks.starts", __doc__)
+    add = options.add_argument
     add("--study", type=Path, default=Path("outputs/trained"), help="folder of the study (%(default)s)")
     add(
         "--cases", nargs="+", choices=list(CASES), default=list(CHOSEN), metavar="CASE", help=f"from {', '.join(CASES)}"
@@ -147,7 +126,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--samples", type=int, default=2000, help="number of samples (%(default)s)")
     add("--images", type=int, default=250, help="number of held-out training images (%(default)s)")
     add("--out", type=Path, default=Path("outputs/starts"), help="folder to write (%(default)s)")
-    return parser.parse_args(argv)
+    return options.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from studies.trained_networks.cases import CASES, ODE_STEPS, OUTPUTS, OutputName
-from studies.trained_networks.runs import Run, Study, execute
+from studies.trained_networks.runs import Run, execute
+from studies.trained_networks.study import Study
 
 BITS = f"bits_{ODE_STEPS[0]}"
 

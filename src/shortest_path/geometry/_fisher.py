@@ -165,6 +165,16 @@ class _Arc(NamedTuple):
     chord: float
     tolerance: float
 
+    @property
+    def middle(self) -> float:
+        """The time halfway."""
+        return (self.start + self.stop) / 2
+
+    @property
+    def is_a_jump(self) -> bool:
+        """Whether no time is between the two ends."""
+        return not self.start < self.middle < self.stop
+
 
 def _sum_of_arcs(path: CovariancePath, arcs: list[_Arc], rtol: float) -> float:
     """Return the length of all arcs; each is halved until two half chords agree with the whole one."""
@@ -173,12 +183,11 @@ def _sum_of_arcs(path: CovariancePath, arcs: list[_Arc], rtol: float) -> float:
     total, halvings = 0.0, 0
     while arcs:
         these, arcs = arcs[-together:], arcs[:-together]
-        # Where no time is between the two ends, the arc is a jump.
-        total += sum(arc.chord for arc in these if not arc.start < (arc.start + arc.stop) / 2 < arc.stop)
-        these = [arc for arc in these if arc.start < (arc.start + arc.stop) / 2 < arc.stop]
+        total += sum(arc.chord for arc in these if arc.is_a_jump)
+        these = [arc for arc in these if not arc.is_a_jump]
         if not these:
             continue
-        middles = path.along([(arc.start + arc.stop) / 2 for arc in these])
+        middles = path.along([arc.middle for arc in these])
         lefts = path.lengths(torch.stack([arc.first for arc in these]), middles).tolist()
         rights = path.lengths(middles, torch.stack([arc.last for arc in these])).tolist()
         for arc, point, left, right in zip(these, middles, lefts, rights, strict=True):
@@ -189,7 +198,7 @@ def _sum_of_arcs(path: CovariancePath, arcs: list[_Arc], rtol: float) -> float:
                 total += left + right + defect / 3  # Richardson: chords err by the square of the interval
                 continue
             halvings += 1
-            middle, tolerance = (arc.start + arc.stop) / 2, arc.tolerance / 2
+            middle, tolerance = arc.middle, arc.tolerance / 2
             if halvings > _HALVINGS:
                 raise ValueError(
                     f"the length did not settle to rtol={rtol:g} in {_HALVINGS} halvings, near t = {middle:.4g}; pass "

@@ -49,7 +49,8 @@ class Fisher:
     spectrum: PowerSpectrum
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_path", covariance_path(self.corruption, self.spectrum))  # raises if there is none
+        path = covariance_path(self.corruption, self.spectrum)  # raises where no path can be found
+        object.__setattr__(self, "_path", path)
 
     def __getstate__(self) -> dict[str, Any]:  # not the path, which holds functions
         return {"corruption": self.corruption, "spectrum": self.spectrum}

@@ -9,14 +9,12 @@ black, by colour-blind readers too.
 To add a plot: a function in `_curves.py` or `_images.py`, and its export here.
 """
 
+from .._checks import missing_extra
+
 try:
     import matplotlib  # noqa: F401 -- else the error would come from a private file, without the extra's name
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"shortest_path.plots requires the extra `plots` ({error}); from a clone of the repository: "
-        'pip install -e ".[plots]"',
-        name=error.name,
-    ) from error
+    raise missing_extra(__name__, "plots", error) from error
 
 from ._curves import path, power, scales, spectrum
 from ._images import images, rows, side_by_side, strip

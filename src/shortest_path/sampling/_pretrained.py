@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import solvers
 from .._checks import check_choice, is_plain
-from .._files import check_entries, checked_path, read_description, replace_folder
+from .._files import SAMPLER_FILE, check_entries, checked_path, read_description, replace_folder
 from .._model import network_of
 from ..corruptions import Corruption, Process, corruption_from_state, corruption_state
 from ..grids import falling_times
@@ -27,7 +27,7 @@ from ._guidance import Guidance, make_guidance
 from ._saved_models import check_can_be_saved, save_model
 
 FORMAT, VERSION = "shortest_path.Sampler", 1
-DESCRIPTION, ARRAYS = "sampler.json", "arrays.npz"
+ARRAYS = "arrays.npz"
 _SOLVERS = {each.__name__: each for each in (solvers.Ancestral, solvers.DDIM, solvers.Multistep)}
 
 
@@ -152,9 +152,9 @@ def write(folder: str | os.PathLike[str], description: Mapping[str, Any], model:
         plain = _split({**description, "model": saved}, "", arrays)
         values: dict[str, Any] = {name: each.numpy() for name, each in arrays.items()}
         np.savez(new / ARRAYS, **values)
-        (new / DESCRIPTION).write_text(json.dumps(plain, allow_nan=False), encoding="utf-8")
+        (new / SAMPLER_FILE).write_text(json.dumps(plain, allow_nan=False), encoding="utf-8")
 
-    replace_folder(folder, write_all, DESCRIPTION)
+    replace_folder(folder, write_all, SAMPLER_FILE)
 
 
 def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -165,10 +165,10 @@ def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: a file that is damaged, of another format, or of a later version.
     """
     folder = Path(folder)
-    file = folder / DESCRIPTION
+    file = folder / SAMPLER_FILE
     if not file.is_file():
         raise FileNotFoundError(
-            f"{folder} holds no {DESCRIPTION}; pass a folder that save_pretrained wrote, downloaded whole"
+            f"{folder} holds no {SAMPLER_FILE}; pass a folder that save_pretrained wrote, downloaded whole"
         )
     plain = read_description(file, "the description of a sampler")
     check_description(plain, file)

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Self
 
-from .._files import check_entries, checked_path
+from .._files import SAMPLER_FILE, check_entries, checked_path
 from ._base import SamplerBase
-from ._pretrained import DESCRIPTION, describe_sampler, options_of, read, write
+from ._pretrained import describe_sampler, options_of, read, write
 from ._saved_models import load_model, model_with_weights
 
 
@@ -84,7 +84,7 @@ class SavedSampler(SamplerBase):
             3
         """
         folder = checked_path("folder", folder, "'.' for the present folder")
-        description, file = read(folder), folder / DESCRIPTION
+        description, file = read(folder), folder / SAMPLER_FILE
         check_entries(file, description, model="an object or null")
         corruption, chosen = options_of(description, options, file)
         return cls(load_model(folder, description["model"], model), corruption, **chosen)

@@ -43,8 +43,6 @@ def first_time(corruption: Corruption, prediction: Prediction, power: Tensor | N
         signal, noise = scales_at(corruption, torch.tensor([t], dtype=torch.float64, device="cpu"), pick)
         return bool((signal**2 * some <= left * noise**2).all())
 
-    if not little(latest):
-        return latest
     low, high = 0.0, latest
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

@@ -8,14 +8,12 @@ whole numbers too, so a pretrained model is given the numbers that it was traine
 To add a class of models: its name in `_models.py`.
 """
 
+from ..._checks import missing_extra
+
 try:
     from diffusers import SchedulerMixin
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"shortest_path.integrations.diffusers requires the extra `diffusers` ({error}); from a clone of the "
-        'repository: pip install -e ".[diffusers]"',
-        name=error.name,
-    ) from error
+    raise missing_extra(__name__, "diffusers", error) from error
 
 from ._models import TimedModel
 from ._scheduler import CorruptionScheduler, CorruptionSchedulerOutput

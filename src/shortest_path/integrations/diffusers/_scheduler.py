@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..._checks import check_count, check_numbers, values_are_readable
-from ..._files import checked_path, read_description, replace_folder
+from ..._files import SAMPLER_FILE, checked_path, read_description, replace_folder
 from ...corruptions import Corruption, Process, as_times, corrupt
 from ...grids import GridName, TimeGrid
 from ...prediction import Prediction
@@ -24,7 +24,6 @@ from ...spectra import PowerSpectrum
 from ._models import STEPS
 from ._table import NAMES
 
-_MARK = "sampler.json"  # which Sampler.save_pretrained writes
 _ROUNDING = 1e-5
 NO_BETAS = "none (a CorruptionScheduler has no betas: use it as it is, not from_config of it)"
 """Entry of the configuration. Schedulers of betas refuse it with "{beta_schedule} is not implemented for {class}"."""
@@ -262,7 +261,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             self.sampler.save_pretrained(new, model=False)
             self.save_config(new)
 
-        replace_folder(folder, write, _MARK)
+        replace_folder(folder, write, SAMPLER_FILE)
         if push_to_hub:
             super().save_pretrained(str(folder), push_to_hub=True, **kwargs)  # type: ignore[misc]
 
