@@ -13,7 +13,8 @@ Both are compared between corruptions by paired differences over seeds, with int
 `--data` and `--held-out` are as for examples/train_cifar10.py. First a learning rate is chosen for every corruption and
 output, on training images that are not trained with. Seeds are run one after the other, so an interrupted study has
 complete ones. The same command continues, and repeats nothing that is finished. Each run writes `record.json` in its
-folder in `--out`; `evidence.json` has all of them, and `evidence.md` the tables.
+folder in `--out`; `evidence.json` has all of them, and `evidence.md` the tables. `--extend evidence.json` takes the
+finished runs of a report, such as those in `results`, so that more seeds and corruptions need no folder of the former.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ import shortest_path as sp
 from benchmarks.timing import describe_machine
 from studies.trained_networks import samples
 from studies.trained_networks.cases import CASES, MAIN, ODE_STEPS, OUTPUTS, PRIMARY, Case
+from studies.trained_networks.extension import restore, restored_image_errors
 from studies.trained_networks.report import tables
 from studies.trained_networks.runs import Run, execute
 from studies.trained_networks.study import (
     Study,
+    classifier_facts,
     finite,
     floor,
     gaussian_model,
@@ -56,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     study = Study(args.scale, args.data, args.held_out, args.classifier, args.out)
     try:
+        if args.extend:
+            restore(study, args.extend)
         for name in args.cases:
             spectrum_of(study, CASES[name])  # once, before other processes read it
         if not args.report_only:
@@ -83,7 +88,7 @@ def report(study: Study) -> None:
         "settings": scale.plain(),
         "machine": describe_machine(),
         "data": {"training": training_images(study).provenance, "held_out": test_images(study).provenance},
-        "classifier": json.loads((Path(study.classifier) / "classifier.json").read_text()),
+        "classifier": classifier_facts(study),
         "tuning": {"steps": scale.tuning_steps, "runs": tried(out)},
         "starts": {file.stem: json.loads(file.read_text()) for file in sorted((out / "starts").glob("*.json"))},
         "floor": floor(study),
@@ -94,7 +99,7 @@ def report(study: Study) -> None:
             if any(run["case"] == name for _, run in runs)
         },
         "runs": [{name: value for name, value in run.items() if name not in shared} for _, run in runs],
-        "image_errors": image_errors(runs),
+        "image_errors": restored_image_errors(out) | image_errors(runs),
     }
     write(out / "evidence.json", values)
     (out / "evidence.md").write_text(tables(values))
@@ -154,6 +159,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="training times: uniform, or such that the mean log-SNR is distributed as under Gaussian noise",
     )
     add("--secondary", action="store_true", help="also sample with 20 and 1000 calls")
+    add("--extend", type=Path, metavar="REPORT", help="an evidence.json whose runs are not repeated")
     add("--report-only", action="store_true", help="only write the report of the runs that are finished")
     add(
         "--processes",

@@ -77,6 +77,12 @@ def test_images(study: Study) -> images.Images:
     return _of(study, study.held_out)
 
 
+def classifier_facts(study: Study) -> dict[str, Any]:
+    """Return what the classifier's folder says about it."""
+    facts: dict[str, Any] = json.loads((Path(study.classifier) / "classifier.json").read_text())
+    return facts
+
+
 @cache
 def classifier_of(study: Study) -> Any:
     """Return the classifier in whose features samples are compared."""

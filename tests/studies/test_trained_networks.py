@@ -77,6 +77,21 @@ def test_a_study_can_be_extended_and_repeats_nothing(words: list[str], tmp_path:
         study(words, tmp_path, *own, "--data", held_out)
 
 
+def test_a_report_is_extended_without_its_folder(words: list[str], tmp_path: Path, capsys) -> None:
+    own = ["--cases", "gaussian-cosine", "path-cosine", "--outputs", "whitened"]
+    first = study(words, tmp_path / "first", *own, "--seeds", "0")
+    capsys.readouterr()
+    report = ["--extend", str(tmp_path / "first" / "evidence.json")]
+    more = study(words, tmp_path / "more", *own, "--seeds", "0", "1", *report)
+    printed = [line for line in capsys.readouterr().out.splitlines() if "bits/dim" in line]
+    assert len(printed) == 2 and all("-whitened-1: " in line for line in printed)  # only the new seed was trained
+    assert [run for run in more["runs"] if run["seed"] == 0] == first["runs"]
+    for same in ("tuning", "starts", "image_errors", "cases", "classifier"):
+        assert more[same] == first[same]
+    with pytest.raises(SystemExit, match=r"is of another study \(its test images differ\)"):
+        study([*words, "--held-out", words[words.index("--data") + 1]], tmp_path / "other", *report)
+
+
 def test_a_seed_gives_every_case_the_same_weights_and_noise(words: list[str], spectrum, tmp_path: Path) -> None:
     one = Study(*words[1:8:2], tmp_path)
     trainers = [make_trainer(one, Run(case, "noise", 3, 1e-3), 4, spectrum) for case in ("gaussian-flow", "blur-4")]
