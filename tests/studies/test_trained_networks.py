@@ -84,7 +84,8 @@ def test_a_report_is_extended_without_its_folder(words: list[str], tmp_path: Pat
     report = ["--extend", str(tmp_path / "first" / "evidence.json")]
     more = study(words, tmp_path / "more", *own, "--seeds", "0", "1", *report)
     printed = [line for line in capsys.readouterr().out.splitlines() if "bits/dim" in line]
-    assert len(printed) == 2 and all("-whitened-1: " in line for line in printed)  # only the new seed was trained
+    assert len(printed) == 2  # only the new seed was trained
+    assert all("-whitened-1: " in line for line in printed)
     assert [run for run in more["runs"] if run["seed"] == 0] == first["runs"]
     for same in ("tuning", "starts", "image_errors", "cases", "classifier"):
         assert more[same] == first[same]
