@@ -141,7 +141,8 @@ def test_coloured_noise_begins_with_its_own_noise() -> None:
     scheduler.set_timesteps(4)
     noise, nothing = torch.randn(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
     with pytest.raises(
-        ValueError, match=r"GaussianCorruption does not end in white noise; begin with\s+sample = sched"
+        ValueError,
+        match=r"GaussianCorruption does not end in white noise; begin with\s+sample = sched.*set_begin_index",
     ):
         scheduler.step(nothing, scheduler.timesteps[0], noise)
     sample = scheduler.initial_noise(noise)
@@ -150,6 +151,39 @@ def test_coloured_noise_begins_with_its_own_noise() -> None:
     sampler = sp.Sampler(lambda x, t: 0 * x, corruption, prediction="whitened-velocity", spectrum=DATA, steps=4)
     expected = sampler.sample((2, 3, 8, 8), x_1=scheduler.initial_noise(noise))
     torch.testing.assert_close(sample, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["heat", "path", "coloured"])
+def test_a_loop_can_begin_with_corrupted_images(name: str) -> None:
+    corruption = {
+        "heat": sp.corruptions.HeatDissipationCorruption(2.0, spatial=(8, 8)),
+        "path": sp.ShortestPathCorruption(DATA),
+        "coloured": sp.GaussianCorruption("cosine", noise=DATA),
+    }[name]
+    scheduler = ours.CorruptionScheduler(corruption, "data", solver="ddim")
+    scheduler.set_timesteps(4)
+    clean, noise = torch.rand(2, 3, 8, 8) * 2 - 1, torch.randn(2, 3, 8, 8)
+    times = scheduler.sampler.times
+    sampler = sp.Sampler(lambda x, t: clean, corruption, prediction="data", solver="ddim", times=times)
+    for place in (0, 2):
+        scheduler.set_timesteps(4)
+        sample = begun = scheduler.add_noise(clean, noise, scheduler.timesteps[place])
+        if name != "path" and place == 0:
+            with pytest.raises(ValueError, match=r"add_noise\(images, noise, scheduler.timesteps\[0\]\), call"):
+                scheduler.step(clean, scheduler.timesteps[0], sample)
+        scheduler.set_begin_index(place)
+        for t in scheduler.timesteps[place:]:
+            sample = scheduler.step(clean, t, sample).prev_sample
+        expected = sampler.sample(clean.shape, x_1=begun, start=float(times[place]))
+        torch.testing.assert_close(sample, expected, atol=1e-5, rtol=1e-5)
+    scheduler.set_timesteps(4)
+    if name != "path":
+        with pytest.raises(ValueError, match="set_begin_index"):  # forgotten: the next run begins with noise
+            scheduler.step(clean, scheduler.timesteps[0], noise)
+    with pytest.raises(ValueError, match="less than the number of timesteps, 4, got 4"):
+        scheduler.set_begin_index(4)
+    with pytest.raises(TypeError, match="begin_index must be a whole number"):
+        scheduler.set_begin_index(0.5)
 
 
 def test_wrappers_give_time_as_diffusers_counts_it(tmp_path: Path) -> None:

@@ -348,6 +348,19 @@ def test_the_model_is_in_eval_mode_and_left_as_it_was() -> None:
     assert not image.requires_grad
 
 
+def test_what_is_left_at_the_first_time_is_told() -> None:
+    power = torch.ones(3, 8, 8, dtype=torch.float64)
+    power[0, 0, 0] = 30_000  # as the strongest of 512x512 images, under a schedule made for 32x32
+    spectrum = sp.PowerSpectrum(sp.bases.CosineBasis(2), power)
+    told = sp.Sampler(Wave(), sp.GaussianCorruption("linear"), spectrum=spectrum, prediction="data", steps=2)
+    with pytest.raises(ValueError, match=r"is 1\.21 times that of the noise, and may be 1 at most; pass x_1=.*randn"):
+        told.sample((1, 3, 8, 8))
+    assert told.sample((1, 3, 8, 8), x_1=torch.randn(1, 3, 8, 8)).shape == (1, 3, 8, 8)
+    early = sp.Sampler(Wave(), sp.GaussianCorruption("flow"), prediction="data", steps=2)
+    with pytest.raises(ValueError, match=r"keeps part of the image at t = 0.5,.* is 1 times .* 0\.0526 at most"):
+        early.sample((1, 3, 8, 8), start=0.5)
+
+
 def test_heat_dissipation_starts_from_blurred_images() -> None:
     corruption, x_0 = CORRUPTIONS["heat"](), correlated_images(2)
     sampler = sp.Sampler(Wave(), corruption, prediction="data", steps=3)

@@ -26,6 +26,11 @@ from ._end import check_spectrum, same_rotation
 from ._protocol import Corruption
 from ._scales import Point, both_scales, check_device, known_mean, known_power, one_time, scales, several_times
 
+_MOST_KEPT = 1.0
+"""Power of the image in a coefficient, in units of the noise's, at which sampling can still start from noise."""
+_MOST_KEPT_UNKNOWN = 1 / 19
+"""The same where the data's power is not known, and so not in the noise from which sampling starts."""
+
 
 class Process:
     """A corruption, a basis in which it is diagonal, and the data's power there.
@@ -190,8 +195,9 @@ class Process:
         deviation = prior_deviation(first, end, power)
         if deviation is None:
             raise ValueError(
-                f"{type(self.corruption).__name__} keeps part of the image at t = {first.time:.4g}, so "
-                "sampling cannot start from noise; pass x_1=corruption.corrupt(training_images, t, eps)"
+                f"{type(self.corruption).__name__} keeps part of the image at t = {first.time:.4g}, so sampling cannot "
+                f"start from noise: {_left(first, end, power)}; pass x_1=corruption.corrupt(training_images, t, eps), "
+                "or x_1=torch.randn(shape) to start from white noise all the same"
             )
         return deviation
 
@@ -230,7 +236,7 @@ def prior_deviation(first: Point, end: Point | None, power: Tensor | None) -> Te
         √(a² S + s²) where the data's power S is known, else s
 
     It cannot start from noise while much of the image is left: more than half of a coefficient's variance or, where S
-    is unknown, 5 % of it for data of the power of the end state, S = Q.
+    is unknown, a twentieth of it for data of the power of the end state, S = Q.
 
     Args:
         first: The first time and its scales.
@@ -241,9 +247,22 @@ def prior_deviation(first: Point, end: Point | None, power: Tensor | None) -> Te
     if power is None:
         assert end is not None
         kept = signal * end.noise**2
-        return None if bool(((kept > 0.05 * (kept + noise)) | ((noise == 0) & (signal > 0))).any()) else first.noise
+        none = (noise == 0) & (signal > 0)
+        return None if bool(((kept > _MOST_KEPT_UNKNOWN * noise) | none).any()) else first.noise
     kept = signal * power.to(signal)
-    return None if bool((kept > noise).any()) else (kept + noise).sqrt()
+    return None if bool((kept > _MOST_KEPT * noise).any()) else (kept + noise).sqrt()
+
+
+def _left(first: Point, end: Point | None, power: Tensor | None) -> str:
+    """Return in words how much of the image is left where `prior_deviation` is None."""
+    if bool(((first.noise == 0) & (first.signal != 0)).any()):
+        return "some coefficients have no noise"
+    data, most = (power, _MOST_KEPT) if end is None or power is not None else (end.noise**2, _MOST_KEPT_UNKNOWN)
+    assert data is not None
+    ratio = float((first.signal**2 * data.to(first.signal) / first.noise**2).nan_to_num().max())
+    return (
+        f"its power in the strongest coefficient is {ratio:.3g} times that of the noise, and may be {most:.3g} at most"
+    )
 
 
 def _mean_not_told(corruption: Corruption, spectrum: PowerSpectrum, basis: Basis) -> Tensor | None:

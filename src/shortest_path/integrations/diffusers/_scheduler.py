@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from ..._checks import check_count, check_numbers, values_are_readable
 from ..._files import SAMPLER_FILE, checked_path, read_description, replace_folder
-from ...corruptions import Corruption, Process, as_times, corrupt
+from ...corruptions import Corruption, Process, as_times, corrupt, prior_deviation
 from ...grids import GridName, TimeGrid
 from ...prediction import Prediction
 from ...prediction import target as target_of
@@ -124,6 +124,27 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         self._trajectory: Any = None
         self._last: Tensor | None = None
         self._index = 0
+        self.begin_index: int | None = None
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Say that the next sample holds images corrupted to `timesteps[begin_index]`, as pipelines that edit do.
+
+        Only for the first timestep does this change anything: white noise is no sample of a corruption that ends
+        otherwise, and is refused there. Holds until `set_timesteps`.
+
+        Args:
+            begin_index: Place in `timesteps` at which sampling begins.
+
+        Raises:
+            TypeError: `begin_index` is not a whole number.
+            ValueError: a place beyond the last.
+        """
+        place = check_count("begin_index", begin_index, least=0)
+        if place >= len(self.timesteps):
+            raise ValueError(
+                f"begin_index must be less than the number of timesteps, {len(self.timesteps)}, got {place}"
+            )
+        self.begin_index = place
 
     def initial_noise(self, noise: Tensor) -> Tensor:
         """Return white noise as the images from which sampling begins; see `Sampler.initial_noise`."""
@@ -183,7 +204,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
 
         Raises:
             ValueError: a timestep that is not the next one, or a corruption that ends in coloured noise whose sampling
-                did not begin with `initial_noise`.
+                did not begin with `initial_noise` or `set_begin_index`.
         """
         self._index = self._check(timestep, sample)
         self._given = model_output
@@ -214,21 +235,24 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
                 "scheduler.timesteps"
             )
         index = int(places.float().argmax())
-        if index == 0 and sample is not self._last and not self._ends_white(sample):
+        begins = index == 0 and sample is not self._last and self.begin_index != 0
+        if begins and (other := self._other_end(sample)):
             raise ValueError(
-                f"{type(self.corruption).__name__} does not end in white noise; begin with "
-                "sample = scheduler.initial_noise(noise)"
+                f"{type(self.corruption).__name__} {other}; if sample is images, made by scheduler.add_noise(images, "
+                "noise, scheduler.timesteps[0]), call scheduler.set_begin_index(0) first"
             )
         return index
 
-    def _ends_white(self, like: Tensor) -> bool:
-        ones = torch.ones((), dtype=like.dtype, device=like.device)
-        deviation = self._deviation(like)
-        return bool(((deviation - ones).abs() < 0.01).all())
-
-    def _deviation(self, like: Tensor) -> Tensor:
+    def _other_end(self, like: Tensor) -> str | None:
+        """Return in words why white noise is no sample at the first timestep; None if it is."""
         process = self._process(like.device)
-        return process.prior(process.at(float(self.sampler.times[0]), like.shape, like.device))
+        first = process.at(float(self.sampler.times[0]), like.shape, like.device)
+        deviation = prior_deviation(first, process.at(1.0, like.shape, like.device), process.power)
+        if deviation is None:
+            return "keeps part of the image at the first timestep, so that sampling cannot begin with noise"
+        if bool(((deviation - 1).abs() < 0.01).all()):
+            return None
+        return "does not end in white noise; begin with sample = scheduler.initial_noise(noise)"
 
     def _process(self, device: torch.device) -> Process:
         process = Process(self.corruption, self.spectrum)
