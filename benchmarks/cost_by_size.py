@@ -1,19 +1,23 @@
 """Cost of corrupting, of a training task and of estimating a spectrum against the size of the images.
 
-    python -m benchmarks.cost_by_size [--sizes 32 128] [--clock cpu] [--json FILE]
+    python -m benchmarks.cost_by_size [--sizes 32 128] [--clock cpu] [--json FILE] [--before FOLDER]
 
 Everything is given relative to a floor: drawing the noise, and one complex FFT of the batch there and back. A batch has
 384 Ki to 6 Mi values, so that times are milliseconds. `task` is `DiffusionLoss.task` with its noise, `estimate` one
 update of a `SpectrumEstimator`. One thread, float32, a warm heap, interleaved repeats; medians of the ratios within a
-repeat, with quartiles in the JSON.
+repeat, with quartiles in the JSON. With `--before`, an earlier version is timed in the same repeats: FOLDER is its
+`src/shortest_path`, e.g. of a `git worktree`, 0.1 or later.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +30,8 @@ BATCHES = {32: 128, 64: 64, 128: 32, 256: 8, 512: 4, 1024: 2}
 """Images in a batch by size."""
 
 FLOOR = "floor"
-LAW = sp.spectra.PowerLaw(amplitude=1.59, offset=0.0086, exponent=2.0, r_squared=1.0)
+BEFORE = ", before"
+LAW = {"amplitude": 1.59, "offset": 0.0086, "exponent": 2.0}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -35,15 +40,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     one_thread()
     warm_heap()
     rows: dict[int, dict[str, Any]] = {}
+    earlier = None if arguments.before is None else imported(arguments.before)
     print(f"{describe_machine()}, {arguments.clock} time\n", flush=True)
     for size in arguments.sizes:
-        timings = interleaved(contenders(size), repeats=arguments.repeats, warmup=2, clock=arguments.clock)
-        ratios = {name: timings.ratio(name, FLOOR)._asdict() for name in timings.samples if name != FLOOR}
+        calls = {FLOOR: floor(size), **contenders(size)}
+        if earlier is not None:
+            calls |= {f"{name}{BEFORE}": call for name, call in contenders(size, earlier).items()}
+        timings = interleaved(calls, repeats=arguments.repeats, warmup=2, clock=arguments.clock)
+        ratios = {name: timings.ratio(name, FLOOR)._asdict() for name in calls if name != FLOOR}
         rows[size] = {"batch": BATCHES[size], "floor_seconds": timings.median(FLOOR), "ratios": ratios}
+        names = [name for name in ratios if not name.endswith(BEFORE)]
         if len(rows) == 1:
-            names = list(ratios)
             print(f"| size × batch | floor, ms | {' | '.join(names)} |\n|{'---|' * (len(names) + 2)}")
-        cells = " | ".join(f"{ratio['median']:.2f}" for ratio in ratios.values())
+        cells = " | ".join(cell(ratios, name) for name in names)
         print(f"| {size} × {BATCHES[size]} | {1e3 * timings.median(FLOOR):.1f} | {cells} |", flush=True)
     if arguments.json is not None:
         command = " ".join(["python", *sys.orig_argv[1:]])
@@ -51,61 +60,95 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def contenders(size: int) -> dict[str, Callable[[], object]]:
-    """Return what is timed, the floor first, for images of 3 × size × size."""
-    generator = torch.Generator().manual_seed(0)
-    x_0 = torch.randn(BATCHES[size], 3, size, size, generator=generator)
-    t = torch.rand(len(x_0), generator=generator)
-    spectrum = coloured(size)
-    fourier = sp.ShortestPathCorruption(sp.PowerSpectrum.power_law((3, size, size), LAW))
-    cosine = sp.ShortestPathCorruption(spectrum)
+def imported(folder: Path) -> Any:
+    """Return the package in a folder, under a name of its own beside the installed one."""
+    entry = folder / "__init__.py"
+    if not entry.exists():
+        raise SystemExit(f"cost_by_size: --before must be a package, such as OLD/src/shortest_path, got {folder}")
+    name = "shortest_path_before"
+    spec = importlib.util.spec_from_file_location(name, entry, submodule_search_locations=[str(folder)])
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def cell(ratios: dict[str, dict[str, float]], name: str) -> str:
+    """Return the entry of a table: the cost before, if it was measured, and now."""
+    before = ratios.get(f"{name}{BEFORE}")
+    now = f"{ratios[name]['median']:.2f}"
+    return now if before is None else f"{before['median']:.2f} → {now}"
+
+
+def batch(size: int) -> Tensor:
+    """Return images of 3 × size × size."""
+    return torch.randn(BATCHES[size], 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def floor(size: int) -> Callable[[], object]:
+    """Return what draws noise, and transforms a complex batch there and back."""
+    x_0 = batch(size)
+
+    def call() -> Tensor:
+        z = torch.complex(x_0, torch.randn_like(x_0))
+        return torch.fft.ifftn(torch.fft.fftn(z, dim=(-2, -1)), dim=(-2, -1))
+
+    return call
+
+
+def contenders(size: int, library: Any = sp) -> dict[str, Callable[[], object]]:
+    """Return what is timed, for images of 3 × size × size."""
+    x_0 = batch(size)
+    t = torch.rand(len(x_0), generator=torch.Generator().manual_seed(1))
+    fourier = library.ShortestPathCorruption(library.PowerSpectrum.power_law((3, size, size), **LAW))
+    cosine = library.ShortestPathCorruption(coloured(size, library))
     corruptions = {
-        "Gaussian": sp.GaussianCorruption("cosine"),
-        "blur": sp.BlurCorruption(spatial=(size, size)),
+        "Gaussian": library.GaussianCorruption("cosine"),
+        "blur": library.BlurCorruption(spatial=(size, size)),
         "path, Fourier": fourier,
         "path, rotated cosine": cosine,
     }
-    calls: dict[str, Callable[[], object]] = {FLOOR: lambda: floor(x_0)}
-    for name, corruption in corruptions.items():
-        calls[name] = corrupting(corruption, x_0, t)
+    calls = {name: corrupting(library, corruption, x_0, t) for name, corruption in corruptions.items()}
     for prediction in ("noise", "whitened-velocity"):
-        calls[f"task, {prediction}"] = task(sp.DiffusionLoss(cosine, prediction), x_0, t)
+        calls[f"task, {prediction}"] = task(library, cosine, prediction, x_0, t)
     for basis in ("fourier", "cosine"):
-        calls[f"estimate, {basis}"] = estimate(basis, x_0)
+        calls[f"estimate, {basis}"] = estimate(library, basis, x_0)
     return calls
 
 
-def coloured(size: int) -> sp.PowerSpectrum:
+def coloured(size: int, library: Any = sp) -> Any:
     """Return a spectrum with three different channels, in a rotated cosine basis, as `estimate` measures one."""
     generator = torch.Generator().manual_seed(0)
     rotation = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=generator))[0]
-    law = sp.PowerSpectrum.power_law((3, size, size), LAW, basis=sp.CosineBasis(2, rotation))
+    law = library.PowerSpectrum.power_law((3, size, size), **LAW, basis=library.CosineBasis(2, rotation))
     strength = torch.tensor([2.5, 0.4, 0.1], dtype=torch.float64).view(3, 1, 1)
-    return sp.PowerSpectrum(law.basis, law.power * strength)
+    return library.PowerSpectrum(law.basis, law.power * strength)
 
 
-def floor(x_0: Tensor) -> Tensor:
-    """Draw noise, and transform a complex batch there and back."""
-    z = torch.complex(x_0, torch.randn_like(x_0))
-    return torch.fft.ifftn(torch.fft.fftn(z, dim=(-2, -1)), dim=(-2, -1))
+def corrupting(library: Any, corruption: object, x_0: Tensor, t: Tensor) -> Callable[[], object]:
+    return lambda: library.corrupt(corruption, x_0, t, torch.randn_like(x_0))
 
 
-def corrupting(corruption: sp.Corruption, x_0: Tensor, t: Tensor) -> Callable[[], object]:
-    return lambda: sp.corrupt(corruption, x_0, t, torch.randn_like(x_0))
+def task(library: Any, corruption: object, prediction: str, x_0: Tensor, t: Tensor) -> Callable[[], object]:
+    if hasattr(library, "DiffusionLoss"):
+        loss = library.DiffusionLoss(corruption, prediction)
+        options = {"analyzed": True} if getattr(loss, "draws_coefficients", False) else {}
+        return lambda: loss.task(x_0, t, torch.randn_like(x_0), **options)
+    objective = importlib.import_module(f"{library.__name__}.objective").Objective(corruption, prediction)  # 0.1
+    return lambda: objective.pose(x_0, t, torch.randn_like(x_0))
 
 
-def task(loss: sp.DiffusionLoss, x_0: Tensor, t: Tensor) -> Callable[[], object]:
-    return lambda: loss.task(x_0, t, torch.randn_like(x_0), analyzed=loss.draws_coefficients)
-
-
-def estimate(basis: Any, x_0: Tensor) -> Callable[[], object]:
-    estimator = sp.spectra.SpectrumEstimator(basis)
+def estimate(library: Any, basis: str, x_0: Tensor) -> Callable[[], object]:
+    estimator = getattr(library, "spectra", library).SpectrumEstimator(basis)
     return lambda: estimator.update(x_0)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     result = parser("benchmarks.cost_by_size", __doc__, repeats=11)
     result.add_argument("--sizes", type=int, nargs="+", choices=tuple(BATCHES), default=list(BATCHES), metavar="N")
+    result.add_argument("--before", type=Path, metavar="FOLDER", help="package of an earlier version, timed as well")
     return result.parse_args(argv)
 
 
