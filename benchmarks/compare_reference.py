@@ -104,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "corrupt a batch, noise included; ours, same spectrum", corrupting, "ours", "reference", CORRUPT_BOUND
         ),
         time_row("corrupt a batch, noise included; ours, cosine", corrupting, "cosine", "reference", CORRUPT_BOUND),
+        time_row("the same, noise drawn as coefficients", corrupting, "coefficients", "reference", CORRUPT_BOUND),
         time_row("one reverse step without model; ours, same spectrum", stepping, "ours", "reference", STEP_BOUND),
         time_row("one reverse step without model; ours, cosine", stepping, "cosine", "reference", STEP_BOUND),
         memory_row("memory to hold the process (resident growth)", memory, "resident"),
@@ -164,7 +165,7 @@ def time_corrupt(
     indices = [torch.randint(0, steps, (BATCH,)) for _ in range(64)]
     all_times = grid(steps).float()
     times = [all_times[index] for index in indices]
-    turn = {"reference": 0, "ours": 0, "cosine": 0}
+    turn = {"reference": 0, "ours": 0, "cosine": 0, "coefficients": 0}
 
     def following(name: str) -> int:
         turn[name] = (turn[name] + 1) % len(indices)
@@ -174,6 +175,9 @@ def time_corrupt(
         "reference": lambda: reference.q_sample(x_0, indices[following("reference")]),
         "ours": lambda: ours.corrupt(x_0, times[following("ours")], torch.randn_like(x_0)),
         "cosine": lambda: cosine.corrupt(x_0, times[following("cosine")], torch.randn_like(x_0)),
+        "coefficients": lambda: cosine.corrupt(
+            x_0, times[following("coefficients")], torch.randn_like(x_0), analyzed=True
+        ),
     }
     return interleaved(contenders, repeats=arguments.repeats, shortest=2e-2, clock=arguments.clock)
 

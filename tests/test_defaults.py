@@ -65,6 +65,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "corruptions.LinearSchedule": {"steps": 1000},
     "corruptions.same_rotation": {"exactly": False},
     "corruptions.ElementwiseCorruption": {"mean": None},
+    **{key: {"analyzed": False} for key in ("corrupt", "DiagonalCorruption.corrupt", "corruptions.Process.mix")},
     "corruptions.Process.prior": {"power": None, "end": None},
     "corruptions.Process.analyze": {"signal": None},
     "corruptions.Process.synthesize": {"signal": None},

@@ -65,6 +65,8 @@ def test_noise_may_be_given_as_coefficients(corruption: sp.Corruption, predictio
         pixels, coefficients = loss.task(x_0, t, corruption.basis.synthesize(u)), loss.task(x_0, t, u, analyzed=True)
         torch.testing.assert_close(coefficients.x_t, pixels.x_t)
         torch.testing.assert_close(coefficients.target, pixels.target)
+    alone = sp.corrupt(corruption, x_0, t, u, analyzed=True)
+    torch.testing.assert_close(alone, sp.corrupt(corruption, x_0, t, corruption.basis.synthesize(u)))
 
 
 @pytest.mark.parametrize(("prediction", "transforms"), [("data", 2), ("noise", 3), ("velocity", 3)])
@@ -80,6 +82,9 @@ def test_a_task_takes_no_transform_more_than_it_must(
         monkeypatch.setattr(sp.CosineBasis, name, lambda self, x, whole=whole: counted.append(x) or whole(self, x))
     loss.task(white(0), 0.5, white(1), analyzed=loss.draws_coefficients)
     assert len(counted) == transforms
+    counted.clear()
+    sp.corrupt(sp.ShortestPathCorruption(power), white(0), 0.5, white(1), analyzed=True)
+    assert len(counted) == 2
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

@@ -12,7 +12,7 @@ from ._protocol import Corruption, check_corruption
 from ._scales import as_times, check_device
 
 
-def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor) -> Tensor:
+def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor, *, analyzed: bool = False) -> Tensor:
     """Corrupt images to times `t`.
 
         x_t = Bᵀ[ signal(t) ⊙ B x_0 + noise(t) ⊙ B eps ]
@@ -25,6 +25,8 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor)
         x_0: Clean images, (B, C, *spatial), floating point, range [-1, 1].
         t: Time in [0, 1], (B,) or scalar. Values are checked on the CPU only.
         eps: White normal noise in pixels, same shape as `x_0`.
+        analyzed: Whether `eps` are coefficients, in which noise is as white: B `eps` is then left out, a third of the
+            transforms in a cosine or wavelet basis. In the Fourier basis noise in pixels is cheaper.
 
     Returns:
         Corrupted images, same shape, dtype and device as `x_0`.
@@ -54,5 +56,5 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor)
     if not torch.compiler.is_compiling():
         check_device(corruption, x_0.device)
     process = Process(corruption)
-    (x_t,) = process.mix(x_0, eps, process.scales(as_times(t, x_0), x_0))
+    (x_t,) = process.mix(x_0, eps, process.scales(as_times(t, x_0), x_0), analyzed=analyzed)
     return as_dtype(x_t, x_0.dtype)

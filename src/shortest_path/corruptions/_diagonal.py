@@ -66,9 +66,9 @@ class DiagonalCorruption(ExactModule):
     mix.is_of_basis = True  # type: ignore[attr-defined]  # an override has no such mark
 
     @final
-    def corrupt(self, x_0: Tensor, t: Tensor | float, eps: Tensor) -> Tensor:
+    def corrupt(self, x_0: Tensor, t: Tensor | float, eps: Tensor, *, analyzed: bool = False) -> Tensor:
         """Return the images `x_0` corrupted to times `t`; see `shortest_path.corrupt`."""
-        return corrupt(self, x_0, t, eps)
+        return corrupt(self, x_0, t, eps, analyzed=analyzed)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: options, and the mean of signal and noise over the coefficients against t."""

@@ -61,7 +61,12 @@ class Process:
         return scales(self.corruption, t, x_0.shape, working_dtype(x_0))
 
     def mix(
-        self, x_0: Tensor, eps: Tensor, at_t: tuple[Tensor, Tensor], *weights: tuple[Tensor, Tensor]
+        self,
+        x_0: Tensor,
+        eps: Tensor,
+        at_t: tuple[Tensor, Tensor],
+        *weights: tuple[Tensor, Tensor],
+        analyzed: bool = False,
     ) -> tuple[Tensor, ...]:
         """Return the corrupted images x_t by equation 1 and, for each pair of weights, another mixture.
 
@@ -74,12 +79,15 @@ class Process:
             eps: White noise in pixels, same shape.
             at_t: (signal(t), noise(t)), as `scales` returns them.
             *weights: Pairs (w_0, w_ε), each broadcastable to the coefficients.
+            analyzed: Whether `eps` are coefficients, in which noise is as white.
 
         Returns:
             Images in float32 or float64.
         """
-        if self._in_pixels and self.mixes_coefficients:  # where noise is its own coefficients
-            return self.mix_coefficients(x_0, eps, at_t, *weights)
+        if (analyzed or self._in_pixels) and self.mixes_coefficients:  # where pixels are coefficients
+            return self._mix_coefficients(x_0, eps, at_t, *weights)
+        if analyzed:
+            eps = self.basis.synthesize(eps)
         x_0, eps, mean = self._prepared(x_0, eps)
         if mean is not None:
             x_0 = x_0 - mean
@@ -97,10 +105,10 @@ class Process:
         by_basis = own is None or getattr(own, "is_of_basis", False)
         return by_basis and self.basis is self.corruption.basis and type(self.basis).mix is Basis.mix
 
-    def mix_coefficients(
+    def _mix_coefficients(
         self, x_0: Tensor, eps: Tensor, at_t: tuple[Tensor, Tensor], *weights: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, ...]:
-        """Return what `mix` does for noise that is given as coefficients, in which it is as white: a transform less."""
+        """Return what `mix` does for noise that is given as coefficients: a transform less."""
         x_0, eps, mean = self._prepared(x_0, eps)
         u_0, dtype = self.coefficients(x_0 if mean is None else x_0 - mean), x_0.dtype
         x_t, *others = (

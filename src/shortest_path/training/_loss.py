@@ -204,13 +204,12 @@ class DiffusionLoss:
         signal, noise = process.scales(t, x_0)
         if analyzed and not process.mixes_coefficients:
             eps, analyzed = process.basis.synthesize(eps), False
-        mix = process.mix_coefficients if analyzed else process.mix
         if prediction in ("noise", "data"):
-            (x_t,) = mix(x_0, eps, (signal, noise))
+            (x_t,) = process.mix(x_0, eps, (signal, noise), analyzed=analyzed)
             target = x_0 if prediction == "data" else process.basis.synthesize(eps) if analyzed else eps
         else:
             of_data, of_noise = target_weights(prediction, signal, noise, power)
-            x_t, target = mix(x_0, eps, (signal, noise), (of_data, of_noise))
+            x_t, target = process.mix(x_0, eps, (signal, noise), (of_data, of_noise), analyzed=analyzed)
             if prediction == "whitened-velocity" and process.shift is not None:  # whitened data have no mean
                 shift = process.shift.to(dtype).to(x_0.device)
                 target = target - process.basis.synthesize((of_data * shift).expand(x_0.shape))
