@@ -92,11 +92,10 @@ def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float 
         rtol: Largest relative disagreement between a chord and its halves; the result is more accurate than that.
             In (0, 1), and well above rounding.
 
-    Of images with more than 4096 coefficients, chosen ones stand for all: to 0.1 % where the power tells them
-    apart, to 4 % for measured covariances of channels.
-
     Returns:
-        The length; never less than `fisher_distance` between the two ends, but for the error of chosen coefficients.
+        The length; never less than `fisher_distance` between the two ends, but for the error of chosen coefficients:
+        of images with more than 4096 coefficients, some stand for all, to 0.1 % where the power tells them apart, to
+        4 % for measured covariances of channels.
 
     Raises:
         TypeError: `corruption` does not implement `Corruption`, or `spectrum` is not a `PowerSpectrum`.
