@@ -23,14 +23,15 @@ def restore(study: Study, report: Path) -> None:
         ValueError: the report has other settings, images or features.
     """
     values = json.loads(report.read_text())
+    theirs = {**study.scale.plain(), **values["settings"]}  # a report says nothing of settings that came later
     data = {"training": training_images(study).provenance, "held_out": test_images(study).provenance}
     expected = {
-        "settings": (values["settings"], study.scale.plain()),
+        "settings": (theirs, study.scale.plain()),
         "training images": (values["data"]["training"]["sha256"], data["training"]["sha256"]),
         "test images": (values["data"]["held_out"]["sha256"], data["held_out"]["sha256"]),
         "classifier": (values["classifier"]["weights_sha256"], classifier_facts(study)["weights_sha256"]),
     }
-    if other := [name for name, (theirs, ours) in expected.items() if theirs != ours]:
+    if other := [name for name, (report_has, we_have) in expected.items() if report_has != we_have]:
         raise ValueError(f"{report} is of another study (its {', '.join(other)} differ)")
     shared = {"scale": study.scale.plain(), "data": data["training"]["sha256"], "held_out": data["held_out"]["sha256"]}
     for each in values["runs"]:

@@ -162,7 +162,7 @@ def train(
 
 
 def best_start(study: Study, run: Run, trainer: sp.DiffusionTrainer) -> float | None:
-    """Return the time to start from with the best likelihood of validation images; None for the library's.
+    """Return the time to start from with the best likelihood of validation images; None for the usual one.
 
     The error of a network that predicts noise is divided by the signal, and so is amplified without bound towards
     t = 1: how much is left of it depends on where likelihood and samples begin, so this is chosen as the learning rate
@@ -191,8 +191,9 @@ def little_is_left(trainer: sp.DiffusionTrainer, start: float, images: Tensor) -
 
 
 def sampler_from(trainer: sp.DiffusionTrainer, start: float | None, solver: str, steps: int) -> sp.Sampler:
-    """Return a sampler whose default times are scaled to begin at `start`."""
-    usual = trainer.sampler(solver=solver, steps=steps)
+    """Return a sampler whose times are scaled to begin at `start`; None is where one begins that knows no power."""
+    first = sp.sampling.first_time(trainer.corruption, trainer.options.prediction, None)
+    usual = trainer.sampler(solver=solver, steps=steps, start=first)
     if start is None:
         return usual
     return trainer.sampler(solver=solver, times=usual.times * (start / usual.times[0]))
