@@ -27,6 +27,7 @@ import torch
 
 import shortest_path as sp
 from recipe import cifar10, runs
+from recipe.arguments import path
 from recipe.reference import converted
 from recipe.settings import CONFIGS, Settings, parse
 from shortest_path.training import load_checkpoint, write_checkpoint
@@ -36,19 +37,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("model", type=Path, help="a file model….pt or ema_….pt of the paper's code")
-    parser.add_argument("out", type=Path, help="folder for checkpoint-<step>.pt")
-    parser.add_argument("--config", type=Path, default=CONFIGS / "reference.yaml", help="settings (reference.yaml)")
+    parser.add_argument("model", type=path, help="a file model….pt or ema_….pt of the paper's code")
+    parser.add_argument("out", type=path, help="folder for checkpoint-<step>.pt")
+    parser.add_argument("--config", type=path, default=CONFIGS / "reference.yaml", help="settings (reference.yaml)")
     parser.add_argument("--data", help="images whose spectrum to measure (default: the paper's power law)")
     args, rest = parser.parse_known_args(argv)
     settings = parse(
         ["--config", str(args.config), *rest, *(["--data", args.data] if args.data else [])], "convert_reference"
     )
     try:
-        path = convert(args.model, args.out, settings, measure=bool(args.data))
+        written = convert(args.model, args.out, settings, measure=bool(args.data))
     except (OSError, ValueError) as error:
         raise SystemExit(f"convert_reference: {error}") from error
-    print(f"{path}: sample with python examples/sample_cifar10.py {args.out}")
+    print(f"{written}: sample with python examples/sample_cifar10.py {args.out}")
 
 
 def convert(model: Path, out: Path, settings: Settings, *, measure: bool = False) -> Path:
@@ -67,12 +68,12 @@ def convert(model: Path, out: Path, settings: Settings, *, measure: bool = False
         "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
     }
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"checkpoint-{step:08d}.pt"  # not in checkpoints/, from which training would continue
+    file = out / f"checkpoint-{step:08d}.pt"  # not in checkpoints/, from which training would continue
     kept = runs.metadata(settings, spectrum, 0, provenance)
     trainer = sp.DiffusionTrainer(network, corruption, prediction=settings.prediction, spectrum=spectrum)
     described = trainer.state_dict()["sampler"]  # for share.py
-    write_checkpoint(path, {"metadata": kept, "step": step, "ema": network.state_dict(), "sampler": described})
-    return path
+    write_checkpoint(file, {"metadata": kept, "step": step, "ema": network.state_dict(), "sampler": described})
+    return file
 
 
 def law(settings: Settings) -> sp.PowerSpectrum:

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from recipe.arguments import path
 from recipe.cifar10 import load
 from recipe.comparison import FAULTS, check, read
 from recipe.features import Network, frechet_label, load_network
@@ -120,7 +121,7 @@ def describe(report: dict[str, Any]) -> str:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("samples", type=Path, metavar="SAMPLES", help=".npz or .npy array, folder of PNG files, or parquet file")
+    add("samples", type=path, metavar="SAMPLES", help=".npz or .npy array, folder of PNG files, or parquet file")
     add("--data", default="uoft-cs/cifar10", help="reference: a data set on the hub, or a path (%(default)s)")
     add(
         "--split",
@@ -133,9 +134,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="inception",
         help="inception (extra fid), or a .pt2 or .pt file that you trust (%(default)s)",
     )
-    add("--cache", type=Path, default=Path("outputs/statistics"), help="folder of statistics (%(default)s)")
+    add("--cache", type=path, default=Path("outputs/statistics"), help="folder of statistics (%(default)s)")
     add("--batch-size", type=int, default=250, help="images in a batch (%(default)s)")
-    add("--json", type=Path, metavar="FILE", help="write all results to this file")
+    add("--json", type=path, metavar="FILE", help="write all results to this file")
     add("--allow", action="append", default=[], choices=FAULTS, help="evaluate in spite of this fault; may be repeated")
     add("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
     args = parser.parse_args(argv)

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 import shortest_path as sp
-from recipe.arguments import output_folder, positive, two_or_more
+from recipe.arguments import output_folder, path, positive, two_or_more
 from recipe.figures import draw_rows
 from recipe.finished import Trained, held_out, load_trained
 from recipe.images import to_unit
@@ -254,12 +254,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         "folder",
-        type=Path,
+        type=path,
         nargs="?",
         default=Path("outputs/quickstart"),
         help="the quickstart's (%(default)s)",
     )
-    add("--data", type=Path, help="images it was not trained on (default: more of the same)")
+    add("--data", type=path, help="images it was not trained on (default: more of the same)")
     add("--out", type=output_folder, default="outputs/restore", help="folder for all results (%(default)s)")
     add("--pictures", type=two_or_more, default=6, help="number of images, 2 or more (%(default)s)")
     add("--steps", type=positive, default=25, help="steps from noise to image (%(default)s)")

@@ -35,7 +35,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import shortest_path as sp
-from recipe.arguments import label, positive
+from recipe.arguments import label, path, positive
 from recipe.chunks import Chunks, check_same
 from recipe.files import replacing
 from recipe.images import to_uint8
@@ -263,8 +263,8 @@ def contact_sheet(images: np.ndarray) -> Image.Image:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("checkpoint", type=Path, help="file, or a folder for the newest in it")
-    add("--out", type=Path, default=Path("samples.npz"), help="archive to write (%(default)s)")
+    add("checkpoint", type=path, help="file, or a folder for the newest in it")
+    add("--out", type=path, default=Path("samples.npz"), help="archive to write (%(default)s)")
     add("--count", type=positive, default=50_000, help="number of samples (%(default)s)")
     add("--ema", type=float, metavar="DECAY", help="which of several averages (default: the first)")
     add_solver(parser)

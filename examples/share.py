@@ -26,7 +26,7 @@ from importlib.util import find_spec
 import torch
 
 import shortest_path as sp
-from recipe.arguments import path, positive
+from recipe.arguments import module, path, positive
 from recipe.solvers import add_solver, solver_of
 
 DIFFUSERS = "shortest_path.integrations.diffusers"
@@ -36,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the folder, and load it again as a check."""
     args = parse(argv)
     inside = args.run / "checkpoints"  # where train_cifar10.py has them
-    if args.out.resolve() in (args.run.resolve(), inside.resolve()):
-        raise SystemExit(f"share: {args.out} is the run's own folder; name another one to write, e.g. my-model")
+    if args.out.resolve().is_relative_to(args.run.resolve()):
+        raise SystemExit(f"share: {args.out} is the run {args.run}, or inside it; name another folder, e.g. my-model")
     try:
-        for module in (*([DIFFUSERS] if find_spec("diffusers") else []), *args.register):
-            import_module(module)
+        for name in (*([DIFFUSERS] if find_spec("diffusers") else []), *args.register):
+            import_module(name)
         sampler = sp.training.share_checkpoint(
             inside if inside.is_dir() else args.run,
             args.out,
@@ -79,11 +79,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="share.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=path, help="folder of a run or of checkpoints, or a checkpoint")
-    parser.add_argument("out", type=path, help="folder to write, not that of the run")
+    parser.add_argument("out", type=path, help="folder to write, outside that of the run")
     parser.add_argument("--steps", type=positive, default=20, help="default number of model calls (%(default)s)")
     parser.add_argument("--ema", type=float, help="decay of the average to share, if the run kept several")
     parser.add_argument(
         "--register",
+        type=module,
         action="append",
         default=[],
         metavar="MODULE",

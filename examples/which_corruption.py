@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import shortest_path as sp
-from recipe.arguments import add_on_error, in_flags, output_figure, positive, two_or_more
+from recipe.arguments import add_on_error, four_or_more, in_flags, output_figure, positive, two_or_more
 from recipe.cifar10 import load
 from recipe.images import check_several, to_unit
 from shortest_path import plots
@@ -117,7 +117,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="which_corruption.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", help="images, or the name of a data set on the hub")
-    parser.add_argument("--size", type=two_or_more, default=32, help="height and width to fit images to (%(default)s)")
+    parser.add_argument("--size", type=four_or_more, default=32, help="height and width to fit images to (%(default)s)")
     parser.add_argument("--images", type=two_or_more, default=10_000, help="largest number of images (%(default)s)")
     parser.add_argument("--steps", type=positive, default=50, help="number of steps of the KL (%(default)s)")
     parser.add_argument("--show", type=int, default=0, help="index of the image in the figure (%(default)s)")

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -96,6 +97,25 @@ CASES: dict[str, Callable[[], object]] = {
     "floor must be a number, got 'a'": lambda: sp.PowerSpectrum.estimate([torch.randn(8, *SHAPE)], floor="a"),
     "quantile must be a number, got 'a'": lambda: sp.edits.dynamic_threshold("a"),
     "at_noise must be a number, got 'a'": lambda: sp.grids.Power("a"),
+    # True and False, which Python takes for 1 and 0.
+    "start must be a number, got True": lambda: sampler(start=True),
+    "steps must be a whole number of 1 or more, got True": lambda: sampler(steps=True),
+    "shape must be a sequence of whole numbers (B, C, *spatial), got (True, 3, 8, 8)": lambda: sampler(steps=2).sample(
+        (True, 3, 8, 8)
+    ),
+    "times must be a 1-D tensor of real numbers that falls strictly, got torch.bool": lambda: sampler(
+        times=torch.tensor([True, False])
+    ),
+    "seed must be a whole number of 0 or more, got tensor(True)": lambda: trainer(seed=torch.tensor(True)),
+    "max_grad_norm must be a number, got": lambda: trainer(max_grad_norm=np.bool_(True)),
+    "min_scale must be a number, got True": lambda: sp.BlurCorruption(4.0, True),
+    "end must be a number, got True": lambda: sp.grids.LogSnr(FLOW, True),
+    "count must be a whole number of 0 or more, got True": lambda: sp.PowerSpectrum(DATA.basis, DATA.power, count=True),
+    "floored must be a whole number of 0 or more, got True": lambda: sp.PowerSpectrum(
+        DATA.basis, DATA.power, floored=True
+    ),
+    "scale must be a number, got True": lambda: sp.bits_per_dim(torch.zeros(2), SHAPE, scale=True),
+    "step must be a whole number of 0 or more, got True": lambda: sp.training.save_checkpoint(".", True, {}, keep=1),
 }
 
 

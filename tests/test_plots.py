@@ -107,6 +107,7 @@ def test_empty_arguments_and_bytes_are_refused_with_the_reason() -> None:
         (lambda: plots.scales(gaussian, data, frequencies=[]), ValueError, "frequencies must hold one or mor"),
         (lambda: plots.images(x, columns=-2), ValueError, "columns must be 1 or more, got -2"),
         (lambda: plots.images(x, columns=0), ValueError, "columns must be 1 or more, got 0"),
+        (lambda: plots.images(x, columns=True), TypeError, "columns must be a whole number of 1 or more, got True"),
         (lambda: plots.side_by_side(x, x, columns=-2), ValueError, "columns must be 1 or more, got -2"),
         (lambda: plots.rows({"a": x}, columns=("a", "b", "c")), ValueError, "columns has 3 names, the longes"),
     ):

@@ -27,6 +27,11 @@ def two_or_more(text: str) -> int:
     return _at_least(2, text)
 
 
+def four_or_more(text: str) -> int:
+    """Return an integer of 4 or more: the least size of images that have more than one frequency."""
+    return _at_least(4, text)
+
+
 def label(text: str) -> int | str:
     """Return the number of a class, or "all"."""
     if text != "all" and not text.isdecimal():
@@ -45,6 +50,16 @@ def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("expected a path, got nothing; use . for the present folder")
     return Path(text).expanduser()
+
+
+def module(text: str) -> str:
+    """Return the name of a module, as an import statement has it."""
+    if text.endswith(".py") or not all(part.isidentifier() for part in text.split(".")):
+        raise argparse.ArgumentTypeError(
+            f"expected the name of a module, e.g. my_corruptions for my_corruptions.py, got {text!r}; its folder goes "
+            "into PYTHONPATH"
+        )
+    return text
 
 
 def device(text: str) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -183,6 +184,8 @@ class Settings:
             raise ValueError(
                 f"decay={self.decay} requires steps above warmup, got steps={self.steps} and warmup={self.warmup}"
             )
+        if not self.out:
+            raise ValueError("out is empty; use . for the present folder")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
         if self.spectrum == "reference" and (self.basis, self.channels) == ("principal", "rotate"):
@@ -200,21 +203,34 @@ def parse(argv: Sequence[str] | None = None, program: str = "train_cifar10") -> 
     `--print-config` prints them as YAML and exits. A name may be written with dashes, and a switch without its value.
     An unknown name, in the file too, ends the program with a message.
     """
-    parser = jsonargparse.ArgumentParser(
-        prog=f"{program}.py",
-        allow_abbrev=False,
-        print_config="--print_config",
-        description="Train a diffusion model on CIFAR-10. torchrun runs it on several GPUs; see examples/README.md.",
-    )
-    parser.add_argument("--config", action="config", help="YAML file of settings; configs/ holds some")
-    parser.add_class_arguments(Settings, None)
-    words = _with_underscores(sys.argv[1:] if argv is None else argv)
+    parser, words = _parser(program), _with_underscores(sys.argv[1:] if argv is None else argv)
+    files = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+    files += [word for flag, word in itertools.pairwise(words) if flag == "--config"]
+    for file in files:  # each by itself, so that an error names it
+        try:
+            _parser(program, exit_on_error=False).parse_args(["--config", file])
+        except jsonargparse.ArgumentError as error:  # noqa: PERF203
+            parser.error(f"--config {file}: {error}")
     chosen = parser.parse_args(words).as_dict()
     chosen.pop("config")
     try:
         return from_dict(chosen)
     except ValueError as error:
-        raise SystemExit(f"{program}: {error}") from error
+        of = f" (settings of {', '.join(files)} and the command line)" if files else ""
+        raise SystemExit(f"{program}: {error}{of}") from error
+
+
+def _parser(program: str, **options: Any) -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(
+        prog=f"{program}.py",
+        allow_abbrev=False,
+        print_config="--print_config",
+        description="Train a diffusion model on CIFAR-10. torchrun runs it on several GPUs; see examples/README.md.",
+        **options,
+    )
+    parser.add_argument("--config", action="config", help="YAML file of settings; configs/ holds some")
+    parser.add_class_arguments(Settings, None)
+    return parser
 
 
 def to_dict(settings: Settings) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def check_choice(name: str, value: Choice, options: Sequence[str]) -> Choice:
 def check_count(name: str, value: Any, least: int = 1) -> int:
     """Return `value` if it is a whole number of at least `least`, else raise a TypeError or ValueError."""
     try:
-        count = operator.index(value)
+        count = _whole(value)
     except (TypeError, RuntimeError):  # the latter from tensors on the meta device
         raise TypeError(f"{name} must be a whole number of {least} or more, got {value!r}") from None
     if count < least:
@@ -42,7 +42,7 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
 def check_sizes(name: str, sizes: Any, form: str = "(C, *spatial)") -> tuple[int, ...]:
     """Return `sizes` as a tuple of whole numbers, else raise a TypeError that tells the form."""
     try:
-        return tuple(operator.index(size) for size in sizes)
+        return tuple(_whole(size) for size in sizes)
     except (TypeError, RuntimeError):
         raise TypeError(f"{name} must be a sequence of whole numbers {form}, got {sizes!r}") from None
 
@@ -59,7 +59,19 @@ def _is_number(value: Any) -> bool:
         float(value)
     except (TypeError, ValueError, RuntimeError):
         return False
-    return True
+    return not _is_true_or_false(value)
+
+
+def _whole(value: Any) -> int:
+    """Return a whole number as Python's own, else raise a TypeError."""
+    if _is_true_or_false(value):
+        raise TypeError
+    return operator.index(value)
+
+
+def _is_true_or_false(value: Any) -> bool:
+    """Return whether a value, or that of a tensor or array, is True or False, which Python takes for 1 and 0."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
 
 
 def kind_of(value: object) -> str:

@@ -1,22 +1,22 @@
-"""Paths that a caller passes; writing files whole or not at all; reading what describes a folder."""
+"""Paths that a caller passes; writing a file whole or not at all; reading what describes a folder."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import secrets
-import shutil
-import stat
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 SAMPLER_FILE = "sampler.json"
 """The description in a folder of `Sampler.save_pretrained`, which marks it as whole."""
 
-_FILES = "files"  # key under which a mark lists the files that were written with it
+_CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP)  # what file systems say that do not flush folders
 _AGAIN = "download the folder again, or save it again"
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "a string": lambda value: isinstance(value, str),
@@ -58,6 +58,9 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
     Raises:
         OSError: the file could not be written; what was there before is unchanged.
+
+    Warns:
+        RuntimeWarning: the file is in its place, and the system could not flush its folder to the disk.
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -69,52 +72,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _flush_folder(path.parent)
-
-
-def replace_folder(folder: Path, write: Callable[[Path], object], mark: str) -> None:
-    """Put files of a folder in their places together.
-
-    They are written to a new folder inside it, and what was there before is unchanged until all are. Then descriptions,
-    which are JSON, are taken away before anything else is replaced, and the new ones come last: a folder with its mark
-    is whole. Files that the former mark lists and that were not written again are removed; all others stay.
-
-    Args:
-        folder: The folder, made if missing.
-        write: Called with the new folder, to write the mark too.
-        mark: Name of the description that marks a whole folder, to which the list of its files is added.
-
-    Raises:
-        OSError: a file could not be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f"saving.{secrets.token_hex(4)}.tmp"
-    try:
-        new.mkdir()
-        write(new)
-        names = sorted(each.relative_to(new).as_posix() for each in new.rglob("*") if each.is_file())
-        described = json.loads((new / mark).read_text(encoding="utf-8"))
-        described[_FILES] = [name for name in names if name != mark]
-        (new / mark).write_text(json.dumps(described, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        mode = (new / mark).stat().st_mode  # safetensors lets the owner alone read
-        for name in names:
-            with (new / name).open("r+b") as file:
-                os.fsync(file.fileno())
-            (new / name).chmod(stat.S_IMODE((new / name).stat().st_mode | mode))
-        former = _listed(folder, mark)
-        names.sort(key=lambda name: (name.endswith(".json"), name == mark))
-        for name in reversed(names):
-            if name.endswith(".json"):
-                (folder / name).unlink(missing_ok=True)
-        _flush_folder(folder)
-        for name in names:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (new / name).replace(folder / name)
-        _flush_folder(folder)
-        for name in former.difference(names):
-            _remove(folder, name)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    flush_renamed(path.parent)
 
 
 def read_description(file: Path, what: str, **kinds: str) -> dict[str, Any]:
@@ -150,30 +108,57 @@ def check_entries(where: object, values: Mapping[str, Any], **kinds: str) -> Non
             raise ValueError(f"{where} requires {name!r}, {kind}, got {found}; {_AGAIN}")
 
 
-def _listed(folder: Path, mark: str) -> set[str]:
-    """Return the names in a folder that its description lists, without such as lead out of the folder."""
+@contextmanager
+def naming(where: object) -> Iterator[None]:
+    """Make a ValueError that begins with the name of a description of any error that its values raise."""
     try:
-        names = json.loads((folder / mark).read_text(encoding="utf-8"))[_FILES]
-        inside = folder.resolve()
-        return {name for name in names if (folder / name).parent.resolve().is_relative_to(inside)}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none, or one that tells nothing
-        return set()
+        yield
+    except OSError:  # of another file, which it names
+        raise
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    except Exception as error:  # what wrong values raise in a constructor is anyone's guess
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"holds what cannot be used ({error})"
+        raise ValueError(
+            f"{where} {what}; it is damaged or of a later version: download it again, or update shortest_path"
+        ) from error
 
 
-def _remove(folder: Path, name: str) -> None:
-    """Remove a file, and the folders in which it was the last one."""
-    with suppress(OSError):  # it is gone, or in use
-        (folder / name).unlink()
-        for above in Path(name).parents[:-1]:
-            (folder / above).rmdir()
+def flush_folders(*folders: Path) -> None:
+    """Make renames in folders last through a power cut, where the system lets a folder be flushed.
+
+    Raises:
+        OSError: the disk reports an error.
+    """
+    for folder in folders:
+        _flush_folder(folder)
+
+
+def flush_renamed(folder: Path) -> None:
+    """Flush a folder after a rename that every process sees already, so that a failure is a warning.
+
+    Warns:
+        RuntimeWarning: the disk reports an error; a power cut may undo the rename.
+    """
+    try:
+        flush_folders(folder)
+    except OSError as error:
+        warnings.warn(
+            f"the files in {folder} are whole and in their places, but the system could not flush the folder "
+            f"({error.strerror or error}): a power cut may undo it; check the disk",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename last through a power cut, where the system lets a folder be flushed."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise
     finally:
         os.close(handle)

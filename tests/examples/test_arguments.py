@@ -16,6 +16,11 @@ def test_arguments_are_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     kinds: tuple[tuple[Callable[[str], Any], str, str], ...] = (
         (arguments.path, "", r"expected a path, got nothing; use \. for the present folder"),
+        (arguments.four_or_more, "2", "expected a whole number, 4 or more, got '2'"),
+        *(
+            (arguments.module, text, "expected the name of a module, e.g. my_corruptions for my_corruptions.py, got ")
+            for text in ("", "../x", ".x", "x.", "a b", "1x", "my.py")
+        ),
         (arguments.device, "nope", "'nope' cannot be used (.*); choose another, e.g. cpu"),
         (arguments.device, "meta", "'meta' cannot be used (.*); choose another, e.g. cpu"),
         (arguments.output_folder, "", "expected a path, got nothing"),
@@ -32,6 +37,7 @@ def test_arguments_are_refused_with_the_reason(tmp_path: Path) -> None:
     assert arguments.output_figure(f"{tmp_path}/new/deep/a.png") == tmp_path / "new" / "deep" / "a.png"
     assert arguments.output_folder(f"{tmp_path}/other") == tmp_path / "other"
     assert [each.name for each in tmp_path.iterdir()] == ["file"]  # nothing is left of the trial
+    assert arguments.module("package.my_corruptions") == "package.my_corruptions"
     assert arguments.path("~") == Path.home()
     assert arguments.device("cpu").type == "cpu"
 

@@ -241,8 +241,9 @@ def test_a_run_is_shared_by_one_command(trained: tuple[Path, str], checkpoint: P
     )
     for source in (trained[0], trained[0] / "checkpoints" / "best.pt"):
         assert "parameters" in run("share", source, tmp_path / "again").out
-    for own in (trained[0], trained[0] / "checkpoints"):
-        assert f"{own} is the run's own folder; name another one to write" in refused("share", trained[0], own)
+    for own in (trained[0], trained[0] / "checkpoints", trained[0] / "new"):
+        said = refused("share", trained[0], own)
+        assert f"share: {own} is the run {trained[0]}, or inside it; name another folder, e.g. my-model" in said
 
 
 def test_a_training_of_another_program_is_shared_by_the_same_command(tmp_path: Path) -> None:
@@ -255,6 +256,12 @@ def test_a_training_of_another_program_is_shared_by_the_same_command(tmp_path: P
     assert torch.equal(again.model.weight, trainer.ema_model.weight)
     said = refused("share", tmp_path / "run", tmp_path / "b", "--register", "absent")
     assert "No module named 'absent'; PYTHONPATH must have the folder of the module, e.g. PYTHONPATH=." in said
+    for name in ("", "../x"):
+        said = refused("share", tmp_path / "run", tmp_path / "b", "--register", name)
+        assert "argument --register: expected the name of a module, e.g. my_corruptions" in said
+    (tmp_path / "notes.txt").write_text("notes")
+    said = refused("share", tmp_path / "notes.txt", tmp_path / "b")
+    assert "notes.txt is not a checkpoint: it does not begin as the zip archives of torch.save do" in said
     assert "argument out: expected a path, got nothing" in refused("share", tmp_path / "run", "")
 
 

@@ -199,7 +199,7 @@ def test_files_that_cannot_be_converted_are_refused(tmp_path: Path) -> None:
     torch.save(theirs() | {"label_emb.weight": torch.zeros(1000, 128)}, tmp_path / "labels.pt")
     for name, words, message in (
         ("nowhere.pt", (), "No such file or directory"),
-        ("pickle.pt", (), "pickle.pt is damaged"),
+        ("pickle.pt", (), "pickle.pt is not a checkpoint: it does not begin as the zip archives of torch.save do"),
         ("evil.pt", (), "only tensors and plain values are ever loaded"),
         ("labels.pt", (), "not of a network of these settings: unknown label_emb.weight; pass its widths"),
         ("labels.pt", ("--steps=0",), "convert_reference: steps must be 1 or more"),

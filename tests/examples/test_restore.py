@@ -80,7 +80,7 @@ def test_wrong_folders_and_images_are_explained(quickstart: Finished, tmp_path: 
     for words, message in {
         (tmp_path / "nowhere",): "nowhere does not exist; run examples/quickstart.py first",
         (tmp_path / "empty",): empty,
-        (tmp_path / "damaged",): f"checkpoint-{STEPS:08d}.pt is damaged",
+        (tmp_path / "damaged",): f"checkpoint-{STEPS:08d}.pt is not a checkpoint: it does not begin as",
         (tmp_path / "other",): "does not hold the network of examples/quickstart.py (KeyError",
         (quickstart.folder, "--data", tmp_path / "grey.npy"): "shape (1, 8, 8) do not fit a network for (3, 8, 8)",
         (quickstart.folder, "--data", tmp_path / "seen.npy"): "trained on all but 0 images of",

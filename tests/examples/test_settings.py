@@ -83,7 +83,26 @@ def test_unknown_names_and_values_are_errors(tmp_path: Path, capsys: pytest.Capt
         with pytest.raises(SystemExit, match="2"):
             parse(words)
         assert ("rain" if "rain" in words else "stepz") in capsys.readouterr().err
+    file = tmp_path / "c.yaml"
+    for text, message in (
+        ("stepz: 7", "Option 'stepz' is not accepted"),
+        ("steps: true", "Expected a <class 'int'>. Got value: True"),
+        ("steps: [", "Problems parsing config"),
+        ("- 1", "Unexpected config: - 1"),
+    ):
+        file.write_text(text)
+        for words in (["--config", str(file)], [f"--config={file}", "--steps", "3"]):
+            with pytest.raises(SystemExit, match="2"):
+                parse(words)
+            told = capsys.readouterr().err
+            assert f"--config {file}: " in told
+            assert message in told
+    file.write_text("steps: 0")
+    with pytest.raises(SystemExit, match=r"must be 1 or more, got 0 \(settings of .*c\.yaml and the command line\)"):
+        parse(["--config", str(file)])
+    assert parse(["--config", str(file), "--steps", "3"]).steps == 3
     for more, message in {
+        "--out=": "out is empty; use . for the present folder",
         "--steps 0": "train_cifar10: steps must be 1 or more, got 0",
         "--dropout 1": "dropout and drop_labels must lie in",
         "--learning-rate 0": "learning_rate must be positive, got 0",

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -105,6 +106,32 @@ def test_the_newest_whole_one_is_found_and_broken_ones_reported(tmp_path: Path) 
         ),
     ):
         load_latest(tmp_path)
+
+
+def test_a_file_that_is_no_checkpoint_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "image.png").write_bytes(b"\x89PNG" + bytes(500))
+    np.savez(tmp_path / "arrays.npz", a=np.zeros(3))
+    for name, reason in (
+        ("notes.txt", "it does not begin as the zip archives of torch.save do; pass a file that a trainer wrote"),
+        ("image.png", "it does not begin as the zip archives of torch.save do; pass a file that a trainer wrote"),
+        ("arrays.npz", r"its archive holds no data\.pkl, which torch.save writes; pass a file that a trainer wrote"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} is not a checkpoint: {reason}"):
+            load_checkpoint(tmp_path / name)
+
+
+def test_a_folder_that_is_not_flushed_after_a_checkpoint_is_told_by_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(handle: int) -> None:
+        if (tmp_path / "checkpoint-00000001.pt").exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(_files.os, "fsync", broken)
+    with pytest.warns(RuntimeWarning, match="whole and in their places, but the system could not flush the folder"):
+        path = save_checkpoint(tmp_path, 1, STATE, keep=1)
+    assert load_checkpoint(path)["step"] == 3
 
 
 def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_what_is_named_like_a_checkpoint_costs_no_good_one(tmp_path: Path) -> No
     (tmp_path / "checkpoint-00000001.pt").symlink_to(precious)
     for steps in (6, 8):
         again = trainer()
-        with pytest.warns(RuntimeWarning, match="is damaged"):
+        with pytest.warns(RuntimeWarning, match="is not a checkpoint: .*; trying the one before"):
             again.fit(BATCHES, steps=steps, checkpoint_dir=tmp_path, checkpoint_every=1, keep_checkpoints=1)
         assert again.step == steps
         assert load_checkpoint(tmp_path / f"checkpoint-{steps:08d}.pt")["step"] == steps

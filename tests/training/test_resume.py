@@ -401,7 +401,7 @@ def test_a_file_that_cannot_be_continued_from_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no such checkpoint: .*nowhere.pt"):
         trainer().fit(batches(), steps=2, checkpoint_dir=tmp_path / "new", resume=tmp_path / "nowhere.pt")
     for file, options, message in (
-        ("notes.pt", {}, "notes.pt is damaged"),
+        ("notes.pt", {}, "notes.pt is not a checkpoint: it does not begin as"),
         ("weights.pt", {}, "not a trainer's state: expected what DiffusionTrainer.state_dict returned"),
         ("old", {}, "old is a folder; pass a file in it"),
         ("old/checkpoint-00000001.pt", {"max_grad_norm": 1.0}, "of another configuration; max_grad_norm: None in the"),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import shortest_path as sp
 from shortest_path.corruptions import ClockCorruption
-from shortest_path.training import save_checkpoint, share_checkpoint
+from shortest_path.training import save_checkpoint, share_checkpoint, write_checkpoint
 from tests.training.networks import LabelledNet, Net, batches, trainer, weights
 from tests.worlds import TO_SAVE, spectrum
 
@@ -178,6 +178,16 @@ def test_what_is_not_of_a_training_is_refused_with_the_reason(tmp_path: Path) ->
         share_checkpoint(file, "")
     with pytest.raises(ValueError, match="checkpoint is empty; pass the checkpoint_dir of fit"):
         share_checkpoint("", tmp_path / "out")
+    (tmp_path / "notes.txt").write_text("notes")
+    with pytest.raises(ValueError, match=r"notes\.txt is not a checkpoint: it does not begin as the zip archives of"):
+        share_checkpoint(tmp_path / "notes.txt", tmp_path / "out")
+    for state in ({"a": 1}, {}, nn.Linear(1, 1).state_dict(), {"sampler": one.state_dict()["sampler"]}):
+        write_checkpoint(tmp_path / "other.pt", state)
+        with pytest.raises(
+            ValueError,
+            match=r"other\.pt is not a checkpoint of DiffusionTrainer: expected 'model' or 'ema', got .*; pass the ",
+        ):
+            share_checkpoint(tmp_path / "other.pt", tmp_path / "out")
     save_checkpoint(tmp_path / "foreign", 1, one.state_dict() | {"sampler": {"steps": 3}}, keep=1)
     with pytest.raises(ValueError, match="the description is not of a sampler: its format is None, expected 'shortest"):
         share_checkpoint(tmp_path / "foreign", tmp_path / "out")

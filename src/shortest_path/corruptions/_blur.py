@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from .._checks import check_sizes
+from .._checks import check_fraction, check_sizes
 from ..bases import CosineBasis
 from ._elementwise import ElementwiseCorruption, Pick
 from ._heat_kernel import check_positive, heat_kernel, laplacian_eigenvalues
@@ -53,8 +53,7 @@ class BlurCorruption(ElementwiseCorruption):
     ) -> None:
         check_positive(max_blur=max_blur, log_snr_max=log_snr_max)
         spatial = check_sizes("spatial", spatial, "(one size per axis)")
-        if not 0 <= min_scale <= 1:
-            raise ValueError(f"min_scale must lie in [0, 1], got {min_scale}")
+        check_fraction("min_scale", min_scale)
         super().__init__(CosineBasis(len(spatial), channel_rotation))
         self.max_blur = max_blur
         self.min_scale = min_scale

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._checks import check_numbers
 from .._picked import coefficients_shape, scales_at
 from ..corruptions import Corruption, check_corruption
 from ._coefficients import evenly
@@ -37,6 +38,7 @@ class LogSnr:
 
     def __post_init__(self) -> None:
         check_corruption(self.corruption)
+        check_numbers(end=self.end)
         if not 0 < self.end < 0.5:
             raise ValueError(f"end must lie in (0, 0.5), got {self.end}")
 

@@ -72,7 +72,7 @@ def falling_times(times: object) -> Tensor:
             times = torch.as_tensor(times, dtype=torch.float64, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"times must be a tensor or a sequence of falling numbers, got {times!r}") from error
-    if times.is_complex():
+    if times.is_complex() or times.dtype == torch.bool:
         raise TypeError(f"times must be a 1-D tensor of real numbers that falls strictly, got {times.dtype}")
     check_has_values(times, "times")
     if times.ndim != 1 or len(times) < 2 or not bool((times[1:] < times[:-1]).all()):

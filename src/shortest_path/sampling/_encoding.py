@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._checks import check_floating, check_sizes
+from .._checks import check_floating, check_numbers, check_sizes
 from .._exact import exact_dtype
 from ..corruptions import Point
 from ..solvers import Rotation, extrapolation
@@ -146,6 +146,7 @@ def bits_per_dim(log_likelihood: Tensor, shape: Sequence[int], *, scale: float =
     """
     check_floating(log_likelihood, "log_likelihood")
     sizes = check_sizes("shape", shape)
+    check_numbers(scale=scale)
     if min(sizes, default=0) < 1 or not 0 < scale < math.inf:
         raise ValueError(f"every size and scale must be positive and finite, got shape {sizes} and scale {scale}")
     size = math.prod(sizes)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +15,8 @@ from torch import Tensor
 
 from .. import solvers
 from .._checks import check_choice, is_plain
-from .._files import SAMPLER_FILE, check_entries, checked_path, read_description, replace_folder
+from .._files import SAMPLER_FILE, check_entries, checked_path, naming, read_description
+from .._folders import replace_folder
 from .._model import network_of
 from ..corruptions import Corruption, Process, corruption_from_state, corruption_state
 from ..grids import falling_times
@@ -86,7 +86,7 @@ def options_of(
     """
     check_description(description, where)
     check_entries(where, description, prediction="a string", corruption="an object", spectrum="an object or null")
-    with _naming(where):
+    with naming(where):
         corruption, options = _saved_options(description)
     times = options.pop("times", None)
     if times is not None and not chosen.keys() & {"times", "grid", "steps", "start", "solver"}:
@@ -116,20 +116,6 @@ def _saved_options(description: Mapping[str, Any]) -> tuple[Corruption, dict[str
         options |= {"guidance_scale": saved["scale"], "guidance_interval": saved["interval"]}
         options |= {} if saved["null"] is None else {"null_conditioning": saved["null"]}
     return corruption, options
-
-
-@contextmanager
-def _naming(where: object) -> Iterator[None]:
-    """Make a ValueError that begins with the name of a description of any error that its values raise."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    except Exception as error:  # what wrong values raise in a constructor is anyone's guess
-        what = f"lacks {error}" if isinstance(error, KeyError) else f"holds what cannot be used ({error})"
-        raise ValueError(
-            f"{where} {what}; it is damaged or of a later version: download it again, or update shortest_path"
-        ) from error
 
 
 def write(folder: str | os.PathLike[str], description: Mapping[str, Any], model: object) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from .._files import SAMPLER_FILE, check_entries, checked_path
+from .._folders import saved_folder
 from ._base import SamplerBase
 from ._pretrained import describe_sampler, options_of, read, write
 from ._saved_models import load_model, model_with_weights
@@ -23,8 +24,9 @@ class SavedSampler(SamplerBase):
 
         `sampler.json` describes it; `arrays.npz` has the spectrum, the corruption's tables and the times, without
         pickle. The model writes itself to `model/` if it has `save_pretrained`, else its state dict is written, as
-        safetensors where installed. Files of a former save are replaced at once when all are written, and those that
-        are not written again are removed; other files stay.
+        safetensors where installed. Files of a former save are replaced together when all are written, and those that
+        are not written again are removed; other files stay. After an error the former save is as it was, and after an
+        end of the process it is what is loaded.
 
         Args:
             folder: The folder, made if missing; "~" is expanded.
@@ -35,7 +37,10 @@ class SavedSampler(SamplerBase):
                 tensors; a corruption made of functions; or `folder` is not a path.
             ValueError: a corruption or basis that is not registered, a solver that is not the library's, or `folder` is
                 empty.
-            OSError: a file could not be written.
+            OSError: a file could not be written, or a file or folder of yours is in its place.
+
+        Warns:
+            RuntimeWarning: the former save does not list its files, or the system could not flush the folder.
         """
         description = describe_sampler(
             self.corruption,
@@ -70,6 +75,9 @@ class SavedSampler(SamplerBase):
             TypeError: `model` is of another kind, or an option that `Sampler` does not have.
             ValueError: a damaged file, a later version, a class that is not registered, or weights that do not fit.
 
+        Warns:
+            RuntimeWarning: a later save was interrupted or is under way.
+
         Example:
             >>> import tempfile, torch, shortest_path as sp
             >>> class Model(torch.nn.Module):
@@ -83,7 +91,7 @@ class SavedSampler(SamplerBase):
             ...     sp.Sampler.from_pretrained(folder, Model(), steps=3).steps
             3
         """
-        folder = checked_path("folder", folder, "'.' for the present folder")
+        folder = saved_folder(checked_path("folder", folder, "'.' for the present folder"), SAMPLER_FILE)
         description, file = read(folder), folder / SAMPLER_FILE
         check_entries(file, description, model="an object or null")
         corruption, chosen = options_of(description, options, file)

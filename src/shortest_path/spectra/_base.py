@@ -40,8 +40,8 @@ class BaseSpectrum:
             require_power(self, "cross")
             self.cross = checked_cross(cross, self.power)
         self.mean = None if mean is None else checked_mean(mean, self.shape)
-        self.count = count
-        self.floored = floored
+        self.count = check_count("count", count, least=0)
+        self.floored = check_count("floored", floored, least=0)
 
     @property
     def shape(self) -> tuple[int, ...]:

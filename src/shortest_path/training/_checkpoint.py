@@ -35,6 +35,8 @@ _PLAIN_END = b"PK\x05\x06"  # and 18 bytes, of which the last two are 0: the end
 _DIGEST = 64  # hexadecimal digits
 _CHUNK = 2**20
 _BEGIN = b"PK\x03\x04"
+_NO_ARCHIVE = "it does not begin as the zip archives of torch.save do"
+_PASS = "pass a file that a trainer wrote, e.g. a checkpoint-<step>.pt"
 
 
 def save_checkpoint(directory: str | os.PathLike[str], step: int, state: Mapping[str, Any], *, keep: int) -> Path:
@@ -50,7 +52,10 @@ def save_checkpoint(directory: str | os.PathLike[str], step: int, state: Mapping
 
     Raises:
         OSError: the file could not be written; existing files are unchanged.
+        TypeError: `step` or `keep` is not a whole number.
+        ValueError: `step` is negative, or `keep` is less than 1.
     """
+    check_count("step", step, least=0)
     check_count("keep", keep)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +154,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is a folder; pass a file in it, or load_latest({str(path)!r})")
     with path.open("rb") as file:
         if not _is_whole(file):
-            raise ValueError(f"{path} is damaged: its bytes do not have the checksum that was written with them")
+            raise ValueError(_unlike(path, file))
         file.seek(0)
         _check_archive(path, file)
         file.seek(0)
@@ -272,17 +277,30 @@ def _is_whole(file: BinaryIO) -> bool:
     return digest.hexdigest().encode() == comment[len(_COMMENT) :]
 
 
+def _unlike(path: Path, file: BinaryIO) -> str:
+    """Return why a file is not a whole checkpoint: it never was one, or it is damaged."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - len(_COMMENT) - _DIGEST))
+    end = file.read()
+    file.seek(0)
+    if not _BEGIN.startswith(file.read(len(_BEGIN))) and not end.startswith(_COMMENT):
+        return f"{path} is not a checkpoint: {_NO_ARCHIVE}; {_PASS}"
+    return f"{path} is damaged: its bytes do not have the checksum that was written with them"
+
+
 def _check_archive(path: Path, file: BinaryIO) -> None:
     """Raise a ValueError for what is not an archive of `torch.save`, or would grow when it is unpacked."""
     if file.read(len(_BEGIN)) != _BEGIN:  # older formats of torch.load reach code that zip archives do not
-        raise ValueError(f"{path} is not a checkpoint: it does not begin as the zip archives of torch.save do")
+        raise ValueError(f"{path} is not a checkpoint: {_NO_ARCHIVE}; {_PASS}")
     file.seek(0)
     try:
         with zipfile.ZipFile(file) as archive:
-            packed = [member.filename for member in archive.infolist() if member.compress_type != zipfile.ZIP_STORED]
+            members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
         raise ValueError(f"{path} is damaged: its archive cannot be read ({error})") from error
-    if packed:
+    if not any(member.filename.endswith("/data.pkl") for member in members):
+        raise ValueError(f"{path} is not a checkpoint: its archive holds no data.pkl, which torch.save writes; {_PASS}")
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise ValueError(f"{path} holds compressed members, which torch.save does not write; it is not read")
 
 

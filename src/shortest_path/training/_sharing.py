@@ -67,9 +67,9 @@ def share_checkpoint(
     Raises:
         FileNotFoundError: there is no such file, or no checkpoint in the folder.
         TypeError: a `model` that is no module, an argument that `Sampler` does not have, or what is not a path.
-        ValueError: a file that is not such a checkpoint, a corruption that could not be described, an average that the
-            checkpoint does not have, weights that do not fit the model, or a folder that is that of the checkpoint or
-            empty.
+        ValueError: a file that is no checkpoint of a trainer, a corruption that could not be described, an average that
+            the checkpoint does not have, weights that do not fit the model, or a folder that is that of the checkpoint
+            or empty.
         OSError: a file could not be written.
 
     Example:
@@ -87,6 +87,11 @@ def share_checkpoint(
     path, state = _read(checked_path("checkpoint", checkpoint, "the checkpoint_dir of fit"))
     if folder.resolve() == path.parent.resolve():
         raise ValueError(f"{folder} holds the checkpoints that are shared; pass another folder, e.g. 'my-model'")
+    if state.keys().isdisjoint(("model", "ema")):
+        raise ValueError(
+            f"{path} is not a checkpoint of DiffusionTrainer: expected 'model' or 'ema', got "
+            f"{', '.join(map(repr, list(state)[:5])) or 'nothing'}; pass the checkpoint_dir of fit, or a file in it"
+        )
     description = state.get(SAMPLER, _UNKNOWN)
     if not isinstance(description, Mapping):
         raise ValueError(

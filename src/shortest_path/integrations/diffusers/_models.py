@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from typing_extensions import Self, override
 
 from ..._checks import check_network, check_numbers
-from ..._files import check_entries, checked_path, read_description, replace_folder
+from ..._files import check_entries, checked_path, naming, read_description
+from ..._folders import replace_folder, saved_folder
 from ..._model import network_of
 from ...sampling import OnlyWeights, load_model, load_weights, register_model, save_model
 
@@ -112,8 +113,9 @@ class TimedModel(nn.Module):
             TypeError: `network` is no module.
             ValueError: the class of the model is not one of the three and `network` is None, or weights do not fit.
         """
-        facts = _facts(Path(folder))
-        return cls(_load(Path(folder), facts, network), steps=facts["steps"], shift=facts["shift"])
+        saved = _saved(folder)
+        facts = _facts(saved)
+        return cls(_load(saved, facts, network), steps=facts["steps"], shift=facts["shift"])
 
     def load_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Load the weights in a folder into this model.
@@ -122,13 +124,19 @@ class TimedModel(nn.Module):
             FileNotFoundError: a file is missing.
             ValueError: weights that do not fit, or a model that counts time in another way.
         """
-        facts = _facts(Path(folder))
+        saved = _saved(folder)
+        facts = _facts(saved)
         if (facts["steps"], facts["shift"]) != (self.steps, self.shift):
             raise ValueError(
                 f"the model in {folder} has steps={facts['steps']:g} and shift={facts['shift']:g}, got a model with "
                 f"steps={self.steps:g} and shift={self.shift:g}; pass the network in it, which needs neither"
             )
-        _load(Path(folder), facts, self.model)
+        _load(saved, facts, self.model)
+
+
+def _saved(folder: str | os.PathLike[str]) -> Path:
+    """Return where the last whole save to a folder is."""
+    return saved_folder(checked_path("folder", folder, "'.' for the present folder"), _WRAPPER)
 
 
 def _facts(folder: Path) -> dict[str, Any]:
@@ -145,7 +153,10 @@ def _load(folder: Path, facts: Mapping[str, Any], network: Any) -> Any:
         return load_model(folder, facts["network"], network)
     if kind not in _MODELS:
         raise ValueError(f"the model in {folder} is a {kind}, expected one of {', '.join(_MODELS)}")
-    loaded = _MODELS[kind].from_pretrained(folder, low_cpu_mem_usage=False)  # which warns where accelerate is missing
+    config = folder / _MODELS[kind].config_name
+    read_description(config, f"the configuration of a {kind}")
+    with naming(config):
+        loaded = _MODELS[kind].from_pretrained(folder, low_cpu_mem_usage=False)  # True warns without accelerate
     if not isinstance(network, nn.Module):
         for tensor in (*loaded.parameters(), *loaded.buffers()):
             tensor.data = tensor.data.clone()  # out of the file, where odd addresses make products round differently

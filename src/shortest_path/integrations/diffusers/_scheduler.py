@@ -13,7 +13,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..._checks import check_count, check_numbers, values_are_readable
-from ..._files import SAMPLER_FILE, checked_path, read_description, replace_folder
+from ..._files import SAMPLER_FILE, checked_path, naming, read_description
+from ..._folders import replace_folder, saved_folder
 from ...corruptions import Corruption, Process, as_times, corrupt, prior_deviation
 from ...grids import GridName, TimeGrid
 from ...prediction import Prediction
@@ -297,21 +298,29 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
 
         Raises:
             FileNotFoundError: the folder holds none.
+            TypeError: `pretrained_model_name_or_path` or `subfolder` is not a path.
             ValueError: a damaged file, or a corruption that is not registered.
         """
-        folder = Path(pretrained_model_name_or_path, subfolder or "").expanduser()
+        name, instead = "pretrained_model_name_or_path", "the folder that save_pretrained wrote"
+        folder = checked_path(name, pretrained_model_name_or_path, instead)
+        folder = (
+            folder if subfolder is None else folder / checked_path("subfolder", subfolder, "None for the folder itself")
+        )
+        folder = saved_folder(folder, SAMPLER_FILE)
         sampler = Sampler.from_pretrained(folder, _nothing)
         kinds = {"num_train_timesteps": "a whole number", "shift": "a number"}
-        config = read_description(folder / cls.config_name, "the configuration of a CorruptionScheduler", **kinds)
-        made = cls(
-            sampler.corruption,
-            prediction=sampler.prediction,
-            solver=sampler.solver,
-            spectrum=sampler.spectrum,
-            grid=config.get("grid"),
-            num_train_timesteps=config["num_train_timesteps"],
-            shift=config["shift"],
-        )
+        file = folder / cls.config_name
+        config = read_description(file, "the configuration of a CorruptionScheduler", **kinds)
+        with naming(file):
+            made = cls(
+                sampler.corruption,
+                prediction=sampler.prediction,
+                solver=sampler.solver,
+                spectrum=sampler.spectrum,
+                grid=config.get("grid"),
+                num_train_timesteps=config["num_train_timesteps"],
+                shift=config["shift"],
+            )
         made.set_timesteps(None, times=sampler.times, grid=None)
         return made
 

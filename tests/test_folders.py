@@ -1,0 +1,256 @@
+"""Saving to a folder: after any fault, the files of one save are found, all of them and no others."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import stat
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shortest_path._folders import replace_folder, saved_folder
+
+MARK = "mark.json"
+Texts = Mapping[str, str]
+# Two saves share some names; where one has a file, the other may have a folder.
+SAVES: dict[str, Texts] = {
+    "flat": {MARK: "{}", "arrays": "of flat", "weights": "of flat", "more.json": "{}", "model": "of flat"},
+    "deep": {MARK: "{}", "arrays": "of deep", "model/weights": "of deep", "model/a/b.json": "[]"},
+    "small": {MARK: "{}", "arrays": "of small"},
+}
+MINE: Texts = {"notes.txt": "mine", "other/notes.txt": "mine"}
+
+
+@pytest.fixture(autouse=True)
+def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+def write(folder: Path, texts: Texts) -> None:
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def save(folder: Path, name: str) -> None:
+    replace_folder(folder, lambda new: write(new, SAVES[name]), MARK)
+
+
+def names(folder: Path) -> set[str]:
+    return {each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()}
+
+
+def found(folder: Path) -> str | None:
+    """Return the save that is found in a folder: all of its files, and no other listed."""
+    if not (folder / MARK).exists():
+        return None
+    listed = {MARK, *json.loads((folder / MARK).read_text())["files"]}
+    texts = {name: "{}" if name == MARK else (folder / name).read_text() for name in listed}
+    return next(name for name, each in SAVES.items() if each == texts)
+
+
+def found_after_a_fault(folder: Path) -> str | None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "a save to .* was interrupted", RuntimeWarning)
+        return found(saved_folder(folder, MARK))
+
+
+class Died(BaseException):
+    """The process has ended: nothing is done from then on."""
+
+
+@contextmanager
+def failing(monkeypatch: pytest.MonkeyPatch, allowed: int, *, dies: bool) -> Iterator[Callable[[], bool]]:
+    """Let the system fail after some calls, once or for good; yields whether it has."""
+    calls = 0
+
+    def limited(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if dies and calls > allowed:
+                raise Died
+            if calls == allowed + 1:
+                raise OSError(28, "No space left on device")
+            return call(*args, **kwargs)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        for name in ("replace", "rename", "unlink", "mkdir", "rmdir", "chmod"):
+            patch.setattr(Path, name, limited(getattr(Path, name)))
+        for name in ("link", "fsync"):
+            patch.setattr(os, name, limited(getattr(os, name)))
+        if dies:
+            patch.setattr(shutil, "rmtree", limited(shutil.rmtree))
+        yield lambda: calls > allowed
+
+
+@pytest.mark.parametrize("dies", [False, True])
+@pytest.mark.parametrize(("before", "after"), [("flat", "flat"), ("flat", "deep"), ("deep", "flat"), ("deep", "small")])
+def test_after_any_fault_the_former_save_or_the_new_one_is_found(
+    before: str, after: str, dies: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for allowed in range(200):
+        folder = tmp_path / str(allowed)
+        save(folder, before)
+        write(folder, MINE)
+        raised = True
+        with failing(monkeypatch, allowed, dies=dies) as failed:
+            try:
+                save(folder, after)
+                raised = False
+            except (OSError, Died):
+                assert failed()
+            except RuntimeWarning as warning:  # the last flush
+                assert re.search("in their places, but the system could not flush", str(warning))  # noqa: PT017
+        kept = found_after_a_fault(folder)
+        assert kept in ((before, after) if raised else (after,))
+        if raised and not dies:
+            assert found(folder) == kept
+            assert names(folder) == {*SAVES[kept or ""], *MINE}
+        save(folder, after)
+        assert found(folder) == after
+        assert names(folder) == {*SAVES[after], *MINE}
+        assert all((folder / name).read_text() == text for name, text in MINE.items())
+        if not failed():
+            break
+    assert not failed()
+    assert allowed > 10
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_the_caller_has_in_the_place_of_a_file_is_kept_if_the_save_fails(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*args: Any) -> None:
+        raise PermissionError
+
+    if not links:  # as on file systems without hard links
+        monkeypatch.setattr(os, "link", refused)
+    mine = {"arrays": "mine", "more.json": "mine", "linked": "mine", "elsewhere.txt": "mine"}
+    for allowed in range(200):
+        folder = tmp_path / str(allowed)
+        write(folder, {**mine, MARK: '"mine"'})
+        (folder / "weights").symlink_to("elsewhere.txt")
+        with failing(monkeypatch, allowed, dies=False) as failed, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            try:
+                save(folder, "flat")
+            except OSError:
+                assert failed()
+                assert names(folder) == {*mine, MARK, "weights"}
+                assert {(folder / name).read_text() for name in (*mine, "weights")} == {"mine"}
+            else:
+                assert found(folder) == "flat"
+                assert (folder / "elsewhere.txt").read_text() == "mine"
+        if not failed():
+            break
+    assert not failed()
+
+
+def test_a_file_or_folder_of_the_caller_in_the_way_is_named_and_nothing_is_changed(tmp_path: Path) -> None:
+    save(tmp_path, "small")
+    (tmp_path / "model").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="model is a file, but a folder is saved there; move it away"):
+        save(tmp_path, "deep")
+    assert names(tmp_path) == {*SAVES["small"], "model"}
+    assert found(tmp_path) == "small"
+    with pytest.raises(NotADirectoryError, match="model is a file, expected a folder to save to; name another"):
+        save(tmp_path / "model", "small")
+    for name in SAVES["flat"]:
+        folder = tmp_path / f"of {name}"
+        (folder / name).mkdir(parents=True)
+        with pytest.raises(IsADirectoryError, match=f"{name} is a folder, but a file is saved there; move it away"):
+            save(folder, "flat")
+        assert [each.name for each in folder.iterdir()] == [name]
+
+
+def test_what_an_interrupted_save_keeps_is_found_with_a_warning_and_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, "flat")
+    allowed = 0
+    while (tmp_path / MARK).exists():
+        allowed += 1
+        with failing(monkeypatch, allowed, dies=True), suppress(Died):
+            save(tmp_path, "deep")
+    with pytest.warns(
+        RuntimeWarning, match="was interrupted or is under way: what was saved before it is loaded; save"
+    ):
+        assert found(saved_folder(tmp_path, MARK)) == "flat"
+
+    def full(new: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):  # neither changes what is found
+        replace_folder(tmp_path, full, MARK)
+    assert found_after_a_fault(tmp_path) == "flat"
+    save(tmp_path, "small")
+    assert names(tmp_path) == set(SAVES["small"])
+
+
+def _hold(folder: Path, held: Any, end: Any) -> None:
+    def slow(new: Path) -> None:
+        write(new, SAVES["flat"])
+        held.set()
+        end.wait(60)
+
+    replace_folder(folder, slow, MARK)
+
+
+def test_a_save_of_another_process_is_not_taken_for_an_interrupted_one(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    context = multiprocessing.get_context("fork")
+    held, end = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path, held, end))
+    other.start()
+    assert held.wait(60)
+    save(tmp_path, "deep")
+    assert found(tmp_path) == "deep"
+    end.set()
+    other.join(60)
+    assert other.exitcode == 0
+    assert found(tmp_path) == "flat"
+    assert names(tmp_path) == set(SAVES["flat"])
+
+
+def test_a_description_that_lists_no_files_leaves_them_with_a_warning(tmp_path: Path) -> None:
+    save(tmp_path, "flat")
+    (tmp_path / MARK).write_text("{}")
+    with pytest.warns(
+        RuntimeWarning, match=r"mark\.json does not list the files of its save, so those that are not wr"
+    ):
+        save(tmp_path, "small")
+    assert found(tmp_path) == "small"
+    assert names(tmp_path) == {*SAVES["flat"], *SAVES["small"]}
+
+
+def test_a_folder_that_is_not_flushed_at_last_is_whole_and_told_by_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(handle: int) -> None:
+        if (tmp_path / MARK).exists():
+            raise OSError(5, "Input/output error")
+
+    def without_folders(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.warns(
+        RuntimeWarning, match=r"could not flush the folder \(Input/output error\): a power cut may undo it"
+    ):
+        save(tmp_path, "flat")
+    assert found(tmp_path) == "flat"
+    monkeypatch.setattr(os, "fsync", without_folders)  # as on some network file systems
+    save(tmp_path, "deep")
+    assert found(tmp_path) == "deep"
