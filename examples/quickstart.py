@@ -30,7 +30,7 @@ from torch import Tensor
 
 import shortest_path as sp
 from recipe import figures
-from recipe.arguments import path, positive, two_or_more
+from recipe.arguments import path, positive, seed, two_or_more
 from recipe.images import Batches, load_images, to_unit
 from recipe.judge import told_apart
 from recipe.landscapes import landscapes
@@ -271,7 +271,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--sample-steps", type=positive, default=20, help="model calls for each sample (%(default)s)")
     add("--likelihood-steps", type=positive, default=50, help="model calls for each likelihood (%(default)s)")
     add("--judge", action="store_true", help="train a small network to tell samples from held-out images")
-    add("--seed", type=int, default=0, help="random seed (%(default)s)")
+    add("--seed", type=seed, default=0, help="random seed (%(default)s)")
     add("--threads", type=positive, help="CPU threads (default: torch decides)")
     return parser.parse_args(argv)
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 import shortest_path as sp
-from recipe.arguments import output_folder, path, positive, two_or_more
+from recipe.arguments import output_folder, path, positive, seed, two_or_more
 from recipe.figures import draw_rows
 from recipe.finished import Trained, held_out, load_trained
 from recipe.images import to_unit
@@ -266,7 +266,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--draws", type=positive, default=4, help="samples for each image to restore (%(default)s)")
     add("--likelihood-pictures", type=two_or_more, default=64, help="number of images for the likelihood (%(default)s)")
     add("--likelihood-steps", type=positive, default=80, help="steps from image to noise (%(default)s)")
-    add("--seed", type=int, default=0, help="random seed (%(default)s)")
+    add("--seed", type=seed, default=0, help="random seed (%(default)s)")
     add("--threads", type=positive, help="CPU threads (default: torch decides)")
     return parser.parse_args(argv)
 

@@ -35,7 +35,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import shortest_path as sp
-from recipe.arguments import label, path, positive
+from recipe.arguments import label, path, positive, seed
 from recipe.chunks import Chunks, check_same
 from recipe.files import replacing
 from recipe.images import to_uint8
@@ -271,7 +271,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--steps", type=positive, default=20, help="model calls for each sample (%(default)s)")
     add("--grid", choices=get_args(GridName), help="time grid (default: the solver's)")
     add("--start", type=float, help="first time of the grid (default: see Sampler; 1 is the whole chain)")
-    add("--seed", type=int, default=0, help="random seed (%(default)s)")
+    add("--seed", type=seed, default=0, help="random seed (%(default)s)")
     add("--batch-size", type=positive, default=250, help="samples in a batch of a process (%(default)s)")
     add("--guidance-scale", type=float, help="above 1: more typical of the class (default: no guidance)")
     add("--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="times of guidance (default: all)")

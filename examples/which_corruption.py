@@ -20,6 +20,7 @@ from torch import Tensor
 import shortest_path as sp
 from recipe.arguments import add_on_error, four_or_more, in_flags, output_figure, positive, two_or_more
 from recipe.cifar10 import load
+from recipe.figures import share_legend
 from recipe.images import check_several, to_unit
 from shortest_path import plots
 
@@ -103,11 +104,11 @@ def draw(path: Path, image: Tensor, spectrum: sp.PowerSpectrum, corruptions: dic
     first, second = upper.subplots(1, 2, width_ratios=(1, 1.6))
     plots.spectrum(spectrum, first, law=False).set_title("power of the data")
     plots.strip(image, corruptions, second, times=TIMES)
-    for axis, (name, corruption) in zip(
-        lower.subplots(1, len(corruptions), sharey=True), corruptions.items(), strict=True
-    ):
+    axes = lower.subplots(1, len(corruptions), sharey=True)
+    for axis, (name, corruption) in zip(axes, corruptions.items(), strict=True):
         plots.scales(corruption, spectrum, axis).set_title(name)
         axis.set_ylabel("signal —, noise - -")
+    share_legend(axes)
     figure.savefig(path, dpi=130)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from subprocess import run
 from typing import Any
 
@@ -120,6 +122,155 @@ def test_empty_arguments_and_bytes_are_refused_with_the_reason() -> None:
     assert not matplotlib.pyplot.get_fignums()  # nothing is opened for what is refused
 
 
+X, DATA, GAUSSIAN = torch.zeros(2, 3, 8, 8), spectrum(), sp.GaussianCorruption()
+EVERY_PLOT: dict[str, Callable[..., Any]] = {
+    "spectrum": partial(plots.spectrum, DATA),
+    "power": partial(plots.power, X, DATA),
+    "scales": partial(plots.scales, GAUSSIAN, DATA),
+    "path": partial(plots.path, GAUSSIAN, DATA),
+    "strip": partial(plots.strip, X[0], {"a": GAUSSIAN}),
+    "rows": partial(plots.rows, {"a": X}),
+    "images": partial(plots.images, X),
+    "side_by_side": partial(plots.side_by_side, X, X),
+}
+
+
+@pytest.mark.parametrize("name", EVERY_PLOT)
+def test_an_axis_is_an_axes(name: str) -> None:
+    figure = matplotlib.figure.Figure()
+    for axis, kind in ((figure, "Figure"), (figure.subplots(1, 2), "ndarray"), (type(figure.gca()), "the class Axes")):
+        with pytest.raises(TypeError, match=f"axis must be a matplotlib Axes or None, got {kind}; pass figure.add_sub"):
+            EVERY_PLOT[name](axis)
+
+
+@pytest.mark.parametrize("name", EVERY_PLOT)
+def test_an_error_in_the_middle_leaves_no_figure_open(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("in the middle")
+
+    for method in ("legend", "imshow"):
+        monkeypatch.setattr(matplotlib.axes.Axes, method, fail)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        EVERY_PLOT[name]()
+    assert not matplotlib.pyplot.get_fignums()
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, DATA.power, "a.npz", sp.PowerSpectrum], ids=["None", "tensor", "path", "class"]
+)
+def test_a_spectrum_is_a_power_spectrum(wrong: Any) -> None:
+    for draw in (
+        lambda: plots.spectrum(wrong),
+        lambda: plots.power(X, wrong),
+        lambda: plots.scales(GAUSSIAN, wrong),
+        lambda: plots.path(GAUSSIAN, wrong),
+    ):
+        with pytest.raises(
+            TypeError, match=r"(spectrum|data) must be a PowerSpectrum, got .*; see PowerSpectrum.estim"
+        ):
+            draw()
+
+
+def test_arguments_of_a_wrong_type_are_named() -> None:
+    strip = partial(plots.strip, X[0], {"a": GAUSSIAN})
+    meta = torch.zeros(2, 3, 8, 8, device="meta")
+    for draw, kind, message in (
+        (
+            lambda: strip(times=0.5),
+            TypeError,
+            r"times must be a sequence of numbers in \[0, 1\], got 0.5; pass e.g. ti",
+        ),
+        (lambda: strip(times=None), TypeError, "times must be a sequence of numbers .*, got None"),
+        (lambda: strip(times="01"), TypeError, "times must be a sequence of numbers .*, got '01'"),
+        (lambda: strip(times=[None]), TypeError, r"times must be a sequence of numbers .*, got \[None\]"),
+        (lambda: strip(times=torch.tensor(0.5)), TypeError, "times must be a sequence of numbers .*, got tensor"),
+        (lambda: plots.path(GAUSSIAN, DATA, times=0.5), TypeError, "times must be a sequence of numbers"),
+        (lambda: strip(seed=None), TypeError, "seed must be a whole number of 0 or more, got None"),
+        (lambda: strip(seed=-1), ValueError, "seed must be 0 or more, got -1"),
+        (lambda: strip(seed=2**63), ValueError, r"seed must be less than 2\*\*63, got 9223372036854775808"),
+        (
+            lambda: plots.strip(X[0], GAUSSIAN),
+            TypeError,
+            "corruptions must be a mapping of .*, got GaussianCorruption; ",
+        ),
+        (
+            lambda: plots.strip(X[0], None),
+            TypeError,
+            "corruptions must be a mapping of .*, got NoneType; pass e.g. corr",
+        ),
+        (lambda: plots.strip(X[0], {}), ValueError, "corruptions must hold one corruption or more, got none"),
+        (
+            lambda: plots.rows(X),
+            TypeError,
+            r"named must be a mapping of names .* pairs of both, got Tensor; pass e.g. {",
+        ),
+        (lambda: plots.rows([X, X]), TypeError, "named must be a mapping of names .* pairs of both, got list"),
+        (lambda: plots.rows(None), TypeError, "named must be a mapping of names .*, got NoneType"),
+        (lambda: plots.rows({"a": X[0]}), ValueError, r"images of 'a' must be \(N, C, H, W\), got \(3, 8, 8\)"),
+        (
+            lambda: plots.rows({"a": X}, columns=2),
+            TypeError,
+            "columns must be a sequence of names, one .*, got 2; pass",
+        ),
+        (lambda: plots.rows({"a": meta}), ValueError, "images of 'a' is on the meta device, without values"),
+        (lambda: plots.images(meta), ValueError, "images is on the meta device, without values"),
+        (
+            lambda: plots.scales(GAUSSIAN, DATA, frequencies=3),
+            TypeError,
+            "frequencies must be a seq.*, got 3; pass e.g",
+        ),
+        (lambda: plots.scales(GAUSSIAN, DATA, frequencies="12"), TypeError, "frequencies must be a seq.*, got '12'"),
+        (lambda: plots.scales(GAUSSIAN, DATA, frequencies=[1.5]), TypeError, r"frequencies must be .*, got \[1.5\]"),
+    ):
+        with pytest.raises(kind, match=message):
+            draw()
+    times = (each / 2 for each in range(3))
+    assert list(lines(plots.path(GAUSSIAN, DATA, times=times))) == ["0", "0.5", "1"]
+
+
+def test_samples_that_are_not_finite_are_counted() -> None:
+    samples = torch.randn(4, 3, 8, 8)
+    samples[1, 0, 0, 0], samples[2, 0, 0, 0] = float("nan"), float("inf")
+    with pytest.raises(ValueError, match="2 of 4 samples hold NaN or infinite values; plot the others with samples"):
+        plots.power(samples, DATA)
+
+
+def test_what_the_data_have_no_power_in_is_left_out() -> None:
+    """No warning of a division by 0, or of an axis without values."""
+    one_empty = sp.PowerSpectrum(sp.CosineBasis(2), DATA.power * torch.tensor([1.0, 1.0, 0.0])[:, None, None])
+    band = sp.PowerSpectrum.band((1, 8, 8), 2, 4, basis=sp.CosineBasis())
+    for axis in (plots.power(torch.randn(4, 3, 8, 8), one_empty), plots.spectrum(one_empty, law=False)):
+        assert [name for name in lines(axis) if name.startswith("channel")] == ["channel 1", "channel 2"]
+        axis.figure.canvas.draw()
+    for axis in (plots.power(torch.randn(4, 1, 8, 8), band), plots.spectrum(band, law=False)):
+        drawn = lines(axis)["power"]
+        assert drawn.isfinite().tolist() == (band.radial_average()[1][0, 1:] > 0).tolist()
+        assert not drawn.isfinite().all()
+    with pytest.raises(ValueError, match="law=True requires power in every coefficient, got 64 of 192 empty"):
+        plots.spectrum(one_empty)
+    power = torch.zeros(1, 8, 8)
+    power[0, 0, 0] = 1.0
+    constant = sp.PowerSpectrum(sp.CosineBasis(2), power)
+    with pytest.raises(ValueError, match="a plot against frequency requires power beyond frequency 0, got PowerSpec"):
+        plots.spectrum(constant)
+
+
+def test_a_legend_stands_beside_the_lines_where_the_figure_makes_room() -> None:
+    own = plots.scales(GAUSSIAN, DATA)
+    own.figure.canvas.draw()
+    assert own.get_legend().get_window_extent().x0 >= own.get_window_extent().x1
+    fixed = matplotlib.figure.Figure().subplots()
+    plots.scales(GAUSSIAN, DATA, fixed).figure.canvas.draw()
+    assert fixed.get_legend().get_window_extent().x1 <= fixed.get_window_extent().x1
+
+
+def test_half_and_twice_the_power_are_as_far_from_one() -> None:
+    axis = plots.power(torch.randn(64, 3, 8, 8), DATA)
+    assert axis.get_yscale() == "log"
+    low, high = axis.get_ylim()
+    assert low <= 0.5 < 2 <= high
+
+
 def test_images_are_tiled_on_nothing() -> None:
     x = torch.rand(3, 1, 16, 16) * 2 - 1
     sheet = plots.images(x, columns=2).get_images()[0].get_array()
@@ -161,7 +312,9 @@ def test_samples_stand_beside_as_many_data() -> None:
     assert (sheet[0, 0] == 1).all()
     assert sheet[0, 18, 3] == 0
     assert sheet[0, 27, 0] == 0.5
-    with pytest.raises(ValueError, match=r"samples and data must have one size, got \(3, 3, 8, 8\) and \(9, 3, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"samples and data must be \(N, C, H, W\) of one size, got \(3, 3, 8, 8\) and \(9, 3, 4, 4\)"
+    ):
         plots.side_by_side(torch.zeros(3, 3, 8, 8), torch.ones(9, 3, 4, 4))
 
 

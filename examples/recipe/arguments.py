@@ -32,6 +32,14 @@ def four_or_more(text: str) -> int:
     return _at_least(4, text)
 
 
+def seed(text: str) -> int:
+    """Return a random seed that torch and numpy take: 0 to 2⁶³ − 1."""
+    found = _at_least(0, text)
+    if found >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2**63 - 1, got {text!r}")
+    return found
+
+
 def label(text: str) -> int | str:
     """Return the number of a class, or "all"."""
     if text != "all" and not text.isdecimal():

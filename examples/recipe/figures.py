@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -48,6 +49,7 @@ def draw_spectra(
     axes = figure.subplots(1, len(corruptions), sharex=True, sharey=True, squeeze=False)[0]
     for axis, (name, corruption) in zip(axes, corruptions.items(), strict=True):
         plots.path(corruption, spectrum, axis, times=times).set_title(name)
+    share_legend(axes)
     figure.suptitle("Power spectrum on the way from data to noise")
     _save(figure, path)
 
@@ -92,6 +94,7 @@ def draw_sample_spectrum(path: Path, spectrum: sp.PowerSpectrum, samples: Mappin
     axes = figure.subplots(1, len(samples), sharey=True, squeeze=False)[0]
     for axis, (name, found) in zip(axes, samples.items(), strict=True):
         plots.power(found, spectrum, axis).set_title(name)
+    share_legend(axes)
     figure.suptitle("Power of samples over that of the data: 1 is right")
     _save(figure, path)
 
@@ -103,6 +106,14 @@ def draw_rows(path: Path, title: str, rows: Sequence[tuple[str, Tensor]], column
     plots.rows(rows, figure.subplots(), columns=columns)
     figure.suptitle(title, fontsize=13)
     _save(figure, path)
+
+
+def share_legend(axes: Sequence[Axes]) -> None:
+    """Leave the legend of the last panel and the label of the first, where all panels of a row have the same."""
+    for axis in axes[:-1]:
+        axis.get_legend().remove()
+    for axis in axes[1:]:
+        axis.set_ylabel("")
 
 
 def _figure(width: float, height: float) -> Figure:

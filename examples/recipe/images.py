@@ -190,7 +190,7 @@ def _collect(
             if on_error == "raise" and good and image.shape != good[0][2].shape:
                 raise ValueError(
                     f"images differ in size: {good[0][1]} is {_extent(good[0][2].shape)}, "
-                    f"{name} is {_extent(image.shape)}; fit them all with --size"
+                    f"{name} is {_extent(image.shape)}; resize them, or fit them with --size where a script has it"
                 )
             if size is not None and min(width, height) < size:
                 small.append((name, width, height))

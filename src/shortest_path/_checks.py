@@ -39,6 +39,14 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return count
 
 
+def check_seed(seed: Any) -> int:
+    """Return `seed` if it is a whole number that torch takes as a random seed, else raise a TypeError or ValueError."""
+    found = check_count("seed", seed, least=0)
+    if found >= 2**63:
+        raise ValueError(f"seed must be less than 2**63, got {found}")
+    return found
+
+
 def check_sizes(name: str, sizes: Any, form: str = "(C, *spatial)") -> tuple[int, ...]:
     """Return `sizes` as a tuple of whole numbers, else raise a TypeError that tells the form."""
     try:

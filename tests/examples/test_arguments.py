@@ -21,6 +21,8 @@ def test_arguments_are_refused_with_the_reason(tmp_path: Path) -> None:
             (arguments.module, text, "expected the name of a module, e.g. my_corruptions for my_corruptions.py, got ")
             for text in ("", "../x", ".x", "x.", "a b", "1x", "my.py")
         ),
+        (arguments.seed, "-1", "expected a whole number, 0 or more, got '-1'"),
+        (arguments.seed, str(2**63), r"expected a whole number from 0 to 2\*\*63 - 1, got '9223372036854775808'"),
         (arguments.device, "nope", "'nope' cannot be used (.*); choose another, e.g. cpu"),
         (arguments.device, "meta", "'meta' cannot be used (.*); choose another, e.g. cpu"),
         (arguments.output_folder, "", "expected a path, got nothing"),

@@ -136,7 +136,7 @@ def test_wrong_paths_arrays_and_columns_are_named(tmp_path: Path) -> None:
         "numbers.parquet": "row 0 holds int, no encoded image, in column img; expected bytes",
         "paths.parquet": r"row 0 holds the path a\.png but no image",
         "no rows.parquet": "holds no images: column img is empty",
-        "mixed": r"a\.png is 8×8, .*b\.png is 8×6; fit them all with --size",
+        "mixed": r"a\.png is 8×8, .*b\.png is 8×6; resize them, or fit them with --size",
         "several.npz": r"several\.npz is not a readable array.*holds the arrays a, b",
         "double.npy": r"double\.npy is not a readable array .*it goes on after the array",
         "pickle.npy": r"pickle\.npy is not a readable array .*not an \.npy or \.npz file",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,18 +18,30 @@ from tests.examples.commands import refused, run
 diffusers = pytest.importorskip("diffusers")
 
 
+WORDS = ("--count", 2, "--shown", 2, "--steps", 4, "--converged", 8)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with images, and a pipeline of a network that predicts clean images."""
     folder = tmp_path_factory.mktemp("pretrained")
     np.save(folder / "images.npy", dead_leaves(60, size=8, seed=0))
+    save(folder / "pipeline", network())
+    return folder
+
+
+def network(**options: Any) -> Any:
     torch.manual_seed(0)
-    unet = diffusers.UNet2DModel(
-        8, 3, 3, block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
-        norm_num_groups=4, layers_per_block=1,
-    )  # fmt: skip
-    scheduler = diffusers.DDPMScheduler(1000, prediction_type="sample")  # clips, by default
-    diffusers.DDPMPipeline(unet, scheduler).save_pretrained(folder / "pipeline")
+    return diffusers.UNet2DModel(**{
+        "sample_size": 8, "block_out_channels": (8,), "down_block_types": ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",), "norm_num_groups": 4, "layers_per_block": 1, **options,
+    })  # fmt: skip
+
+
+def save(folder: Path, unet: Any, steps: int = 1000, prediction: str = "sample", **options: Any) -> Path:
+    """Save a pipeline, which clips by default, and return its folder."""
+    scheduler = diffusers.DDPMScheduler(steps, prediction_type=prediction, **options)
+    diffusers.DDPMPipeline(unet, scheduler).save_pretrained(folder)
     return folder
 
 
@@ -75,6 +90,105 @@ def test_what_cannot_be_done_is_told_before_any_work(folder: Path, tmp_path: Pat
         (tmp_path / "images" / f"{number}.png").write_bytes(b"no image")
     assert "mend or remove it, or skip such with --on_error skip" in refused("which_corruption", tmp_path / "images")
     assert "the path of the images is empty; pass . for the present folder" in refused("which_corruption", "")
+
+
+def test_a_network_may_have_any_size_and_numbered_classes(folder: Path, tmp_path: Path) -> None:
+    """A square is the same as a number; a size that is not square requires images of that size."""
+    found = [
+        run("sample_pretrained", model, "--data", folder / "images.npy", *WORDS, "--out", tmp_path).out
+        for model in (folder / "pipeline", save(tmp_path / "square", network(sample_size=(8, 8))))
+    ]
+    assert found[0] == found[1]
+    np.save(tmp_path / "wide.npy", dead_leaves(60, size=16, seed=0)[:, :8])
+    wide = save(tmp_path / "wide", network(sample_size=(8, 16), num_class_embeds=4))
+    run("sample_pretrained", wide, "--data", tmp_path / "wide.npy", *WORDS, "--count", 6, "--out", tmp_path)
+    with np.load(tmp_path / "samples.npz") as archive:
+        assert archive["arr_0"].shape == (6, 8, 16, 3)
+        assert archive["arr_1"].tolist() == [0, 1, 2, 3, 0, 1]
+    said = refused("sample_pretrained", wide, "--data", folder / "images.npy")
+    assert "the network makes images of 3×8×16, --data has 3×8×8; pass an .npy array (N, H, W, C) of that shape" in said
+
+
+def test_all_solvers_follow_the_table_of_the_pipeline(folder: Path, tmp_path: Path) -> None:
+    """Of few steps, which the network counts; and of a name that DDIM does not know."""
+    unet = network()
+    for weight in unet.time_embedding.parameters():
+        weight.data.mul_(8)  # else the network hardly heeds the time
+    words = ["--data", folder / "images.npy", "--count", 2, "--converged", 96, "--steps", 48, "--out", tmp_path]
+    for steps, schedule in ((100, "squaredcos_cap_v2"), (1000, "sigmoid")):
+        options = {"beta_schedule": schedule, "timestep_spacing": "trailing"}
+        model = save(tmp_path / schedule, unet, steps, "v_prediction", **options)
+        row = run("sample_pretrained", model, *words).out.splitlines()[-2]
+        assert all(float(cell.split(",")[0]) < 0.05 for cell in row.split("|")[2:5]), row
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "sample_size": (
+        {"sample_size": None},
+        "sample_size must be the size of the images, got None; write it in unet",
+    ),
+    "one side": ({"sample_size": (8,)}, "sample_size must be the size of the images, got [8]"),
+    "classes": ({"class_embed_type": "timestep"}, "the network has class_embed_type='timestep', expected None"),
+    "channels": ({"in_channels": 1, "out_channels": 1}, "the network makes images of 1×8×8, --data has 3×8×8; pass an"),
+    "output": ({"out_channels": 1}, "the network takes 3 channels and returns 1, not as many"),
+    "time": (
+        {"time_embedding_type": "learned", "num_train_timesteps": 1000},
+        "the network must have positional time embeddings, got 'learned'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_network_that_cannot_be_called_is_refused(name: str, folder: Path, tmp_path: Path) -> None:
+    options, message = REFUSED[name]
+    said = refused("sample_pretrained", save(tmp_path / "model", network(**options)), "--data", folder / "images.npy")
+    assert f"sample_pretrained: {message}" in said
+
+
+def test_what_is_no_pipeline_of_pixels_is_refused(folder: Path, tmp_path: Path) -> None:
+    data = ["--data", folder / "images.npy"]
+    latents = diffusers.LDMPipeline(
+        diffusers.VQModel(block_out_channels=(8,), norm_num_groups=4),
+        network(),
+        diffusers.DDIMScheduler(),
+    )
+    latents.save_pretrained(tmp_path / "latents")
+    shutil.copytree(folder / "pipeline", tmp_path / "damaged")
+    config = tmp_path / "damaged" / "unet" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "block_out_channels": [16]}))
+    (tmp_path / "empty").mkdir()
+    for model, message in (
+        ("", "MODEL is empty; pass the folder of a pipeline, or its name on the hub (owner/name)"),
+        ("./none", "./none does not exist, and is not the name of a pipeline on the hub (owner/name)"),
+        (tmp_path / "empty", "empty has no model_index.json, so it is not the folder of a pipeline; pass one that"),
+        (tmp_path / "damaged", "damaged cannot be loaded as a pipeline (RuntimeError: Error(s) in loading state_dict"),
+        (
+            tmp_path / "latents",
+            "latents has scheduler (DDIMScheduler), unet (UNet2DModel), vqvae (VQModel); latents",
+        ),
+    ):
+        assert message in refused("sample_pretrained", model, *data)
+    for seed in ("99999999999999999999999", "-1"):
+        assert "argument --seed: expected a whole number" in refused(
+            "sample_pretrained", folder / "pipeline", *data, f"--seed={seed}"
+        )
+
+
+def test_a_schedule_that_cannot_be_followed_is_refused(folder: Path, tmp_path: Path) -> None:
+    data = ["--data", folder / "images.npy", "--steps", 8, "--converged", 8]
+    few = save(tmp_path / "few", network(), 8, beta_schedule="squaredcos_cap_v2")
+    said = refused("sample_pretrained", few, *data)
+    assert "--steps 8 is too many for DPM-Solver++ with the 8 steps of the pipeline's schedule and their ti" in said
+    said = refused("sample_pretrained", save(tmp_path / "short", network(), 8, timestep_spacing="trailing"), *data)
+    assert "the pipeline's schedule does not end in noise: TableCorruption(8 steps to a²=0.922" in said
+
+
+def test_samples_that_are_not_finite_are_told(folder: Path, tmp_path: Path) -> None:
+    unet = network()
+    unet.conv_out.bias.data.fill_(float("nan"))
+    model = save(tmp_path / "model", unet)
+    said = refused("sample_pretrained", model, "--data", folder / "images.npy", *WORDS)
+    assert "model makes NaN or infinite values; pass another MODEL" in said
 
 
 def test_images_are_enlarged_to_a_network_with_a_warning(folder: Path, tmp_path: Path) -> None:

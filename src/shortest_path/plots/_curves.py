@@ -8,11 +8,13 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
+from .._checks import check_sizes
 from ..corruptions import Corruption, both_scales, check_corruption, common_basis
-from ..spectra import PowerSpectrum
-from ._axes import TIMES, check_some, checked_times, make_axis
+from ..spectra import PowerSpectrum, require_power
+from ._axes import TIMES, as_list, check_some, check_spectrum, checked_times, drawing
 
 COLOURS = ("#3B8BC9", "#E5793A", "#2AA77F", "#B6689F", "#8C8C8C")
 """Blue, orange, green, purple, grey."""
@@ -24,7 +26,8 @@ _PART = 1024  # samples that are transformed at once
 def spectrum(spectrum: PowerSpectrum, axis: Axes | None = None, *, law: bool = True) -> Axes:
     """Plot the power of a spectrum against frequency: the mean of every ring, a line for each channel of its basis.
 
-    The mean brightness, frequency 0, is left out: it has no place on a logarithmic axis.
+    The mean brightness, frequency 0, is left out: it has no place on a logarithmic axis. So are rings without power,
+    and channels that have no others.
 
     Args:
         spectrum: A spectrum with spatial axes.
@@ -32,24 +35,30 @@ def spectrum(spectrum: PowerSpectrum, axis: Axes | None = None, *, law: bool = T
         law: Whether to add the power law that fits the mean over channels.
 
     Raises:
-        ValueError: no spatial axes, or sides of one pixel.
+        TypeError: `spectrum` is not a `PowerSpectrum`, or `axis` not an Axes.
+        ValueError: no spatial axes, sides of one pixel, no power beyond frequency 0, or a law of a spectrum with
+            coefficients without power.
     """
-    frequency, means = _rings(spectrum)
-    axis = make_axis(axis)
-    for channel, ring in enumerate(means):
-        axis.loglog(frequency, ring, "o-", markersize=3, color=COLOURS[channel % 5], label=_channel(spectrum, channel))
+    check_spectrum("spectrum", spectrum)
+    frequency, means = _powers(spectrum)
     if law:
+        require_power(spectrum, "law=True")
         fitted = spectrum.fit_power_law()
-        along = torch.linspace(float(frequency[0]), float(frequency[-1]), 200, dtype=torch.float64)
-        power_law = fitted.amplitude / (fitted.offset + along) ** fitted.exponent
-        axis.loglog(along, power_law, "--", color=COLOURS[4], label=f"law, exponent {fitted.exponent:.2f}")
-    axis.set_ylabel("power")
-    axis.legend()
-    return _label_frequencies(axis, frequency)
+    with drawing(axis) as axis:
+        _draw_channels(axis, spectrum, frequency, means)
+        axis.set(xscale="log", yscale="log", ylabel="power")
+        if law:
+            along = torch.linspace(float(frequency[0]), float(frequency[-1]), 200, dtype=torch.float64)
+            power_law = fitted.amplitude / (fitted.offset + along) ** fitted.exponent
+            axis.plot(along, power_law, "--", color=COLOURS[4], label=f"law, exponent {fitted.exponent:.2f}")
+        _add_legend(axis)
+        return _label_frequencies(axis, frequency)
 
 
 def power(samples: Tensor, data: PowerSpectrum, axis: Axes | None = None) -> Axes:
     """Plot the power of samples over the data's, against frequency: 1 is right.
+
+    Rings in which the data have no power are left out, and channels that have no others.
 
     Args:
         samples: Samples, (N, C, *spatial), floating point.
@@ -57,29 +66,39 @@ def power(samples: Tensor, data: PowerSpectrum, axis: Axes | None = None) -> Axe
         axis: Where to draw; None makes a figure.
 
     Raises:
-        TypeError: samples that are not floating point.
-        ValueError: no samples, or samples of another shape.
+        TypeError: samples that are not floating point, `data` is not a `PowerSpectrum`, or `axis` not an Axes.
+        ValueError: no samples, samples of another shape, NaN or infinite values, or a spectrum as `spectrum` refuses.
     """
+    check_spectrum("data", data)
     check_some(samples, "samples")
     if tuple(samples.shape[1:]) != data.shape:
         raise ValueError(
             f"samples must have the shape of the spectrum, (N, {', '.join(map(str, data.shape))}), got "
             f"{tuple(samples.shape)}"
         )
-    away = samples.detach().to("cpu", torch.float64) - (0 if data.mean is None else data.mean.cpu())
+    values = samples.detach().to("cpu", torch.float64)
+    finite = values.isfinite().flatten(1).all(1)
+    if not bool(finite.all()):
+        raise ValueError(
+            f"{int((~finite).sum())} of {len(values)} samples hold NaN or infinite values; plot the others with "
+            "samples[samples.isfinite().flatten(1).all(1)]"
+        )
+    away = values - (0 if data.mean is None else data.mean.cpu())
     found = torch.zeros(data.shape, dtype=torch.float64)
     for first in range(0, len(away), _PART):
         found += data.basis.analyze(away[first : first + _PART]).square().sum(0) / len(away)
-    frequency, expected = _rings(data)
+    frequency, expected = _powers(data)
     _, ours = _rings(PowerSpectrum(data.basis, found.clamp(min=1e-300)))
-    axis = make_axis(axis)
-    for channel, (top, bottom) in enumerate(zip(ours, expected, strict=True)):
-        look = {"markersize": 3, "color": COLOURS[channel % 5], "label": _channel(data, channel)}
-        axis.semilogx(frequency, top / bottom, "o-", **look)
-    axis.axhline(1, color=COLOURS[4], linestyle="--")
-    axis.set_ylabel("power of samples / power of data")
-    axis.legend()
-    return _label_frequencies(axis, frequency)
+    with drawing(axis) as axis:
+        _draw_channels(axis, data, frequency, ours / expected)
+        axis.axhline(1, color=COLOURS[4], linestyle="--")
+        axis.set(xscale="log", ylabel="power of samples / power of data")
+        axis.set_yscale("log", base=2)  # half and twice the power are equally wrong
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        low, high = axis.get_ylim()
+        axis.set_ylim(min(low, 0.5), max(high, 2))
+        _add_legend(axis)
+        return _label_frequencies(axis, frequency)
 
 
 def scales(
@@ -100,20 +119,22 @@ def scales(
         frequencies: Whole frequencies, in cycles per longest side; None takes four from the lowest to the highest.
 
     Raises:
-        TypeError: `corruption` does not implement `Corruption`.
+        TypeError: `corruption` does not implement `Corruption`, `spectrum` is not a `PowerSpectrum`, `frequencies` not
+            a sequence of whole numbers, or `axis` not an Axes.
         ValueError: a corruption that is not diagonal in the basis of the spectrum, or of another shape, or no
             frequencies, or one that the spectrum does not have.
     """
+    check_spectrum("spectrum", spectrum)
     chosen = _chosen(spectrum, frequencies)
     times, signal, noise = _over_time(corruption, spectrum)
-    axis = make_axis(axis)
-    for frequency, colour, inside in chosen:
-        of_signal = (signal[:, inside] / (signal + noise)[:, inside]).mean(1)
-        axis.plot(times, of_signal, color=colour, label=f"{frequency}")
-        axis.plot(times, 1 - of_signal, "--", color=colour)
-    axis.set(xlabel="t", ylabel="fraction of the variance: signal —, noise - -", xlim=(0, 1), ylim=(0, 1))
-    axis.legend(title="frequency")
-    return axis
+    with drawing(axis) as axis:
+        for frequency, colour, inside in chosen:
+            of_signal = (signal[:, inside] / (signal + noise)[:, inside]).mean(1)
+            axis.plot(times, of_signal, color=colour, label=f"{frequency}")
+            axis.plot(times, 1 - of_signal, "--", color=colour)
+        axis.set(xlabel="t", ylabel="fraction of the variance: signal —, noise - -", xlim=(0, 1), ylim=(0, 1))
+        _add_legend(axis, "frequency")
+        return axis
 
 
 def path(
@@ -128,20 +149,24 @@ def path(
         times: Times in [0, 1].
 
     Raises:
-        TypeError: `corruption` does not implement `Corruption`.
+        TypeError: `corruption` does not implement `Corruption`, `spectrum` is not a `PowerSpectrum`, `times` not a
+            sequence of numbers, or `axis` not an Axes.
         ValueError: a corruption that is not diagonal in the basis of the spectrum, or of another shape; or no times, or
             times outside [0, 1].
     """
-    signal, noise = _scales_in(corruption, spectrum, checked_times(times))
-    axis = make_axis(axis)
-    colours = matplotlib.colormaps["viridis"](np.linspace(0.25, 0.85, len(times)))
-    powers = (signal.square() * spectrum.power + noise.square()).expand(len(times), *spectrum.shape)
-    for t, colour, values in zip(times, colours, powers, strict=True):
-        frequency, means = _rings(PowerSpectrum(spectrum.basis, values.contiguous()))
-        axis.loglog(frequency, means.mean(0), color=colour, label=f"{t:g}")
-    axis.set_ylabel("power")
-    axis.legend(title="t")
-    return _label_frequencies(axis, frequency)
+    check_spectrum("spectrum", spectrum)
+    numbers = checked_times(times)
+    signal, noise = _scales_in(corruption, spectrum, torch.tensor(numbers, dtype=torch.float64))
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.25, 0.85, len(numbers)))
+    powers = (signal.square() * spectrum.power + noise.square()).expand(len(numbers), *spectrum.shape)
+    frequency, _ = _rings(spectrum)
+    with drawing(axis) as axis:
+        for t, colour, values in zip(numbers, colours, powers, strict=True):
+            _, means = _rings(PowerSpectrum(spectrum.basis, values.contiguous()))
+            axis.loglog(frequency, means.mean(0), color=colour, label=f"{t:g}")
+        axis.set_ylabel("power")
+        _add_legend(axis, "t")
+        return _label_frequencies(axis, frequency)
 
 
 def _scales_in(corruption: Corruption, spectrum: PowerSpectrum, times: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,6 +182,22 @@ def _rings(spectrum: PowerSpectrum) -> tuple[np.ndarray, np.ndarray]:
     if len(frequency) < 2:
         raise ValueError(f"a plot against frequency requires sides of 2 pixels or more, got {spectrum.shape}")
     return frequency[1:].numpy(), means[:, 1:].numpy()
+
+
+def _powers(spectrum: PowerSpectrum) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `_rings` does, with NaN in rings without power."""
+    frequency, means = _rings(spectrum)
+    if not (means > 0).any():
+        raise ValueError(f"a plot against frequency requires power beyond frequency 0, got {spectrum!r}")
+    return frequency, np.where(means > 0, means, np.nan)
+
+
+def _draw_channels(axis: Axes, spectrum: PowerSpectrum, frequency: np.ndarray, values: np.ndarray) -> None:
+    """Draw a line for each channel of a spectrum's basis that has values, (C, n), with gaps where they are NaN."""
+    for channel, line in enumerate(values):
+        if not np.isnan(line).all():
+            colour = COLOURS[channel % 5]
+            axis.plot(frequency, line, "o-", markersize=3, color=colour, label=_channel(spectrum, channel))
 
 
 def _channel(spectrum: PowerSpectrum, channel: int) -> str:
@@ -184,13 +225,25 @@ def _chosen(spectrum: PowerSpectrum, frequencies: Sequence[int] | None) -> list[
     highest = int(rings.max())
     if not highest:
         raise ValueError(f"a plot of frequencies requires sides of 2 pixels or more, got {spectrum.shape}")
-    wanted = sorted({max(1, round(highest ** (k / 3))) for k in range(4)}) if frequencies is None else frequencies
-    if not len(wanted):
+    wanted = (
+        tuple(sorted({max(1, round(highest ** (k / 3))) for k in range(4)}))
+        if frequencies is None
+        else check_sizes("frequencies", as_list("frequencies", frequencies, "whole numbers", "(1, 4)"), "from 0")
+    )
+    if not wanted:
         raise ValueError(f"frequencies must hold one or more from 0 to {highest}, got none; None takes four of them")
     if wrong := [each for each in wanted if not bool((rings == each).any())]:
         raise ValueError(f"frequencies must be whole numbers from 0 to {highest}, got {wrong[0]}")
     colours = matplotlib.colormaps["viridis"](np.linspace(0.25, 0.85, len(wanted)))
     return [(each, colour, rings == each) for each, colour in zip(wanted, colours, strict=True)]
+
+
+def _add_legend(axis: Axes, title: str | None = None) -> None:
+    """Add a legend beside the axis if its figure makes room for it, as lines may fill the axis; otherwise within."""
+    if isinstance(axis.figure.get_layout_engine(), ConstrainedLayoutEngine):
+        axis.legend(title=title, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    else:
+        axis.legend(title=title)
 
 
 def _label_frequencies(axis: Axes, frequency: np.ndarray) -> Axes:

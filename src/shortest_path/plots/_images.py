@@ -10,9 +10,9 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from .._checks import check_count, check_floating
+from .._checks import check_count, check_floating, check_has_values, check_seed, kind_of
 from ..corruptions import Corruption, corrupt
-from ._axes import TIMES, check_some, checked_times, make_axis
+from ._axes import TIMES, as_list, check_some, checked_times, drawing
 
 
 def strip(
@@ -33,19 +33,27 @@ def strip(
         seed: Random seed for the noise.
 
     Raises:
-        TypeError: an image that is not floating point.
-        ValueError: an image of another shape, no corruptions, no times, or times outside [0, 1].
+        TypeError: an image that is not floating point, `corruptions` is not a mapping of corruptions, `times` not a
+            sequence of numbers, `seed` not a whole number, or `axis` not an Axes.
+        ValueError: an image of another shape, no corruptions, no times, times outside [0, 1], or a negative seed.
     """
-    check_floating(image, "image")
+    check_some(image, "image")
     if image.ndim != 3:
         raise ValueError(f"image must be one image (C, H, W), got {tuple(image.shape)}; take one of a batch, e.g. x[0]")
-    checked_times(times)
-    eps = torch.randn(1, *image.shape, generator=torch.Generator().manual_seed(seed)).to(image)
+    if not isinstance(corruptions, Mapping):
+        raise TypeError(
+            f"corruptions must be a mapping of names to corruptions, got {kind_of(corruptions)}; pass e.g. "
+            "corruptions={'Gaussian': GaussianCorruption()}"
+        )
+    if not corruptions:
+        raise ValueError("corruptions must hold one corruption or more, got none")
+    numbers = checked_times(times)
+    eps = torch.randn(1, *image.shape, generator=torch.Generator().manual_seed(check_seed(seed))).to(image)
     shown = {
-        name: torch.cat([corrupt(corruption, image[None], float(t), eps) for t in times])
+        name: torch.cat([corrupt(corruption, image[None], t, eps) for t in numbers])
         for name, corruption in corruptions.items()
     }
-    return rows(shown, axis, columns=[f"t = {t:g}" for t in times])
+    return rows(shown, axis, columns=[f"t = {t:g}" for t in numbers])
 
 
 def rows(
@@ -63,29 +71,44 @@ def rows(
         columns: Names of the columns, from the left; no more than the longest row has images.
 
     Raises:
-        TypeError: images that are not floating point.
+        TypeError: images that are not floating point, `named` is not a mapping or pairs, `columns` not a sequence, or
+            `axis` not an Axes.
         ValueError: no images, images of different sizes, or more names of columns than columns.
     """
-    pairs = list(named.items() if isinstance(named, Mapping) else named)
-    for name, each in pairs:
-        check_floating(each, f"images of {name!r}")
+    pairs = _pairs(named)
+    names = as_list("columns", columns, "names, one for each column", "('t = 0', 't = 1')")
     sizes = {tuple(each.shape[1:]) for _, each in pairs}
     if len(sizes) != 1:
         raise ValueError(f"rows must hold images (N, C, H, W) of one size, got {sorted(sizes) or 'none'}")
     (size,) = sizes
     count = max(len(each) for _, each in pairs)
-    if len(columns) > count:
-        raise ValueError(
-            f"columns has {len(columns)} names, the longest row {count} images; pass a name for each column"
-        )
+    if len(names) > count:
+        raise ValueError(f"columns has {len(names)} names, the longest row {count} images; pass a name for each column")
     filled = [torch.cat([each, each.new_full((count - len(each), *size), math.nan)]) for _, each in pairs]
-    axis = images(torch.cat(filled), axis, columns=count)
-    height, width = size[1:]
-    gap = _gap(height)
-    axis.set_yticks([row * (height + gap) + height / 2 for row in range(len(pairs))], [name for name, _ in pairs])
-    axis.set_xticks([column * (width + gap) + width / 2 for column in range(len(columns))], list(columns))
-    axis.tick_params(length=0, labeltop=True, labelbottom=False)
-    return axis
+    with drawing(axis) as axis:
+        images(torch.cat(filled), axis, columns=count)
+        height, width = size[1:]
+        gap = _gap(height)
+        axis.set_yticks([row * (height + gap) + height / 2 for row in range(len(pairs))], [name for name, _ in pairs])
+        axis.set_xticks([column * (width + gap) + width / 2 for column in range(len(names))], names)
+        axis.tick_params(length=0, labeltop=True, labelbottom=False)
+        return axis
+
+
+def _pairs(named: object) -> list[tuple[str, Tensor]]:
+    """Return the names of rows and their images, on the CPU."""
+    pairs = list(named.items() if isinstance(named, Mapping) else named if isinstance(named, Iterable) else [named])
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+        raise TypeError(
+            f"named must be a mapping of names to images (N, C, H, W), or pairs of both, got {kind_of(named)}; pass "
+            "e.g. {'samples': samples}"
+        )
+    for name, each in pairs:
+        check_floating(each, f"images of {name!r}")
+        check_has_values(each, f"images of {name!r}")
+        if each.ndim != 4:
+            raise ValueError(f"images of {name!r} must be (N, C, H, W), got {tuple(each.shape)}")
+    return [(str(name), each.detach().cpu()) for name, each in pairs]
 
 
 def images(x: Tensor, axis: Axes | None = None, *, columns: int | None = None) -> Axes:
@@ -97,14 +120,13 @@ def images(x: Tensor, axis: Axes | None = None, *, columns: int | None = None) -
         columns: Number of images in a row; None makes a square.
 
     Raises:
-        TypeError: images that are not floating point, or `columns` is not a whole number.
+        TypeError: images that are not floating point, `columns` is not a whole number, or `axis` not an Axes.
         ValueError: no images, another shape, or `columns` less than 1.
     """
     check_some(x, "images")
     if x.ndim != 4 or not len(x) or x.shape[1] not in (1, 3):
         raise ValueError(f"images must be (N, C, H, W) with one or three channels, got {tuple(x.shape)}")
     columns = _columns(columns, len(x))
-    axis = make_axis(axis)
     levels = (x.detach().float().cpu().clamp(-1, 1) + 1) / 2
     seen = levels.isfinite().all(1, keepdim=True).float()
     values = torch.cat([levels.nan_to_num().expand(-1, 3, -1, -1), seen], 1).permute(0, 2, 3, 1).numpy()
@@ -114,11 +136,12 @@ def images(x: Tensor, axis: Axes | None = None, *, columns: int | None = None) -
     for index, image in enumerate(values):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
         sheet[top : top + height, left : left + width] = image
-    axis.imshow(sheet, interpolation="nearest", extent=(0, sheet.shape[1], sheet.shape[0], 0))
-    axis.set(xticks=[], yticks=[])
-    axis.grid(False)
-    axis.spines[:].set_visible(False)
-    return axis
+    with drawing(axis) as axis:
+        axis.imshow(sheet, interpolation="nearest", extent=(0, sheet.shape[1], sheet.shape[0], 0))
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+        axis.spines[:].set_visible(False)
+        return axis
 
 
 def side_by_side(samples: Tensor, data: Tensor, axis: Axes | None = None, *, columns: int | None = None) -> Axes:
@@ -131,13 +154,15 @@ def side_by_side(samples: Tensor, data: Tensor, axis: Axes | None = None, *, col
         columns: Number of images in a row of either; None makes squares.
 
     Raises:
-        TypeError: images that are not floating point, or `columns` is not a whole number.
+        TypeError: images that are not floating point, `columns` is not a whole number, or `axis` not an Axes.
         ValueError: no images, images of different sizes, or `columns` less than 1.
     """
     check_some(samples, "samples")
     check_some(data, "data")
-    if samples.shape[1:] != data.shape[1:]:
-        raise ValueError(f"samples and data must have one size, got {tuple(samples.shape)} and {tuple(data.shape)}")
+    if samples.ndim != 4 or samples.shape[1:] != data.shape[1:]:
+        raise ValueError(
+            f"samples and data must be (N, C, H, W) of one size, got {tuple(samples.shape)} and {tuple(data.shape)}"
+        )
     count = min(len(samples), len(data))
     columns = _columns(columns, count)
     rows = -(-count // columns)
@@ -148,11 +173,12 @@ def side_by_side(samples: Tensor, data: Tensor, axis: Axes | None = None, *, col
             between = int(part is data)
             empty = torch.full((columns - len(own) + between, *own.shape[1:]), math.nan).to(own)
             both += [own, empty]
-    axis = images(torch.cat(both), axis, columns=2 * columns + 1)
-    width = samples.shape[-1] + _gap(samples.shape[-2])
-    axis.set_xticks([columns * width / 2, (1.5 * columns + 1) * width], ["data", "samples"])
-    axis.tick_params(length=0, labeltop=True, labelbottom=False)
-    return axis
+    with drawing(axis) as axis:
+        images(torch.cat(both), axis, columns=2 * columns + 1)
+        width = samples.shape[-1] + _gap(samples.shape[-2])
+        axis.set_xticks([columns * width / 2, (1.5 * columns + 1) * width], ["data", "samples"])
+        axis.tick_params(length=0, labeltop=True, labelbottom=False)
+        return axis
 
 
 def _columns(columns: int | None, count: int) -> int:
