@@ -31,6 +31,7 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     cases = [case for case in report["cases"] if case != BASE]
     for row, (output, described) in zip(axes, OUTPUTS.items(), strict=True):
         for axis, measures in zip(row, ([BITS], [name for name in MEASURES if name != BITS]), strict=True):
+            axis.set_xlim(*limits([contrasts(report, measure, output, BASE) for measure in measures]))
             for index, measure in enumerate(measures):
                 bars(axis, cases, contrasts(report, measure, output, BASE), index - (len(measures) - 1) / 2, measure)
             axis.axvline(0, color=GREY, linewidth=1)
@@ -47,14 +48,43 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     save(figure, path)
 
 
+def limits(found: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Return the ends of an axis that shows all differences with intervals that tell something, and their like."""
+    told = [each for differences in found for each in differences.values() if half(each)] or [
+        each for differences in found for each in differences.values()
+    ]
+    ends = [each.mean + side * half(each) for each in told for side in (-1, 1)]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    margin = 0.1 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def half(difference: Any) -> float:
+    """Return half of an interval to draw: 0 for fewer than three seeds, whose interval is wider than any figure."""
+    return difference.half if difference.half is not None and difference.count >= 3 else 0.0
+
+
 def bars(axis: Axes, cases: Sequence[str], found: Mapping[str, Any], shift: float, measure: str) -> None:
     """Plot differences with their intervals, a line for each case."""
     colour, marker = LOOKS[measure]
     known = [(place, found[case]) for place, case in enumerate(cases) if case in found]
+    low, high = axis.get_xlim()
+    high -= 0.02 * (high - low)
+    for place, difference in known:
+        if difference.mean > high:  # drawn at the border, with its number
+            axis.annotate(
+                f"{difference.mean:.1f} →",
+                (high, place + 0.6 * shift),
+                (-6, -3),
+                textcoords="offset points",
+                ha="right",
+                fontsize=8,
+                color=colour,
+            )
     axis.errorbar(
-        [difference.mean for _, difference in known],
+        [min(max(difference.mean, low), high) for _, difference in known],
         [place + 0.3 * shift for place, _ in known],
-        xerr=[difference.half or 0.0 for _, difference in known],
+        xerr=[half(difference) for _, difference in known],
         linestyle="none",
         color=colour,
         marker=marker,
