@@ -235,6 +235,14 @@ def test_samples_that_are_not_finite_are_counted() -> None:
         plots.power(samples, DATA)
 
 
+def test_power_of_samples_in_the_fourier_basis() -> None:
+    samples = torch.randn(50, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    data = sp.PowerSpectrum.estimate([samples], "fourier")
+    drawn = lines(plots.power(samples, data))
+    for channel in ("brightness", "first colour axis", "second colour axis"):
+        torch.testing.assert_close(drawn[channel], torch.ones_like(drawn[channel]))
+
+
 def test_what_the_data_have_no_power_in_is_left_out() -> None:
     """No warning of a division by 0, or of an axis without values."""
     one_empty = sp.PowerSpectrum(sp.CosineBasis(2), DATA.power * torch.tensor([1.0, 1.0, 0.0])[:, None, None])

@@ -9,7 +9,7 @@ import shutil
 import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ._files import flush_folders, flush_renamed
@@ -21,7 +21,7 @@ except ImportError:  # no such locks on Windows
 
 _FILES = "files"  # key under which a mark lists the files that were written with it
 _SAVING = "saving.*.tmp"
-_NEW, _FORMER = "new", "former"
+_NEW, _FORMER, _MARK = "new", "former", "mark"
 
 
 def replace_folder(folder: Path, write: Callable[[Path], object], mark: str) -> None:
@@ -53,12 +53,15 @@ def replace_folder(folder: Path, write: Callable[[Path], object], mark: str) -> 
     folder.mkdir(parents=True, exist_ok=True)
     saving = folder / _SAVING.replace("*", secrets.token_hex(4))
     try:
-        (saving / _NEW).mkdir(parents=True)
-        with _locked(saving):
+        with ExitStack() as until_saved:
+            with _locked(folder, wait=True):  # so that no other process settles it before it is locked
+                (saving / _NEW).mkdir(parents=True)
+                (saving / _MARK).write_text(mark, encoding="utf-8")
+                until_saved.enter_context(_locked(saving))
             write(saving / _NEW)
             _complete(saving / _NEW, mark)
             with _locked(folder, wait=True):
-                _settle_interrupted(folder, mark)
+                _settle_interrupted(folder)
                 _swap(folder, saving, mark)
     finally:
         _clear(saving)
@@ -85,6 +88,24 @@ def saved_folder(folder: Path, mark: str) -> Path:
         stacklevel=3,
     )
     return max(kept, key=lambda each: each.stat().st_mtime)
+
+
+@contextmanager
+def reading(folder: Path, mark: str) -> Iterator[Path]:
+    """Give the folder of the last whole save, which no other save changes meanwhile, where the system has file locks.
+
+    Args:
+        folder: The folder.
+        mark: As for `replace_folder`.
+
+    Warns:
+        RuntimeWarning: as `saved_folder` warns.
+    """
+    if not folder.is_dir():
+        yield folder
+        return
+    with _locked(folder, wait=True, shared=True):
+        yield saved_folder(folder, mark)
 
 
 def _complete(new: Path, mark: str) -> None:
@@ -147,12 +168,13 @@ def _clear(saving: Path) -> None:
         shutil.rmtree(saving, ignore_errors=True)
 
 
-def _settle_interrupted(folder: Path, mark: str) -> None:
-    """End the saves whose process has ended: nobody holds their lock."""
+def _settle_interrupted(folder: Path) -> None:
+    """End the saves whose process has ended, each by its own mark: nobody holds their lock."""
     for saving in folder.glob(_SAVING):
         with _locked(saving) as held:
             if held:
-                _settle(folder, saving, mark)
+                if (saving / _MARK).is_file():  # else nothing was begun
+                    _settle(folder, saving, (saving / _MARK).read_text(encoding="utf-8"))
                 _clear(saving)
 
 
@@ -212,10 +234,10 @@ def _remove(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+def _locked(folder: Path, *, wait: bool = False, shared: bool = False) -> Iterator[bool]:
     """Hold the lock of a folder, which ends with the process, and tell whether it is held.
 
-    It is not if another process holds it, or the system has no such locks.
+    It is not if another process holds it, or the system has no such locks. A shared lock keeps out none but the others.
     """
     if fcntl is None:
         yield False
@@ -223,7 +245,7 @@ def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
     handle, held = os.open(folder, os.O_RDONLY), True
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             held = False
         yield held

@@ -15,7 +15,7 @@ from typing_extensions import Self, override
 
 from ._checks import check_network
 from ._files import SAMPLER_FILE, checked_path, read_description
-from ._folders import replace_folder, saved_folder
+from ._folders import reading, replace_folder
 from .corruptions import Corruption, Process, both_scales, corruption_from_state, corruption_state
 from .sampling import Sampler, describe_model, model_from_description, register_model
 from .spectra import PowerSpectrum
@@ -148,9 +148,9 @@ class WhitenedInput(nn.Module):
             FileNotFoundError: a file is missing.
             ValueError: a damaged file, or a class that is not registered.
         """
-        folder = saved_folder(checked_path("folder", folder, "'.' for the present folder"), SAMPLER_FILE)
-        saved = Sampler.from_pretrained(folder, network)
-        facts = read_description(folder / _WRAPPER, "the description of a WhitenedInput", alone="true or false")
+        with reading(checked_path("folder", folder, "'.' for the present folder"), SAMPLER_FILE) as here:
+            saved = Sampler.from_pretrained(here, network)
+            facts = read_description(here / _WRAPPER, "the description of a WhitenedInput", alone="true or false")
         if saved.spectrum is None:
             raise ValueError(f"{folder} holds no spectrum, which WhitenedInput requires; download the folder again")
         return cls(saved.model, saved.corruption, saved.spectrum, alone=facts["alone"])

@@ -12,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from .._checks import check_sizes
+from ..bases import FourierBasis
 from ..corruptions import Corruption, both_scales, check_corruption, common_basis
 from ..spectra import PowerSpectrum, require_power
 from ._axes import TIMES, as_list, check_some, check_spectrum, checked_times, drawing
@@ -87,6 +88,8 @@ def power(samples: Tensor, data: PowerSpectrum, axis: Axes | None = None) -> Axe
     found = torch.zeros(data.shape, dtype=torch.float64)
     for first in range(0, len(away), _PART):
         found += data.basis.analyze(away[first : first + _PART]).square().sum(0) / len(away)
+    if isinstance(data.basis, FourierBasis):  # samples of finite number are not the same at k and −k
+        found = (found + data.basis.mirror(found)) / 2
     frequency, expected = _powers(data)
     _, ours = _rings(PowerSpectrum(data.basis, found.clamp(min=1e-300)))
     with drawing(axis) as axis:

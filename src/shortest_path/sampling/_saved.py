@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from .._files import SAMPLER_FILE, check_entries, checked_path
-from .._folders import saved_folder
+from .._folders import reading
 from ._base import SamplerBase
 from ._pretrained import describe_sampler, options_of, read, write
 from ._saved_models import load_model, model_with_weights
@@ -91,11 +91,12 @@ class SavedSampler(SamplerBase):
             ...     sp.Sampler.from_pretrained(folder, Model(), steps=3).steps
             3
         """
-        folder = saved_folder(checked_path("folder", folder, "'.' for the present folder"), SAMPLER_FILE)
-        description, file = read(folder), folder / SAMPLER_FILE
-        check_entries(file, description, model="an object or null")
-        corruption, chosen = options_of(description, options, file)
-        return cls(load_model(folder, description["model"], model), corruption, **chosen)
+        with reading(checked_path("folder", folder, "'.' for the present folder"), SAMPLER_FILE) as saved:
+            description, file = read(saved), saved / SAMPLER_FILE
+            check_entries(file, description, model="an object or null")
+            corruption, chosen = options_of(description, options, file)
+            loaded = load_model(saved, description["model"], model)
+        return cls(loaded, corruption, **chosen)
 
     @classmethod
     def from_description(

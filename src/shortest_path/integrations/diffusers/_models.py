@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from typing_extensions import Self, override
 
 from ..._checks import check_network, check_numbers
 from ..._files import check_entries, checked_path, naming, read_description
-from ..._folders import replace_folder, saved_folder
+from ..._folders import reading, replace_folder
 from ..._model import network_of
 from ...sampling import OnlyWeights, load_model, load_weights, register_model, save_model
 
@@ -113,9 +114,10 @@ class TimedModel(nn.Module):
             TypeError: `network` is no module.
             ValueError: the class of the model is not one of the three and `network` is None, or weights do not fit.
         """
-        saved = _saved(folder)
-        facts = _facts(saved)
-        return cls(_load(saved, facts, network), steps=facts["steps"], shift=facts["shift"])
+        with _reading(folder) as saved:
+            facts = _facts(saved)
+            loaded = _load(saved, facts, network)
+        return cls(loaded, steps=facts["steps"], shift=facts["shift"])
 
     def load_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Load the weights in a folder into this model.
@@ -124,19 +126,19 @@ class TimedModel(nn.Module):
             FileNotFoundError: a file is missing.
             ValueError: weights that do not fit, or a model that counts time in another way.
         """
-        saved = _saved(folder)
-        facts = _facts(saved)
-        if (facts["steps"], facts["shift"]) != (self.steps, self.shift):
-            raise ValueError(
-                f"the model in {folder} has steps={facts['steps']:g} and shift={facts['shift']:g}, got a model with "
-                f"steps={self.steps:g} and shift={self.shift:g}; pass the network in it, which needs neither"
-            )
-        _load(saved, facts, self.model)
+        with _reading(folder) as saved:
+            facts = _facts(saved)
+            if (facts["steps"], facts["shift"]) != (self.steps, self.shift):
+                raise ValueError(
+                    f"the model in {folder} has steps={facts['steps']:g} and shift={facts['shift']:g}, got a model "
+                    f"with steps={self.steps:g} and shift={self.shift:g}; pass the network in it, which needs neither"
+                )
+            _load(saved, facts, self.model)
 
 
-def _saved(folder: str | os.PathLike[str]) -> Path:
-    """Return where the last whole save to a folder is."""
-    return saved_folder(checked_path("folder", folder, "'.' for the present folder"), _WRAPPER)
+def _reading(folder: str | os.PathLike[str]) -> AbstractContextManager[Path]:
+    """Give where the last whole save to a folder is, while nothing changes it."""
+    return reading(checked_path("folder", folder, "'.' for the present folder"), _WRAPPER)
 
 
 def _facts(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from ..._checks import check_count, check_numbers, values_are_readable
 from ..._files import SAMPLER_FILE, checked_path, naming, read_description
-from ..._folders import replace_folder, saved_folder
+from ..._folders import reading, replace_folder
 from ...corruptions import Corruption, Process, as_times, corrupt, prior_deviation
 from ...grids import GridName, TimeGrid
 from ...prediction import Prediction
@@ -306,11 +306,11 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         folder = (
             folder if subfolder is None else folder / checked_path("subfolder", subfolder, "None for the folder itself")
         )
-        folder = saved_folder(folder, SAMPLER_FILE)
-        sampler = Sampler.from_pretrained(folder, _nothing)
         kinds = {"num_train_timesteps": "a whole number", "shift": "a number"}
-        file = folder / cls.config_name
-        config = read_description(file, "the configuration of a CorruptionScheduler", **kinds)
+        with reading(folder, SAMPLER_FILE) as saved:
+            sampler = Sampler.from_pretrained(saved, _nothing)
+            file = saved / cls.config_name
+            config = read_description(file, "the configuration of a CorruptionScheduler", **kinds)
         with naming(file):
             made = cls(
                 sampler.corruption,
