@@ -10,13 +10,14 @@ import shutil
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shortest_path._folders import replace_folder, saved_folder
+from shortest_path._folders import reading, replace_folder, saved_folder
 
 MARK = "mark.json"
 Texts = Mapping[str, str]
@@ -196,6 +197,42 @@ def test_what_an_interrupted_save_keeps_is_found_with_a_warning_and_put_back(
     assert found_after_a_fault(tmp_path) == "flat"
     save(tmp_path, "small")
     assert names(tmp_path) == set(SAVES["small"])
+
+
+def test_an_interrupted_save_of_another_kind_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other() -> None:
+        replace_folder(tmp_path, lambda new: write(new, {"other.json": "{}"}), "other.json")
+
+    other()
+    save(tmp_path, "flat")
+    allowed = 0
+    while (tmp_path / MARK).exists():
+        allowed += 1
+        with failing(monkeypatch, allowed, dies=True), suppress(Died):
+            save(tmp_path, "deep")
+    other()
+    assert found(tmp_path) == "flat"
+
+
+def test_savers_and_readers_of_one_folder_wait_for_each_other(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    save(tmp_path, "flat")
+
+    def saver(first: int) -> None:
+        for k in range(first, first + 20):
+            save(tmp_path, list(SAVES)[k % len(SAVES)])
+
+    def reader(_: int) -> None:
+        for _ in range(100):
+            with reading(tmp_path, MARK) as folder:
+                assert folder == tmp_path
+                assert found(folder)  # of one save
+
+    with ThreadPoolExecutor(5) as pool:
+        jobs = [pool.submit(saver, k) for k in range(3)] + [pool.submit(reader, k) for k in range(2)]
+        for job in jobs:
+            job.result()
+    assert names(tmp_path) == {MARK, *json.loads((tmp_path / MARK).read_text())["files"]}
 
 
 def _hold(folder: Path, held: Any, end: Any) -> None:

@@ -64,7 +64,8 @@ def replace_folder(folder: Path, write: Callable[[Path], object], mark: str) -> 
                 _settle_interrupted(folder)
                 _swap(folder, saving, mark)
     finally:
-        _clear(saving)
+        with _locked(folder, wait=True):  # not while another process looks at it
+            _clear(saving)
 
 
 def saved_folder(folder: Path, mark: str) -> Path:

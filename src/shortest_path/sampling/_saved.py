@@ -37,7 +37,7 @@ class SavedSampler(SamplerBase):
                 tensors; a corruption made of functions; or `folder` is not a path.
             ValueError: a corruption or basis that is not registered, a solver that is not the library's, or `folder` is
                 empty.
-            OSError: a file could not be written, or a file or folder of yours is in its place.
+            OSError: a file could not be written, or a folder of yours is where a file goes, or the reverse.
 
         Warns:
             RuntimeWarning: the former save does not list its files, or the system could not flush the folder.
