@@ -175,15 +175,20 @@ def test_a_file_or_folder_of_the_caller_in_the_way_is_named_and_nothing_is_chang
         assert [each.name for each in folder.iterdir()] == [name]
 
 
+def interrupt_a_save_over_flat(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process end while the former files are being replaced."""
+    save(folder, "flat")
+    allowed = 0
+    while (folder / MARK).exists():
+        allowed += 1
+        with failing(monkeypatch, allowed, dies=True), suppress(Died):
+            save(folder, "deep")
+
+
 def test_what_an_interrupted_save_keeps_is_found_with_a_warning_and_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save(tmp_path, "flat")
-    allowed = 0
-    while (tmp_path / MARK).exists():
-        allowed += 1
-        with failing(monkeypatch, allowed, dies=True), suppress(Died):
-            save(tmp_path, "deep")
+    interrupt_a_save_over_flat(tmp_path, monkeypatch)
     with pytest.warns(
         RuntimeWarning, match="was interrupted or is under way: what was saved before it is loaded; save"
     ):
@@ -204,12 +209,7 @@ def test_an_interrupted_save_of_another_kind_is_put_back(tmp_path: Path, monkeyp
         replace_folder(tmp_path, lambda new: write(new, {"other.json": "{}"}), "other.json")
 
     other()
-    save(tmp_path, "flat")
-    allowed = 0
-    while (tmp_path / MARK).exists():
-        allowed += 1
-        with failing(monkeypatch, allowed, dies=True), suppress(Died):
-            save(tmp_path, "deep")
+    interrupt_a_save_over_flat(tmp_path, monkeypatch)
     other()
     assert found(tmp_path) == "flat"
 
