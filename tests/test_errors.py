@@ -97,6 +97,17 @@ CASES: dict[str, Callable[[], object]] = {
     "floor must be a number, got 'a'": lambda: sp.PowerSpectrum.estimate([torch.randn(8, *SHAPE)], floor="a"),
     "quantile must be a number, got 'a'": lambda: sp.edits.dynamic_threshold("a"),
     "at_noise must be a number, got 'a'": lambda: sp.grids.Power("a"),
+    "t must be a time in [0, 1], a number or a tensor (B,), got '0.5'": lambda: sp.corrupt(FLOW, IMAGES, "0.5", IMAGES),
+    "analyzed must be True or False, got 'no'": lambda: sp.corrupt(FLOW, IMAGES, 0.5, IMAGES, analyzed="no"),
+    "analyzed must be True or False, got None": lambda: sp.corrupt(FLOW, IMAGES, 0.5, IMAGES, analyzed=None),
+    "eps must be a floating-point tensor, got torch.complex64; pass its parts": lambda: sp.corrupt(
+        FLOW, IMAGES, 0.5, IMAGES.cfloat()
+    ),
+    "eps must be a floating-point tensor, got torch.int32; convert it with eps.float()": lambda: sp.corrupt(
+        FLOW, IMAGES, 0.5, IMAGES.int()
+    ),
+    "seed must be less than 2**63": lambda: trainer(seed=2**63),
+    "folder must be a path, which holds no null character": lambda: sampler().save_pretrained("a\0b"),
     # True and False, which Python takes for 1 and 0.
     "start must be a number, got True": lambda: sampler(start=True),
     "steps must be a whole number of 1 or more, got True": lambda: sampler(steps=True),
@@ -115,6 +126,18 @@ CASES: dict[str, Callable[[], object]] = {
         DATA.basis, DATA.power, floored=True
     ),
     "scale must be a number, got True": lambda: sp.bits_per_dim(torch.zeros(2), SHAPE, scale=True),
+    "t must be a time in [0, 1], a number or a tensor (B,), got True": lambda: sp.corrupt(FLOW, IMAGES, True, IMAGES),
+    "a number or a tensor (B,), got array(True)": lambda: sp.corrupt(FLOW, IMAGES, np.array(True), IMAGES),
+    "times must be a tensor or a sequence of falling numbers, got (True, 0.5, 0.0)": lambda: sampler(
+        times=(True, 0.5, 0.0)
+    ),
+    "times must be a tensor or a sequence of falling numbers, got array([ True, False])": lambda: sampler(
+        times=np.array([True, False])
+    ),
+    "expected a PowerSpectrum, variances or a number, got True": lambda: sp.geometry.fisher_distance(DATA, True),
+    "expected a PowerSpectrum, variances or a number, got [1.0, True]": lambda: sp.geometry.fisher_distance(
+        [1.0, True], 1.0
+    ),
     "step must be a whole number of 0 or more, got True": lambda: sp.training.save_checkpoint(".", True, {}, keep=1),
 }
 

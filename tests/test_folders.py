@@ -158,6 +158,17 @@ def test_what_the_caller_has_in_the_place_of_a_file_is_kept_if_the_save_fails(
     assert not failed()
 
 
+def test_what_is_no_folder_to_write_in_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("gone")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, why in {"file": "a file is", "file/in": ".*", "link": "a link to nothing is", "loop": ".*"}.items():
+        with pytest.raises(OSError, match=rf"cannot save to .*{name} \({why}.*\); choose another folder"):
+            save(tmp_path / name, "small")
+    assert sorted(os.listdir(tmp_path)) == ["file", "link", "loop"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_file_or_folder_of_the_caller_in_the_way_is_named_and_nothing_is_changed(tmp_path: Path) -> None:
     save(tmp_path, "small")
     (tmp_path / "model").write_text("mine")
@@ -165,8 +176,6 @@ def test_a_file_or_folder_of_the_caller_in_the_way_is_named_and_nothing_is_chang
         save(tmp_path, "deep")
     assert names(tmp_path) == {*SAVES["small"], "model"}
     assert found(tmp_path) == "small"
-    with pytest.raises(NotADirectoryError, match="model is a file, expected a folder to save to; name another"):
-        save(tmp_path / "model", "small")
     for name in SAVES["flat"]:
         folder = tmp_path / f"of {name}"
         (folder / name).mkdir(parents=True)

@@ -39,6 +39,12 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return count
 
 
+def check_flag(name: str, value: object) -> None:
+    """Raise a TypeError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
 def check_seed(seed: Any) -> int:
     """Return `seed` if it is a whole number that torch takes as a random seed, else raise a TypeError or ValueError."""
     found = check_count("seed", seed, least=0)
@@ -67,18 +73,20 @@ def _is_number(value: Any) -> bool:
         float(value)
     except (TypeError, ValueError, RuntimeError):
         return False
-    return not _is_true_or_false(value)
+    return not is_true_or_false(value)
 
 
 def _whole(value: Any) -> int:
     """Return a whole number as Python's own, else raise a TypeError."""
-    if _is_true_or_false(value):
+    if is_true_or_false(value):
         raise TypeError
     return operator.index(value)
 
 
-def _is_true_or_false(value: Any) -> bool:
-    """Return whether a value, or that of a tensor or array, is True or False, which Python takes for 1 and 0."""
+def is_true_or_false(value: Any) -> bool:
+    """Return whether a value, or one of a tensor, array or sequence, is True or False, for Python 1 and 0."""
+    if isinstance(value, (list, tuple)):
+        return any(is_true_or_false(each) for each in value)
     return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
 
 
@@ -150,10 +158,10 @@ def check_floating(x: Tensor, name: str = "x") -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}; convert it with torch.as_tensor")
     if not x.is_floating_point():
-        raise TypeError(
-            f"{name} must be a floating-point tensor, got {x.dtype}; "
-            f"convert 8-bit images with {name}.float() / 127.5 - 1"
-        )
+        mend = f"pass its parts, {name}.real and {name}.imag" if x.is_complex() else f"convert it with {name}.float()"
+        if x.dtype == torch.uint8:
+            mend = f"convert 8-bit images with {name}.float() / 127.5 - 1"
+        raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}; {mend}")
 
 
 def check_has_values(x: Tensor, name: str = "x") -> None:

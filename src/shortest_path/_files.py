@@ -40,13 +40,36 @@ def checked_path(name: str, path: object, instead: str) -> Path:
 
     Raises:
         TypeError: not a path.
-        ValueError: an empty one, which would be the present folder.
+        ValueError: an empty one, which would be the present folder, or one with a null character.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{name} must be a path, got {type(path).__name__}")
-    if not os.fspath(path):
+    if not (text := os.fspath(path)):
         raise ValueError(f"{name} is empty; pass {instead}")
+    if "\0" in text:
+        raise ValueError(f"{name} must be a path, which holds no null character, got {text!r}; pass {instead}")
     return Path(path).expanduser()
+
+
+@contextmanager
+def made_folder(folder: Path, what: str) -> Iterator[None]:
+    """Make a folder if it is missing; within, a file is first written in it.
+
+    Args:
+        folder: The folder.
+        what: What it is for, in an error, e.g. "save".
+
+    Raises:
+        OSError: it cannot be made or written to; says why, and what to do.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        if isinstance(error, FileExistsError):  # mkdir finds no folder
+            why = "a link to nothing is there" if folder.is_symlink() else "a file is there"
+        raise OSError(error.errno, f"cannot {what} to {folder} ({why}); choose another folder") from error
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from ._files import flush_folders, flush_renamed
+from ._files import flush_folders, flush_renamed, made_folder
 
 try:
     import fcntl
@@ -48,14 +48,13 @@ def replace_folder(folder: Path, write: Callable[[Path], object], mark: str) -> 
         RuntimeWarning: the former mark lists no files, so none is removed; or the files are in their places, and the
             system could not flush them to the disk.
     """
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file, expected a folder to save to; name another")
-    folder.mkdir(parents=True, exist_ok=True)
     saving = folder / _SAVING.replace("*", secrets.token_hex(4))
+    with made_folder(folder, "save"):
+        saving.mkdir()
     try:
         with ExitStack() as until_saved:
             with _locked(folder, wait=True):  # so that no other process settles it before it is locked
-                (saving / _NEW).mkdir(parents=True)
+                (saving / _NEW).mkdir(parents=True)  # one may have cleared it
                 (saving / _MARK).write_text(mark, encoding="utf-8")
                 until_saved.enter_context(_locked(saving))
             write(saving / _NEW)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._checks import check_floating
+from .._checks import check_flag, check_floating
 from .._exact import as_dtype
 from ._process import Process
 from ._protocol import Corruption, check_corruption
@@ -32,7 +32,8 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor,
         Corrupted images, same shape, dtype and device as `x_0`.
 
     Raises:
-        TypeError: `x_0`, `t` or `eps` is not floating point, or `corruption` does not implement `Corruption`.
+        TypeError: `x_0`, `t` or `eps` is not floating point, `analyzed` is not True or False, or `corruption` does not
+            implement `Corruption`.
         ValueError: `t` outside [0, 1], `eps` of another shape or on another device, or a shape or device the
             corruption was not made for.
 
@@ -53,6 +54,7 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor,
     if eps.device != x_0.device:
         raise ValueError(f"eps must be on the device of x_0, {x_0.device}, got {eps.device}; use torch.randn_like(x_0)")
     check_corruption(corruption)
+    check_flag("analyzed", analyzed)
     if not torch.compiler.is_compiling():
         check_device(corruption, x_0.device)
     process = Process(corruption)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._checks import check_has_values, check_time
+from .._checks import check_has_values, check_time, is_true_or_false
 from .._devices import device_of, has_tensors
 from .._exact import as_dtype, exact_dtype, working_dtype
 from ._protocol import Corruption
@@ -39,9 +39,11 @@ def as_times(t: Tensor | float, x: Tensor) -> Tensor:
     """
     if not isinstance(t, Tensor):
         try:
+            if isinstance(t, str) or is_true_or_false(t):
+                raise TypeError
             t = torch.tensor(float(t), dtype=working_dtype(x), device="cpu")
         except (TypeError, ValueError):
-            raise TypeError(f"t must be a time in [0, 1], a number or a tensor (B,), got {type(t).__name__}") from None
+            raise TypeError(f"t must be a time in [0, 1], a number or a tensor (B,), got {t!r}") from None
     check_time(t)
     if not x.is_meta:
         check_has_values(t, "t")

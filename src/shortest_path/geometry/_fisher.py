@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._blocks import geodesic_length, log_ratio
-from .._checks import check_has_values
+from .._checks import check_has_values, is_true_or_false
 from .._covariance import (
     CovariancePath,
     channel_blocks,
@@ -133,9 +133,11 @@ def _between_spectra(p: PowerSpectrum, q: PowerSpectrum) -> float:
 
 def _variances(value: Tensor | float) -> Tensor:
     try:
+        if is_true_or_false(value):
+            raise TypeError
         variances = torch.as_tensor(value, device=None if isinstance(value, Tensor) else "cpu").detach()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"expected a PowerSpectrum, variances or a number, got {type(value).__name__}") from error
+        raise TypeError(f"expected a PowerSpectrum, variances or a number, got {value!r}") from error
     if variances.is_complex():
         raise TypeError(f"variances must be real, got {variances.dtype}")
     check_has_values(variances, "variances")

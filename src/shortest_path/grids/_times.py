@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._checks import check_has_values, kind_of
+from .._checks import check_has_values, is_true_or_false, kind_of
 from ..corruptions import Corruption
 from ..solvers import Solver
 from ._names import GridName, make_grid
@@ -69,6 +69,8 @@ def falling_times(times: object) -> Tensor:
     """
     if not isinstance(times, Tensor):
         try:
+            if is_true_or_false(times):
+                raise TypeError
             times = torch.as_tensor(times, dtype=torch.float64, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"times must be a tensor or a sequence of falling numbers, got {times!r}") from error

@@ -7,6 +7,8 @@ import secrets
 from pathlib import Path
 from typing import IO
 
+from .._files import made_folder
+
 try:
     import fcntl
 except ImportError:  # no such locks on Windows
@@ -29,15 +31,10 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: IO[bytes] | None = None
-        try:
-            path.mkdir(parents=True, exist_ok=True)
+        with made_folder(path, "write checkpoints"):
             probe = path / f"probe.{secrets.token_hex(4)}.tmp"
             probe.write_bytes(b"\0")
             probe.unlink()
-        except OSError as error:
-            raise OSError(
-                error.errno, f"cannot write checkpoints to {path} ({error.strerror or error}); choose another folder"
-            ) from error
         if fcntl is not None:
             self._acquire()
         for torn in path.glob("*.pt.*.tmp"):  # of a process that was killed while it wrote

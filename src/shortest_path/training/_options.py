@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
-from .._checks import check_choice, check_count, check_mapping, check_numbers
+from .._checks import check_choice, check_count, check_mapping, check_numbers, check_seed
 from ..prediction import Prediction
 from ._loss import Weighting
 from ._times import BY_LOSS, TimeSampling
@@ -76,7 +76,7 @@ class TrainingOptions:
             raise ValueError(f"a sequence of ema_decay must hold one or more different decays, got {self.ema_decay}")
         if self.ema_decay is None and self.ema_warmup is not None:
             raise ValueError(f"ema_warmup={self.ema_warmup} has no effect with ema_decay=None; omit it")
-        object.__setattr__(self, "seed", check_count("seed", self.seed, least=0))
+        object.__setattr__(self, "seed", check_seed(self.seed))
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive, got {self.max_grad_norm}; None does not clip")
         if self.label_key is not None and self.label_name is None:

@@ -161,7 +161,7 @@ class Position:
         if state.shape == self.generator.get_state().shape:
             self.generator.set_state(state)
             return
-        self.generator.manual_seed(self._seed + 1_000_003 * self.step)
+        self.generator.manual_seed((self._seed + 1_000_003 * self.step) % 2**63)
         warnings.warn(
             f"the state was written on another kind of device than {self._device}, whose random numbers are others: "
             f"times and noise continue from a new seed, made of the seed {self._seed} and the step {self.step}",
