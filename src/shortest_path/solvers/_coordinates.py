@@ -38,12 +38,11 @@ class Form(Protocol):
     most: float
     """Largest weight of an extrapolation: half the ratio of a step to the one before."""
 
-    def slope(self, u_t: Tensor, u_0: Tensor, here: Point) -> Tensor:
-        """Return the slope at time t, where `u_0` is the clean image that the model predicts from `u_t`."""
-        ...
-
     def slope_weights(self, here: Point) -> tuple[Tensor, ...]:
-        """Return (p, q) of the slope p u_t + q û_0, float64, or nothing where it is û_0 itself."""
+        """Return (p, q) of the slope p u_t + q û_0 at time t, float64, or nothing where it is û_0 itself.
+
+        û_0 is the clean image that the model predicts from u_t.
+        """
         ...
 
     def length(self, here: Point, there: Point) -> Tensor:
@@ -54,12 +53,8 @@ class Form(Protocol):
         """Return the weight of the later slope in the mean over a step, for a slope linear in the coordinate."""
         ...
 
-    def move(self, u_t: Tensor, slope: Tensor, here: Point, there: Point) -> Tensor:
-        """Return u_s, with one slope for the whole step."""
-        ...
-
     def move_weights(self, here: Point, there: Point) -> tuple[Tensor, Tensor]:
-        """Return (k, g) of u_s = k u_t + g slope, float64."""
+        """Return (k, g) of u_s = k u_t + g slope, with one slope for the whole step, float64."""
         ...
 
 
@@ -97,7 +92,7 @@ class Rotation:
         return found
 
     def slope(self, u_t: Tensor, u_0: Tensor, here: Point) -> Tensor:
-        """Return v̂ = (cos θ y − ξ̂) / sin θ; see `Form`."""
+        """Return v̂ = (cos θ y − ξ̂) / sin θ."""
         of_state, of_data = (weight.to(u_t.dtype) for weight in self.slope_weights(here))
         return (of_state * u_t).addcmul_(of_data, u_0)
 
@@ -116,11 +111,6 @@ class Rotation:
         """Return one half; see `Form`."""
         return length.new_full((1,) * length.ndim, 0.5)
 
-    def move(self, u_t: Tensor, slope: Tensor, here: Point, there: Point) -> Tensor:
-        """Return u_s; see `Form`."""
-        kept, turned = (weight.to(u_t.dtype) for weight in self.move_weights(here, there))
-        return (kept * u_t).addcmul_(turned, slope)
-
     def move_weights(self, here: Point, there: Point) -> tuple[Tensor, Tensor]:
         """Return r_s / r_t and r_s (θ_s − θ_t); see `Form`."""
         (angle_t, radius_t), (angle_s, radius_s) = self.whitened(here), self.whitened(there)
@@ -132,10 +122,6 @@ class Exponential:
 
     # No grid in use comes near it; DPM-Solver++ has no bound, and magnifies rounding after a much shorter step.
     most = 8.0
-
-    def slope(self, u_t: Tensor, u_0: Tensor, here: Point) -> Tensor:
-        """Return û_0; see `Form`."""
-        return u_0
 
     def slope_weights(self, here: Point) -> tuple[Tensor, ...]:
         """Return nothing; see `Form`."""
@@ -151,11 +137,6 @@ class Exponential:
         """Return the mean of τ / h with weight exp(τ) over 0 < τ < h: near one half if h is small; see `Form`."""
         fraction = -1 / torch.expm1(-length) - 1 / length
         return torch.where(length.abs() < 1e-3, 0.5 + length / 12, fraction)
-
-    def move(self, u_t: Tensor, slope: Tensor, here: Point, there: Point) -> Tensor:
-        """Return u_s; see `Form`."""
-        kept, gained = (weight.to(u_t.dtype) for weight in self.move_weights(here, there))
-        return (kept * u_t).addcmul_(gained, slope)
 
     def move_weights(self, here: Point, there: Point) -> tuple[Tensor, Tensor]:
         """Return s_s / s_t and a_s − a_t s_s / s_t; see `Form`."""
