@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import multiprocessing.popen_forkserver as popen_forkserver
 import os
 import signal
 import sys
@@ -17,15 +18,37 @@ from typing import Any
 
 _LONGEST = 120  # seconds until a child ends by itself, even without its parent
 _context = multiprocessing.get_context("forkserver")
+_looking = threading.Lock()
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the server: forking is safe only from a single thread
 _context.set_forkserver_preload(
     [name for name in ("torch._dynamo", "shortest_path", "pytest") if name != "pytest" or name in sys.modules]
 )
 
 
+class _Popen(popen_forkserver.Popen):
+    """A handle of a child at which several threads may look: the server says its exit code once, to one of them."""
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        with _looking:
+            if self.returncode is not None or not wait([self.sentinel], 0):
+                return self.returncode
+            return super().poll(os.WNOHANG)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        if self.returncode is None:
+            wait([self.sentinel], timeout)
+        return self.poll()
+
+
+class _Child(ForkServerProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 -- the name that multiprocessing calls
+        return _Popen(process_obj)
+
+
 def start(function: Callable[..., None], *arguments: Any, log: Path, longest: int = _LONGEST) -> ForkServerProcess:
     """Start a child; its output goes to `log`."""
-    child = _context.Process(target=_run, args=(function, arguments, str(log), longest), daemon=True)
+    child = _Child(target=_run, args=(function, arguments, str(log), longest), daemon=True)
     child.start()
     return child
 

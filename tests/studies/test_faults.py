@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from multiprocessing import forkserver
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,7 +19,7 @@ import pytest
 
 pytest.importorskip("resource", reason="limits and signals of POSIX systems")
 
-from studies.faults import damage, disk, lives, ranks, rivals, strays
+from studies.faults import children, damage, disk, lives, ranks, rivals, strays
 from studies.faults.__main__ import main
 from studies.faults.lives import Plan, board_of
 from studies.faults.results import Record, table
@@ -102,6 +105,23 @@ def test_faults_in_the_folder_and_of_one_of_two_processes_lose_nothing(tmp_path:
 def _unlocked(folder: Path) -> None:
     with patch("shortest_path.training._folder.fcntl", None):
         train(folder, Board(folder.with_suffix(".second")))
+
+
+def test_all_threads_that_look_at_a_child_see_its_exit_code(tmp_path: Path) -> None:
+    """The server of forks says the code once: one thread must not take it from the others."""
+
+    def read_later(handle: int, read: Callable[[int], int] = forkserver.read_signed) -> int:
+        time.sleep(0.05)  # until all threads have seen that there is a code
+        return read(handle)
+
+    child = children.start(_end_with_7, log=tmp_path / "log")
+    wait([child.sentinel], 60)
+    with patch.object(forkserver, "read_signed", read_later), ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(children.finish, [child] * 6)) == [7] * 6
+
+
+def _end_with_7() -> None:
+    os._exit(7)
 
 
 def test_a_crash_of_the_reader_would_be_counted(tmp_path: Path) -> None:
