@@ -41,7 +41,7 @@ def register(corruption: CorruptionClass) -> CorruptionClass:
     Example:
         >>> import torch, shortest_path as sp
         >>> @register
-        ... class Fading(sp.DiagonalCorruption):
+        ... class Dimming(sp.DiagonalCorruption):
         ...     argument_names = ("power_of_t",)
         ...     def __init__(self, power_of_t):
         ...         super().__init__(sp.PixelBasis(2))
