@@ -35,6 +35,7 @@ def few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     sampled = runs._samples
     monkeypatch.setattr(runs, "_samples", lambda one, run, solver, calls, *count: sampled(one, run, solver, 2, *count))
     monkeypatch.setattr(runs, "_bits", lambda steps, held, bits=runs._bits: bits(2, held))
+    monkeypatch.setattr(runs, "STARTS", (None, 0.9))
     monkeypatch.setattr(runs, "CHAIN_STEPS", (2, 3))
     monkeypatch.setattr(report, "CHAIN_STEPS", (2, 3))
 
