@@ -3,7 +3,6 @@
     python -m studies.gaussian_table
     python -m studies.few_step
     python -m studies.trained_networks
-    python -m studies.deviation
     python -m studies.gpu
     python -m studies.faults
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 import shortest_path as sp
 from examples.recipe.metrics import kernel_distance
-from studies.deviation.measures import ring_power
 from studies.trained_networks.cases import ANGLES
 from studies.trained_networks.images import rounded
 
@@ -102,6 +101,14 @@ def band_power(samples: Tensor, real: Tensor, basis: sp.bases.Basis) -> list[flo
     """Return the log of the samples' power over that of real images, a mean over each third of whole frequencies."""
     ratio = (ring_power(rounded(samples), basis) / ring_power(rounded(real), basis)).log().mean(0)
     return [part.mean().item() for part in torch.tensor_split(ratio, 3)]
+
+
+def ring_power(images: Tensor, basis: sp.bases.Basis) -> Tensor:
+    """Return the mean power at each whole frequency, (C, n)."""
+    power = sum(basis.analyze(part.double()).square().sum(0) for part in images.split(1024)) / len(images)
+    ring = basis.frequencies(tuple(images.shape[2:])).flatten().round().long()
+    sums = torch.zeros(power.shape[0], int(ring.max()) + 1, dtype=power.dtype).index_add_(1, ring, power.flatten(1))
+    return (sums / ring.bincount().clamp(min=1)).clamp(min=1e-12)
 
 
 @torch.no_grad()
