@@ -158,6 +158,18 @@ def test_what_the_caller_has_in_the_place_of_a_file_is_kept_if_the_save_fails(
     assert not failed()
 
 
+def test_what_is_loaded_cannot_save_to_its_own_folder(tmp_path: Path) -> None:
+    save(tmp_path, "small")
+    with (
+        reading(tmp_path, MARK),
+        reading(tmp_path, MARK),
+        pytest.raises(RuntimeError, match="is being loaded, by what"),
+    ):
+        save(tmp_path / ".", "flat")  # would wait for itself
+    save(tmp_path, "flat")
+    assert found(tmp_path) == "flat"
+
+
 def test_what_is_no_folder_to_write_in_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("gone")

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,6 +23,7 @@ except ImportError:  # no such locks on Windows
 _FILES = "files"  # key under which a mark lists the files that were written with it
 _SAVING = "saving.*.tmp"
 _NEW, _FORMER, _MARK = "new", "former", "mark"
+_thread = threading.local()  # its `reads`: the folders that the thread reads now
 
 
 def replace_folder(folder: Path, write: Callable[[Path], object], mark: str) -> None:
@@ -43,12 +45,15 @@ def replace_folder(folder: Path, write: Callable[[Path], object], mark: str) -> 
     Raises:
         OSError: a file could not be written, or a file or folder of the caller is in its place; what was there before
             is unchanged.
+        RuntimeError: the folder is being loaded by the same thread, which would wait for itself.
 
     Warns:
         RuntimeWarning: the former mark lists no files, so none is removed; or the files are in their places, and the
             system could not flush them to the disk.
     """
     saving = folder / _SAVING.replace("*", secrets.token_hex(4))
+    if os.path.realpath(folder) in _reads():
+        raise RuntimeError(f"{folder} is being loaded, by what now saves to it; save to another folder, or afterwards")
     with made_folder(folder, "save"):
         saving.mkdir()
     try:
@@ -105,7 +110,17 @@ def reading(folder: Path, mark: str) -> Iterator[Path]:
         yield folder
         return
     with _locked(folder, wait=True, shared=True):
-        yield saved_folder(folder, mark)
+        _reads().append(os.path.realpath(folder))
+        try:
+            yield saved_folder(folder, mark)
+        finally:
+            _reads().pop()
+
+
+def _reads() -> list[str]:
+    """Return the folders that this thread reads now, the last one begun last."""
+    found: list[str] = _thread.__dict__.setdefault("reads", [])
+    return found
 
 
 def _complete(new: Path, mark: str) -> None:
