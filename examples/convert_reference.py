@@ -1,4 +1,4 @@
-"""Convert a checkpoint of the paper's code, so that sample_cifar10.py can sample with its network.
+r"""Convert a checkpoint of the paper's code, so that sample_cifar10.py can sample with its network.
 
     python examples/convert_reference.py ema_0.9999_500000.pt outputs/reference
     python examples/sample_cifar10.py outputs/reference --solver ancestral --grid reference --steps 4000 --no-clip

@@ -231,7 +231,7 @@ def summarise(out: Path, report: Mapping[str, Any]) -> None:
         "figures.json": "all numbers",
     }.items():
         print(f"{out / file}: {what}")
-    print("\nFor Gaussian data and an exact network, way to noise and error of sampling:")
+    print("\nFor Gaussian data and an exact network, length of the path and error of sampling:")
     print(f"{'':<24}{'length':>10}{'KL at 50 steps':>18}")
     for name, length in report["path_length"].items():
         print(f"{name:<24}{length:>10.1f}{report['gaussian_kl_50_steps'][name]:>13.3g} nats")

@@ -1,7 +1,7 @@
 """What a trained model can do beyond sampling: restore, vary, encode and judge images that it has not seen.
 
     python examples/quickstart.py                    # trains the network
-    python examples/restore.py                       # uses it; takes a minute or two on a CPU
+    python examples/restore.py                       # uses it; 20 s on two cores
 
 The argument is the folder that the quickstart wrote. It uses the network of the shortest path. For a network that was
 trained on your own images, it takes the last of those that the quickstart held out, or of `--data PATH`.
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with stage("Reading the network, and images it was not trained on", seconds, "reading"):
         try:
             trained = load_trained(args.folder)
-            count = max(args.pictures, args.likelihood_pictures)
+            count = max(args.images, args.likelihood_images)
             unseen = to_unit(held_out(trained.settings, args.data, count))
         except (OSError, ValueError) as error:
             raise SystemExit(f"restore: {error}") from error
@@ -58,11 +58,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"restore: images of shape {tuple(unseen.shape[1:])} do not fit a network "
                 f"for {trained.spectrum.shape}; train one on such images"
             )
-        images = unseen[: args.pictures]
+        images = unseen[: args.images]
         args.out.mkdir(parents=True, exist_ok=True)
 
     with stage("Restoring images with missing parts", seconds, "restoring"):
-        restored = restore(trained, images, args.out / "restored.png", args.steps, args.draws, args.seed)
+        restored = restore(trained, images, args.out / "restored.png", args.steps, args.samples, args.seed)
 
     with stage("Sampling again from the middle, and encoding and decoding", seconds, "varying"):
         varied = vary(trained, images, args.out / "variations.png", args.steps, args.seed)
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with stage("Interpolating between images", seconds, "interpolating"):
         between(trained, images, args.out / "interpolations.png", args.steps)
 
-    chosen = unseen[: args.likelihood_pictures]
+    chosen = unseen[: args.likelihood_images]
     with stage(f"Measuring the likelihood of {len(chosen)} images", seconds, "likelihood"):
         likelihood = judge(trained, chosen, args.likelihood_steps, args.seed)
 
@@ -113,11 +113,11 @@ def problems(channels: int, size: int) -> dict[str, Problem]:
     return found
 
 
-def restore(trained: Trained, images: Tensor, path: Path, steps: int, draws: int, seed: int) -> dict[str, Any]:
+def restore(trained: Trained, images: Tensor, path: Path, steps: int, samples: int, seed: int) -> dict[str, Any]:
     """Sample images that agree with measurements of `images`; return how well, by problem."""
     # The noise of the posterior lets a sample still change its first guess.
     sampler = trained.sampler(solver=sp.solvers.DDIM(eta=1.0), grid="spectrum", steps=steps)
-    truth = images.repeat_interleave(draws, 0)
+    truth = images.repeat_interleave(samples, 0)
     rows, report = [("image", images)], {}
     for name, (forward, pseudo_inverse) in problems(*images.shape[1:3]).items():
         known = forward(truth)
@@ -132,11 +132,11 @@ def restore(trained: Trained, images: Tensor, path: Path, steps: int, draws: int
         found = sampler.sample(truth.shape, **options)
         for start in AGAIN:
             found = sampler.image_to_image(found, start=start, **options)
-        several = found.unflatten(0, (-1, draws))
+        several = found.unflatten(0, (-1, samples))
         shown = {
-            f"{name}:\nmeasurement": pseudo_inverse(known)[::draws],
+            f"{name}:\nmeasurement": pseudo_inverse(known)[::samples],
             "one sample": several[:, 0],
-            f"mean of {draws} samples": several.mean(1),
+            f"mean of {samples} samples": several.mean(1),
         }
         ratios = [psnr(each, images) for each in shown.values()]
         rows += [(f"{label}\n{ratio:.1f} dB", each) for (label, each), ratio in zip(shown.items(), ratios, strict=True)]
@@ -208,7 +208,7 @@ def judge(trained: Trained, images: Tensor, steps: int, seed: int) -> dict[str, 
         "network": mean_and_error(sp.bits_per_dim(by_network.double(), shape)),
         "spectrum_alone": mean_and_error(sp.bits_per_dim(by_spectrum, shape)),
         "gain": mean_and_error(sp.bits_per_dim(by_spectrum, shape) - sp.bits_per_dim(by_network.double(), shape)),
-        "pictures": len(images),
+        "images": len(images),
     }
 
 
@@ -239,7 +239,7 @@ def summarise(out: Path, report: Mapping[str, Any]) -> None:
     for label, name in {"the network": "network", "the spectrum alone": "spectrum_alone", "gain": "gain"}.items():
         found = report["likelihood"][name]
         print(f"{'bits per dimension, ' + label:<40}{found['mean']:>6.3f} ± {found['standard_error']:.3f}")
-    print(f"(mean ± standard error over {report['likelihood']['pictures']} images)\n")
+    print(f"(mean ± standard error over {report['likelihood']['images']} images)\n")
     for file, what in {
         "restored.png": "images restored by the network",
         "variations.png": "images sampled again, and encoded",
@@ -261,10 +261,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--data", type=path, help="images it was not trained on (default: more of the same)")
     add("--out", type=output_folder, default="outputs/restore", help="folder for all results (%(default)s)")
-    add("--pictures", type=two_or_more, default=6, help="number of images, 2 or more (%(default)s)")
+    add("--images", type=two_or_more, default=6, help="number of images, 2 or more (%(default)s)")
     add("--steps", type=positive, default=25, help="steps from noise to image (%(default)s)")
-    add("--draws", type=positive, default=4, help="samples for each image to restore (%(default)s)")
-    add("--likelihood-pictures", type=two_or_more, default=64, help="number of images for the likelihood (%(default)s)")
+    add("--samples", type=positive, default=4, help="samples for each image to restore (%(default)s)")
+    add("--likelihood-images", type=two_or_more, default=64, help="number of images for the likelihood (%(default)s)")
     add("--likelihood-steps", type=positive, default=80, help="steps from image to noise (%(default)s)")
     add("--seed", type=seed, default=0, help="random seed (%(default)s)")
     add("--threads", type=positive, help="CPU threads (default: torch decides)")

@@ -14,7 +14,7 @@ _FIGURES = (".png", ".svg", ".pdf")
 
 def in_flags(error: Exception) -> str:
     """Return the message of an error with flags in place of the arguments of Python."""
-    return str(error).replace('on_error="skip"', "--on_error skip")
+    return str(error).replace('on_error="skip"', "--on-error skip")
 
 
 def positive(text: str) -> int:
@@ -50,7 +50,7 @@ def label(text: str) -> int | str:
 def add_on_error(parser: argparse.ArgumentParser) -> None:
     """Add the flag of what to do about images that cannot be read, under the name that train_cifar10.py has too."""
     help_ = "what to do about images that cannot be read (%(default)s)"
-    parser.add_argument("--on_error", choices=("raise", "skip"), default="raise", help=help_)
+    parser.add_argument("--on-error", "--on_error", choices=("raise", "skip"), default="raise", help=help_)
 
 
 def path(text: str) -> Path:

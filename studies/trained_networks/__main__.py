@@ -1,7 +1,7 @@
 r"""Compare corruptions with trained networks: the same network, images, noise and budget for each of them.
 
     python -m studies.trained_networks.classifier --data TRAIN --test TEST --size 8 --average-from 32 \
-        --epochs 20 --required-accuracy 0.5 --precision fp32 --out classifier8
+        --epochs 16 --required-accuracy 0.5 --precision fp32 --out classifier8
     python -m studies.trained_networks --data TRAIN --held-out TEST --classifier classifier8 --processes 2
 
 Two primary measures, fixed before the first run and always shown side by side, as they can disagree:

@@ -114,11 +114,21 @@ def differences(report: Report, output: str) -> str:
                 title = f"{report['cases'][case]['title']} − {report['cases'][base]['title']}"
                 rows.append([title, bits, _number(image_error(report, output, case, base), 4), *others])
     heads = list(MEASURES.values())
-    note = (
-        f"*Paired over seeds; intervals hold with 95 % for all {CONTRASTS} contrasts of a measure together. The error "
-        "over images is the standard error of the difference in bits/dim for one seed, over its test images.*"
+    return _table(["difference", heads[0], "error over images", *heads[1:]], rows) + _note(report, CONTRASTS)
+
+
+def _note(report: Report, count: int) -> str:
+    """Return what intervals and errors of a table of differences mean."""
+    seeds = len({run["seed"] for run in report["runs"]})
+    paired = (
+        f"Paired over seeds; intervals hold with 95 % for all {count} contrasts of a measure together."
+        if seeds > 1
+        else "Of one seed, so there are no intervals over trainings."
     )
-    return _table(["difference", heads[0], "error over images", *heads[1:]], rows) + f"\n\n{note}"
+    return (
+        f"\n\n*{paired} The error over images is the standard error of the difference in bits/dim for one seed, over "
+        "its test images.*"
+    )
 
 
 def image_error(report: Report, output: str, case: str, base: str) -> float | None:
@@ -202,29 +212,29 @@ def secondary(report: Report, output: str) -> str:
 
 def deviation(report: Report, output: str, base: str = "path-cosine") -> str:
     """Return the differences of the cases `scale-…` from the shortest path, and the seeds it takes to tell them."""
-    rows = []
-    for case, facts in report["cases"].items():
-        if not case.startswith("scale-"):
-            continue
+    rows, departures = [], [case for case in report["cases"] if case.startswith("scale-")]
+    count = len(OUTPUTS) * len(departures)
+    for case in departures:
         cells = []
         for measure in MEASURES:
             ours, theirs = (
                 by_seed(report, name, output, value=lambda run, m=measure: value_of(run, m)) for name in (case, base)
             )
             found = [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
-            difference = paired(ours, theirs, contrasts=4)
+            difference = paired(ours, theirs, contrasts=count)
             cells.append(_shown(difference, measure, sign=True))
             if measure == BITS:
                 known = len(found) > 1 and stdev(found) > 0
-                needed = seeds_to_tell(mean(found), stdev(found), contrasts=4) if known else None
+                needed = seeds_to_tell(mean(found), stdev(found), contrasts=count) if known else None
                 cells += [
                     _number(image_error(report, output, case, base), 4),
                     str(len(found)),
                     MISSING if needed is None else str(needed),
                 ]
-        rows.append([facts["title"], *cells])
+        rows.append([report["cases"][case]["title"], *cells])
     heads = list(MEASURES.values())
-    return _table(["path", heads[0], "error over images", "seeds", "seeds to tell", *heads[1:]], rows)
+    table = _table(["path", heads[0], "error over images", "seeds", "seeds to tell", *heads[1:]], rows)
+    return table + _note(report, count)
 
 
 def tuning(report: Report) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from examples.recipe import arguments
+from tests.examples.commands import EXAMPLES
 
 
 def test_arguments_are_refused_with_the_reason(tmp_path: Path) -> None:
@@ -45,4 +47,9 @@ def test_arguments_are_refused_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_errors_name_the_flag() -> None:
-    assert arguments.in_flags(ValueError('or skip such with on_error="skip"')) == "or skip such with --on_error skip"
+    assert arguments.in_flags(ValueError('or skip such with on_error="skip"')) == "or skip such with --on-error skip"
+
+
+@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_a_script_imports_only_what_python_finds_from_its_own_folder(script: Path) -> None:
+    assert not re.search(r"^\s*(from|import) (examples|tests|studies|benchmarks)\b", script.read_text(), re.MULTILINE)

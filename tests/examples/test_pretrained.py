@@ -88,7 +88,7 @@ def test_what_cannot_be_done_is_told_before_any_work(folder: Path, tmp_path: Pat
     (tmp_path / "images").mkdir()
     for number in range(2):
         (tmp_path / "images" / f"{number}.png").write_bytes(b"no image")
-    assert "mend or remove it, or skip such with --on_error skip" in refused("which_corruption", tmp_path / "images")
+    assert "mend or remove it, or skip such with --on-error skip" in refused("which_corruption", tmp_path / "images")
     assert "the path of the images is empty; pass . for the present folder" in refused("which_corruption", "")
 
 

@@ -16,7 +16,7 @@ from shortest_path.training import load_checkpoint, write_checkpoint
 from tests.examples.commands import refused, run
 from tests.examples.conftest import LEAVES, STEPS, Finished, assert_drawn
 
-FEW = ("--steps", 6, "--draws", 2, "--pictures", 4, "--likelihood-pictures", 12, "--likelihood-steps", 2)
+FEW = ("--steps", 6, "--samples", 2, "--images", 4, "--likelihood-images", 12, "--likelihood-steps", 2)
 UNSEEN = to_unit(LEAVES[64:])
 NEWEST = f"checkpoints/shortest-path/checkpoint-{STEPS:08d}.pt"
 
@@ -56,7 +56,7 @@ def test_images_change_more_the_earlier_they_are_sampled_again(report: dict) -> 
 
 def test_bits_per_dimension(quickstart: Finished, report: dict) -> None:
     found = report["likelihood"]
-    assert found["pictures"] == 8  # the others were trained on
+    assert found["images"] == 8  # the others were trained on
     assert 2 < found["network"]["mean"] < 10
     # Without the noise of one level the density is nearly the same, and known in closed form.
     state = load_checkpoint(quickstart.folder / NEWEST)
@@ -84,7 +84,7 @@ def test_wrong_folders_and_images_are_explained(quickstart: Finished, tmp_path: 
         (tmp_path / "other",): "does not hold the network of examples/quickstart.py (KeyError",
         (quickstart.folder, "--data", tmp_path / "grey.npy"): "shape (1, 8, 8) do not fit a network for (3, 8, 8)",
         (quickstart.folder, "--data", tmp_path / "seen.npy"): "trained on all but 0 images of",
-        (quickstart.folder, "--pictures", 1): "expected a whole number, 2 or more, got '1'",
+        (quickstart.folder, "--images", 1): "expected a whole number, 2 or more, got '1'",
     }.items():
         assert message in refused("restore", words[0], "--out", tmp_path / "out", *FEW, *words[1:])
         assert not (tmp_path / "out").exists()
