@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         unet = pipeline.unet.to(args.device).eval()
         shape = shape_of_images(unet.config)
         corruption, prediction = read_scheduler(pipeline.scheduler)
+        check_end(args.model, corruption.alphas_cumprod, prediction)
         theirs, trained = same_chain(pipeline.scheduler, corruption.alphas_cumprod), len(corruption.alphas_cumprod)
         check_steps(args, theirs, trained)
         spectrum = estimate(args, shape)
@@ -155,6 +156,16 @@ def estimate(args: argparse.Namespace, shape: tuple[int, int, int]) -> sp.PowerS
     return sp.PowerSpectrum.estimate(images.split(500))
 
 
+def check_end(model: str, alphas_cumprod: Tensor, prediction: str) -> None:
+    """Raise a ValueError for a network that predicts noise along a schedule that ends without signal."""
+    if prediction == "noise" and float(alphas_cumprod[-1]) == 0:
+        raise ValueError(
+            "the pipeline's schedule ends without signal (rescale_betas_zero_snr), where the noise that its network "
+            "predicts (prediction_type 'epsilon') does not tell the image; one of the two is wrong: set what the "
+            f"network was trained with in {model}/scheduler/scheduler_config.json"
+        )
+
+
 def initial_noise(sampler: sp.Sampler, noise: Tensor) -> Tensor:
     """Return white noise as the images where a sampler begins; raise a ValueError if its schedule ends elsewhere."""
     try:
@@ -174,7 +185,8 @@ def same_chain(scheduler: Any, alphas_cumprod: Tensor) -> dict[str, Any]:
         # Not beta_schedule: not every scheduler has every one, and some change the table afterwards.
         "trained_betas": (1 - alphas_cumprod / before).tolist(),
         "num_train_timesteps": len(alphas_cumprod),
-        "rescale_betas_zero_snr": False,
+        # It leaves such betas as they are, and DPM-Solver++ then replaces the 0, of which it takes the logarithm.
+        "rescale_betas_zero_snr": float(alphas_cumprod[-1]) == 0,
         "algorithm_type": "dpmsolver++",  # not a stochastic one
         # A clipped prediction would be another ODE: samples may be clipped, not what leads to them.
         "clip_sample": False,

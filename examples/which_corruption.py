@@ -21,7 +21,7 @@ import shortest_path as sp
 from recipe.arguments import add_on_error, four_or_more, in_flags, output_figure, positive, two_or_more
 from recipe.cifar10 import load
 from recipe.figures import share_legend
-from recipe.images import check_several, to_unit
+from recipe.images import check_several, to_grey, to_unit
 from shortest_path import plots
 
 TIMES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     try:
         found = load(args.data, size=args.size, count=args.images, on_error=args.on_error, enlarge=False)
-        images = to_unit(found.images)
+        images = to_unit(to_grey(found.images) if args.grey else found.images)
         check_several(images, args.data)
         spectrum = sp.PowerSpectrum.estimate(images.split(500))
     except (OSError, ValueError) as error:
@@ -56,15 +56,29 @@ def choices(spectrum: sp.PowerSpectrum) -> dict[str, sp.Corruption]:
 
 
 def about(images: Tensor, spectrum: sp.PowerSpectrum) -> str:
-    """Return what the images are, in two sentences."""
+    """Return what the images are, in a few sentences."""
     shape = "×".join(map(str, images.shape[1:]))
     frequency, rings = spectrum.radial_average()
     low, high = rings[:, 1].mean().item(), rings[:, -1].mean().item()
     enough = "" if len(images) >= 1000 else " Fewer than 1,000 images: the spectrum itself is uncertain."
     return (
         f"{len(images)} images of {shape}. From frequency 1 to {int(frequency[-1])}, power falls from {low:.3g} to "
-        f"{high:.3g}: by a factor of {low / high:.3g}.{enough}"
+        f"{high:.3g}: by a factor of {low / high:.3g}.{enough}{constant(images, spectrum)}"
     )
+
+
+def constant(images: Tensor, spectrum: sp.PowerSpectrum) -> str:
+    """Return how many coefficients do not vary, and what to do about them; nothing if all vary."""
+    if not spectrum.floored:
+        return ""
+    count, channels = images.shape[:2]
+    mend = "use images that vary in every direction"
+    if count <= channels:
+        mend = f"{count} images of {channels} channels are too few: pass more"
+    elif channels > 1:
+        mend = "if these are grey images stored as RGB, pass --grey to read their brightness alone"
+    percent = 100 * spectrum.floored / spectrum.power.numel()
+    return f" {percent:.3g} % of the coefficients do not vary at all, which makes the table misleading; {mend}."
 
 
 def table(found: sp.geometry.Comparison, steps: int) -> str:
@@ -72,7 +86,7 @@ def table(found: sp.geometry.Comparison, steps: int) -> str:
     heads = ("corruption", "detour", f"KL in {steps} steps", "with even steps", "spread of half-times")
     lines = [heads, tuple("-" * len(head) for head in heads)]
     for row in found.rows:
-        detour = "none" if row.distance < 1e-3 else f"{100 * (row.length / row.distance - 1):.1f} %"
+        detour = "none" if row.distance < 1e-3 else f"{100 * max(0.0, row.length / row.distance - 1):.1f} %"
         even = f"{row.kl_even[steps]:.3g}" if steps in row.kl_even else "the same"
         lines.append((row.name, detour, f"{row.kl[steps]:.3g}", even, f"{row.stiffness:.3g}"))
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
@@ -119,6 +133,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("data", help="images, or the name of a data set on the hub")
     parser.add_argument("--size", type=four_or_more, default=32, help="height and width to fit images to (%(default)s)")
+    parser.add_argument("--grey", action="store_true", help="read the brightness of the images alone, one channel")
     parser.add_argument("--images", type=two_or_more, default=10_000, help="largest number of images (%(default)s)")
     parser.add_argument("--steps", type=positive, default=50, help="number of steps of the KL (%(default)s)")
     parser.add_argument("--show", type=int, default=0, help="index of the image in the figure (%(default)s)")

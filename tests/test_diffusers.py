@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -135,6 +136,19 @@ def test_a_changed_sample_is_followed() -> None:
     torch.testing.assert_close(output[0], expected.x_t)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_sample_that_was_changed_in_place_is_followed(mode: Callable[[], Any]) -> None:
+    scheduler = ours.CorruptionScheduler(sp.GaussianCorruption("flow"), "data")
+    with mode():
+        for edit in (False, True):
+            scheduler.set_timesteps(3)
+            sample = torch.ones(1, 3, 8, 8)
+            first = scheduler.step(0 * sample, scheduler.timesteps[0], sample).prev_sample
+            given = first.zero_() if edit else first
+            second = scheduler.step(0 * given, scheduler.timesteps[1], given).prev_sample
+            assert bool((second == 0).all()) == edit
+
+
 def test_coloured_noise_begins_with_its_own_noise() -> None:
     corruption = sp.GaussianCorruption("cosine", noise=DATA)
     scheduler = ours.CorruptionScheduler(corruption, "whitened-velocity", spectrum=DATA)
@@ -142,7 +156,7 @@ def test_coloured_noise_begins_with_its_own_noise() -> None:
     noise, nothing = torch.randn(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
     with pytest.raises(
         ValueError,
-        match=r"GaussianCorruption does not end in white noise; begin with\s+sample = sched.*set_begin_index",
+        match=r"GaussianCorruption does not end in white noise; begin with sample = sched.*set_begin_index",
     ):
         scheduler.step(nothing, scheduler.timesteps[0], noise)
     sample = scheduler.initial_noise(noise)
@@ -169,7 +183,7 @@ def test_a_loop_can_begin_with_corrupted_images(name: str) -> None:
         scheduler.set_timesteps(4)
         sample = begun = scheduler.add_noise(clean, noise, scheduler.timesteps[place])
         if name != "path" and place == 0:
-            with pytest.raises(ValueError, match=r"add_noise\(images, noise, scheduler.timesteps\[0\]\), call"):
+            with pytest.raises(ValueError, match=r"add_noise\(images, noise, scheduler.timesteps\[0\]\), after sch"):
                 scheduler.step(clean, scheduler.timesteps[0], sample)
         scheduler.set_begin_index(place)
         for t in scheduler.timesteps[place:]:
@@ -184,6 +198,126 @@ def test_a_loop_can_begin_with_corrupted_images(name: str) -> None:
         scheduler.set_begin_index(4)
     with pytest.raises(TypeError, match="begin_index must be a whole number"):
         scheduler.set_begin_index(0.5)
+
+
+def test_what_ends_in_images_has_no_noise_to_begin_with() -> None:
+    corruption = sp.corruptions.HeatDissipationCorruption(2.0, spatial=(8, 8))
+    scheduler = ours.CorruptionScheduler(corruption, "data", solver="ddim")
+    noise = torch.randn(2, 3, 8, 8)
+    mend = r"sample = scheduler.add_noise\(images, noise, .*timesteps\[0\]\), after scheduler.set_begin_index\(0\)"
+    for begin in (scheduler.initial_noise, lambda noise: scheduler.step(noise, scheduler.timesteps[0], noise)):
+        with pytest.raises(
+            ValueError, match=f"^HeatDissipationCorruption keeps part of .*; begin with images: {mend}$"
+        ):
+            begin(noise)
+    with pytest.raises(TypeError, match="noise must be a floating-point tensor"):
+        scheduler.initial_noise(noise.int())
+    coloured = ours.CorruptionScheduler(sp.GaussianCorruption("cosine", noise=DATA), "data", spectrum=DATA)
+    with pytest.raises(ValueError, match=r"the data's power has shape \(3, 8, 8\), the images \(2, 3, 4, 4\)"):
+        coloured.initial_noise(noise[..., :4, :4])
+
+
+@pytest.mark.parametrize("name", ["heat", "path"])
+def test_a_beginning_is_that_of_one_run(name: str) -> None:
+    corruption = {
+        "heat": sp.corruptions.HeatDissipationCorruption(2.0, spatial=(8, 8)),
+        "path": sp.ShortestPathCorruption(DATA),
+    }[name]
+    scheduler = ours.CorruptionScheduler(corruption, "data", solver="ddim")
+    scheduler.set_timesteps(4)
+    clean, noise = torch.rand(2, 3, 8, 8) * 2 - 1, torch.randn(2, 3, 8, 8)
+    first = scheduler.timesteps[0]
+    scheduler.set_begin_index(0)
+    copied = copy.deepcopy(scheduler)  # before the run: the copy begins as the scheduler would
+    for each in (scheduler, copied):
+        assert each.begin_index == 0
+        sample = each.add_noise(clean, noise, first)
+        with pytest.raises(ValueError, match="the model must return a tensor of the shape of x_t"):
+            each.step(clean[..., :4], first, sample)  # no step: the run has not begun
+        for t in each.timesteps:
+            sample = each.step(clean, t, sample).prev_sample
+        assert each.begin_index is None
+        for later in (each, copy.deepcopy(each)):
+            if name == "heat":
+                with pytest.raises(ValueError, match=r"after scheduler.set_begin_index\(0\)"):
+                    later.step(clean, first, noise)
+            else:
+                later.step(clean, first, noise)
+    scheduler.set_begin_index(2)
+    scheduler.set_timesteps(4)
+    assert scheduler.begin_index is None
+
+
+def test_sampling_begins_where_it_was_said_to_and_leaves_no_timestep_out() -> None:
+    scheduler = ours.CorruptionScheduler(sp.ShortestPathCorruption(DATA), "data", solver="ddim")
+    scheduler.set_timesteps(4)
+    clean, noise = torch.zeros(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    times = scheduler.timesteps
+    scheduler.set_begin_index(2)
+    for place in (0, 1, 3):
+        said = (
+            rf"begin at timesteps\[2\] = .*, got timestep .*timesteps\[{place}\]; loop over scheduler.timesteps\[2:\]"
+        )
+        with pytest.raises(ValueError, match=said):
+            scheduler.step(clean, times[place], noise)
+    sample = scheduler.step(clean, times[2], noise).prev_sample
+    with pytest.raises(ValueError, match=r"sample is that of timesteps\[3\] = .*, got timestep .*timesteps\[0\]; hand"):
+        scheduler.step(clean, times[0], sample)
+    with pytest.raises(ValueError, match="the data's power has shape"):
+        scheduler.step(clean[..., :4], times[0], noise[..., :4])  # what is refused leaves the run as it was
+    sample = scheduler.step(clean, times[3], sample).prev_sample
+    with pytest.raises(ValueError, match=r"sample is that of the end, after the last timestep, got timestep .*\[3\]"):
+        scheduler.step(clean, times[3], sample)
+    begun = scheduler.initial_noise(noise)  # of another run
+    with pytest.raises(ValueError, match=r"sample is that of timesteps\[0\] = .*, got timestep .*timesteps\[2\]; hand"):
+        scheduler.step(clean, times[2], begun)
+    sample = scheduler.step(clean, times[0], begun).prev_sample
+    begun = scheduler.initial_noise(2 * noise)  # of a third one, though the second is not over
+    second = scheduler.step(clean, times[0], begun).prev_sample
+    torch.testing.assert_close(second, 2 * sample)
+    with pytest.raises(ValueError, match="the model must return a tensor of the shape of x_t"):
+        scheduler.step(clean[..., :4], times[1], second)
+    third = scheduler.step(clean, times[1], second).prev_sample  # after an error as after none
+    torch.testing.assert_close(third, scheduler.step(clean, times[1], second.clone()).prev_sample)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["DDIMScheduler", "DDPMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "LCMScheduler"],
+)
+def test_a_schedule_may_end_without_signal(kind: str) -> None:
+    """Some schedulers have 2⁻²⁴ there, more than in the step before."""
+    theirs = getattr(diffusers, kind)(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    corruption, prediction = ours.read_scheduler(theirs)
+    exact = diffusers.DDPMScheduler(beta_schedule=theirs.config.beta_schedule, rescale_betas_zero_snr=True,
+                                    beta_start=theirs.config.beta_start, beta_end=theirs.config.beta_end)  # fmt: skip
+    assert torch.equal(corruption.alphas_cumprod[:-1], theirs.alphas_cumprod[:-1].double())
+    k, (clean, noise) = torch.tensor([0, 500, 998, 999]), torch.randn(2, 4, 3, 8, 8)
+    torch.testing.assert_close(
+        sp.corrupt(corruption, clean, (k + 1) / 1000, noise), exact.add_noise(clean, noise, k), atol=1e-5, rtol=1e-5
+    )
+    signal, scale = corruption.scales(torch.linspace(0.9985, 1, 301, dtype=torch.float64))
+    assert bool((signal.diff(dim=0) < 0).all())
+    assert (signal[-1].item(), scale[-1].item()) == (0, 1)
+    torch.testing.assert_close(signal.square() + scale.square(), torch.ones_like(signal))
+    torch.testing.assert_close(signal[200].item(), signal[100].item() / 2)  # straight in the last step
+    for t in (0.9, 0.9995, 1.0):
+        at = torch.tensor([t], dtype=torch.float64, requires_grad=True)
+        assert all(
+            bool(torch.autograd.grad(each.sum(), at, retain_graph=True)[0].isfinite()) for each in corruption.scales(at)
+        )
+    again = sp.corruptions.corruption_from_state(sp.corruptions.corruption_state(corruption))
+    assert again.signal(torch.ones(1)).item() == 0
+
+    def model(x_t: Tensor, t: Tensor) -> Tensor:  # the velocity of data that are 0.5
+        signal, scale = corruption.scales(t)
+        return (signal * x_t - 0.5) / scale
+
+    for solver in (sp.solvers.DDIM(), sp.solvers.Multistep()):
+        made = sp.Sampler(model, corruption, prediction=prediction, steps=20, solver=solver)
+        assert made.times[0] == 1
+        torch.testing.assert_close(made.sample((2, 3, 8, 8), x_1=clean[:2]), torch.full((2, 3, 8, 8), 0.5))
+    assert sp.Sampler(model, corruption, prediction="noise", steps=20).times[0] == 0.999  # nothing tells the image at 1
 
 
 def test_wrappers_give_time_as_diffusers_counts_it(tmp_path: Path) -> None:
@@ -411,8 +545,16 @@ def test_what_does_not_fit_is_refused_with_the_reason() -> None:
     odd.register_to_config(prediction_type="score")
     with pytest.raises(ValueError, match="prediction_type must be one of epsilon, sample, v_prediction, got 'score'"):
         ours.read_scheduler(odd)
-    with pytest.raises(ValueError, match=r"alphas_cumprod must be \(N,\) with values in \(0, 1\]"):
-        ours.TableCorruption(torch.tensor([0.5, 0.0]))
+    for wrong, message in (
+        ([[0.5]], r"be \(N,\), got \(1, 1\); pass"),
+        ([], r"be \(N,\), got \(0,\); pass"),
+        ([0.5, 0.0, 0.0], r"lie in \(0, 1\], the last in \[0, 1\], got 0; pass scheduler.alphas_cumprod"),
+        ([0.5, -0.1], "got -0.1"),
+        ([1.5, 0.1], "got 1.5"),
+        ([0.5, float("nan")], "got nan"),
+    ):
+        with pytest.raises(ValueError, match=f"alphas_cumprod must .*{message}"):
+            ours.TableCorruption(torch.tensor(wrong))
     with pytest.raises(ValueError, match="alphas_cumprod must fall, got values that rise"):
         ours.TableCorruption(torch.tensor([0.5, 0.6]))
 

@@ -97,7 +97,7 @@ def test_empty_arguments_and_bytes_are_refused_with_the_reason() -> None:
         (lambda: plots.rows({"a": x, "b": raw}), TypeError, f"images of 'b' {convert}"),
         (lambda: plots.images(raw), TypeError, f"images {convert}"),
         (lambda: plots.strip(raw[0], {"a": gaussian}), TypeError, f"image {convert}"),
-        (lambda: plots.strip(x, {"a": gaussian}), ValueError, r"image must be one image \(C, H, W\), got \(2"),
+        (lambda: plots.strip(x, {"a": gaussian}), ValueError, r"image must be one image \(C, H, W\) .*\[0\]"),
         (lambda: plots.side_by_side(x[:0], x), ValueError, r"samples must hold one image or more, got shape \(0, 3, 8"),
         (lambda: plots.side_by_side(x, x[:0]), ValueError, r"data must hold one image or more, got shape \(0, 3, 8, 8"),
         (lambda: plots.images(x[:0]), ValueError, "images must hold one image or more"),
@@ -120,6 +120,56 @@ def test_empty_arguments_and_bytes_are_refused_with_the_reason() -> None:
         with pytest.raises(ValueError, match="requires sides of 2 pixels or more, got"):
             draw()
     assert not matplotlib.pyplot.get_fignums()  # nothing is opened for what is refused
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "several", "one"),
+    [
+        ((2, 8, 6, 3), "(N, H, W, C)", "x.permute(0, 3, 1, 2)", "x[0].permute(2, 0, 1)"),
+        ((2, 8, 6, 1), "(N, H, W, C)", "x.permute(0, 3, 1, 2)", "x[0].permute(2, 0, 1)"),
+        ((2, 3, 8, 6), "(N, C, H, W)", None, "x[0]"),
+        ((3, 8, 6), "(C, H, W)", "x[None]", None),
+        ((8, 6, 3), "(H, W, C)", "x.permute(2, 0, 1)[None]", "x.permute(2, 0, 1)"),
+        ((9, 8, 6), "(N, H, W)", "x[:, None]", "x[:1]"),
+        ((8, 6), "(H, W)", "x[None, None]", "x[None]"),
+        ((2, 4, 8, 6), "", "", ""),
+        ((2, 5, 3, 8, 6), "", "", ""),
+        ((6,), "", "", ""),
+    ],
+)
+def test_images_of_another_layout_are_told_how_to_be_mended(
+    shape: tuple[int, ...], layout: str, several: str | None, one: str | None
+) -> None:
+    x, data = torch.zeros(shape), torch.zeros(2, 3, 8, 6)
+    for name, form, mend, draw in (
+        ("images", "(N, C, H, W)", several, plots.images),
+        ("images of 'a'", "(N, C, H, W)", several, lambda x: plots.rows({"a": x})),
+        ("samples", "(N, C, H, W)", several, lambda x: plots.side_by_side(x, data)),
+        ("data", "(N, C, H, W)", several, lambda x: plots.side_by_side(data, x)),
+        ("image", "one image (C, H, W)", one, lambda x: plots.strip(x, {"a": sp.GaussianCorruption()})),
+    ):
+        if mend is None:
+            draw(x)
+            continue
+        with pytest.raises(ValueError, match="must be") as error:
+            draw(x)
+        hint = f"; if that is {layout}, pass {mend}" if mend else ""
+        assert str(error.value) == f"{name} must be {form} with one or three channels, got {shape}{hint}"
+        if mend:
+            mended = eval(mend, {"x": x})
+            plots.images(mended if form.startswith("(N") else mended[None])
+
+
+def test_samples_of_another_layout_are_told_how_to_be_mended() -> None:
+    data = sp.PowerSpectrum.power_law((3, 8, 6), amplitude=1.0, offset=0.1, exponent=2.0)
+    for shape, mend in (((2, 8, 6, 3), "samples.movedim(-1, 1)"), ((3, 8, 6), "samples[None]"), ((2, 3), "")):
+        samples = torch.randn(shape)
+        with pytest.raises(ValueError, match="must have") as error:
+            plots.power(samples, data)
+        hint = f"; pass {mend}" if mend else ""
+        assert str(error.value) == f"samples must have the shape of the spectrum, (N, 3, 8, 6), got {shape}{hint}"
+        if mend:
+            plots.power(eval(mend, {"samples": samples}), data)
 
 
 X, DATA, GAUSSIAN = torch.zeros(2, 3, 8, 8), spectrum(), sp.GaussianCorruption()
@@ -206,7 +256,7 @@ def test_arguments_of_a_wrong_type_are_named() -> None:
         ),
         (lambda: plots.rows([X, X]), TypeError, "named must be a mapping of names .* pairs of both, got list"),
         (lambda: plots.rows(None), TypeError, "named must be a mapping of names .*, got NoneType"),
-        (lambda: plots.rows({"a": X[0]}), ValueError, r"images of 'a' must be \(N, C, H, W\), got \(3, 8, 8\)"),
+        (lambda: plots.rows({"a": X[0]}), ValueError, r"images of 'a' must be .*, got \(3, 8, 8\); if th"),
         (
             lambda: plots.rows({"a": X}, columns=2),
             TypeError,
@@ -287,7 +337,7 @@ def test_images_are_tiled_on_nothing() -> None:
     assert (sheet[17:, 17:, 3] == 0).all()
     assert (sheet[16, :, 3] == 0).all()
     with pytest.raises(
-        ValueError, match=r"images must be \(N, C, H, W\) with one or three channels, got \(3, 2, 4, 4\)"
+        ValueError, match=r"images must be \(N, C, H, W\) with one or three channels, got \(3, 2, 4, 4\)$"
     ):
         plots.images(torch.zeros(3, 2, 4, 4))
 

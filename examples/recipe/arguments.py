@@ -9,6 +9,9 @@ from pathlib import Path
 
 import torch
 
+LEAST_SIZE = 4
+"""The least size of images that have more than one frequency."""
+
 _FIGURES = (".png", ".svg", ".pdf")
 
 
@@ -28,8 +31,8 @@ def two_or_more(text: str) -> int:
 
 
 def four_or_more(text: str) -> int:
-    """Return an integer of 4 or more: the least size of images that have more than one frequency."""
-    return _at_least(4, text)
+    """Return an integer of 4 or more: a size of images that have more than one frequency."""
+    return _at_least(LEAST_SIZE, text)
 
 
 def seed(text: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from ._cifar_batches import read_batches
 from ._contents import contents
 from ._decoding import FaultError, decode, fit, shown, told
 from ._parquet import encoded_rows
+from .arguments import LEAST_SIZE
 
 
 def load_images(
@@ -94,10 +95,22 @@ def read_images(
     return _fitted(images, size), np.arange(len(images))
 
 
-def check_several(images: Sized, source: object) -> None:
-    """Raise a ValueError for one image, which has no spectrum."""
+def check_several(images: Tensor, source: object) -> None:
+    """Raise a ValueError for images without a spectrum: one, or several that are all the same."""
     if len(images) < 2:
         raise ValueError(f"{source} has one image; a spectrum requires two or more, better a few hundred")
+    if bool((images == images[0]).all()):
+        raise ValueError(
+            f"{source} has {len(images)} images that are all the same; a spectrum requires images that differ"
+        )
+
+
+def to_grey(images: np.ndarray) -> np.ndarray:
+    """Return the brightness of uint8 images (N, H, W, 3), 0.299 R + 0.587 G + 0.114 B, as (N, H, W, 1)."""
+    if images.shape[-1] == 1:
+        return images
+    red, green, blue = (images[..., channel, None].astype(np.int32) for channel in range(3))
+    return ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(np.uint8)
 
 
 def to_unit(images: np.ndarray) -> Tensor:
@@ -221,9 +234,12 @@ def _collect(
 def _check_enlarged(what: str, side: int, size: int, enlarge: bool) -> None:
     """Warn that images were enlarged, or raise a ValueError if they must not be."""
     if not enlarge:
+        mend = f"choose --size {side} or less"
+        if side < LEAST_SIZE:
+            mend = f"pass images of {LEAST_SIZE}×{LEAST_SIZE} pixels or more"
         raise ValueError(
             f"{what}, less than {size}×{size}, and images are not enlarged: the finest detail would be that of the "
-            f"interpolation; choose --size {side} or less"
+            f"interpolation; {mend}"
         )
     warnings.warn(f"{what}, enlarged to {size}×{size}: the finest detail is that of the interpolation", stacklevel=4)
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from examples.recipe import cifar10
-from examples.recipe.images import Batches, load_images, read_images, to_uint8, to_unit
+from examples.recipe.images import Batches, load_images, read_images, to_grey, to_uint8, to_unit
 from studies.faults.mutations import mutations, resealed
 from tests.examples.image_files import DEEP, FILES, LEAF, LEAVES, encoded, frames, table, write
 
@@ -107,6 +107,16 @@ def test_smaller_images_are_enlarged_with_a_warning_or_refused(tmp_path: Path) -
         with pytest.raises(ValueError, match=f"{what}, less than 8×8, and images are not enlarged: .*choose --size 6"):
             load_images(path, 8, enlarge=False)
         assert load_images(path, 6, enlarge=False).shape[1:3] == (6, 6)
+
+
+def test_grey_is_the_brightness_that_pillow_has() -> None:
+    expected = np.stack([np.asarray(Image.fromarray(leaf).convert("L"), dtype=int) for leaf in LEAVES])
+    grey = to_grey(LEAVES)
+    assert (grey.dtype, grey.shape) == (np.uint8, (12, 8, 8, 1))
+    assert np.abs(grey[..., 0] - expected).max() <= 1  # pillow's weights are rounded
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    np.testing.assert_array_equal(to_grey(levels), levels)
+    np.testing.assert_array_equal(to_grey(levels.repeat(3, axis=-1)), levels)
 
 
 def test_wrong_paths_arrays_and_columns_are_named(tmp_path: Path) -> None:

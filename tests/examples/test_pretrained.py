@@ -77,14 +77,22 @@ def test_what_cannot_be_done_is_told_before_any_work(folder: Path, tmp_path: Pat
     said = refused("which_corruption", tmp_path / "small.npy", "--size", 8, "--out", tmp_path / "a.png")
     assert "small.npy has images of 5×4, less than 8×8, and images are not enlarged: " in said
     assert said.rstrip().endswith("choose --size 4 or less")
+    np.save(tmp_path / "tiny.npy", dead_leaves(60, size=8, seed=0)[:, :3, :5])
+    said = refused("which_corruption", tmp_path / "tiny.npy", "--size", 4, "--out", tmp_path / "a.png")
+    assert "tiny.npy has images of 5×3, less than 4×4" in said
+    assert said.rstrip().endswith("pass images of 4×4 pixels or more")
     assert not (tmp_path / "a.png").exists()
     np.save(tmp_path / "one.npy", dead_leaves(1, size=8, seed=0))
-    for name, command in (
-        ("which_corruption", [tmp_path / "one.npy", "--size", 8]),
-        ("sample_pretrained", [folder / "pipeline", "--data", tmp_path / "one.npy"]),
+    np.save(tmp_path / "same.npy", dead_leaves(1, size=8, seed=0).repeat(9, axis=0))
+    for data, message in (
+        (tmp_path / "one.npy", "has one image; a spectrum requires two or more"),
+        (tmp_path / "same.npy", "has 9 images that are all the same; a spectrum requires images that differ\n"),
     ):
-        said = refused(name, *command)
-        assert f"{name}: {tmp_path / 'one.npy'} has one image; a spectrum requires two or more" in said
+        for name, command in (
+            ("which_corruption", [data, "--size", 8]),
+            ("sample_pretrained", [folder / "pipeline", "--data", data]),
+        ):
+            assert f"{name}: {data} {message}" in refused(name, *command)
     (tmp_path / "images").mkdir()
     for number in range(2):
         (tmp_path / "images" / f"{number}.png").write_bytes(b"no image")
@@ -183,6 +191,25 @@ def test_a_schedule_that_cannot_be_followed_is_refused(folder: Path, tmp_path: P
     assert "the pipeline's schedule does not end in noise: TableCorruption(8 steps to a²=0.922" in said
 
 
+@pytest.mark.parametrize("kind", ["DDIMScheduler", "EulerDiscreteScheduler"])
+def test_a_schedule_may_end_without_signal_unless_the_network_predicts_noise(
+    kind: str, folder: Path, tmp_path: Path
+) -> None:
+    """The solvers go to one solution, also from the step that DDIM begins with."""
+    data = ["--data", folder / "images.npy", "--count", 2, "--converged", 200, "--steps", 5, 50, "--out", tmp_path]
+    for prediction in ("v_prediction", "epsilon"):
+        scheduler = getattr(diffusers, kind)(
+            prediction_type=prediction, rescale_betas_zero_snr=True, timestep_spacing="trailing"
+        )
+        diffusers.DDPMPipeline(network(), scheduler).save_pretrained(tmp_path / prediction)
+    rows = run("sample_pretrained", tmp_path / "v_prediction", *data).out.splitlines()[-3:-1]
+    few, more = ([float(cell.split(",")[0]) for cell in row.split("|")[2:5]] for row in rows)
+    assert all(fine < coarse / 3 and fine < 0.05 for fine, coarse in zip(more, few, strict=True))
+    said = refused("sample_pretrained", tmp_path / "epsilon", *data)
+    assert "the pipeline's schedule ends without signal (rescale_betas_zero_snr), where the noise that its net" in said
+    assert "epsilon/scheduler/scheduler_config.json" in said
+
+
 def test_samples_that_are_not_finite_are_told(folder: Path, tmp_path: Path) -> None:
     unet = network()
     unet.conv_out.bias.data.fill_(float("nan"))
@@ -207,3 +234,30 @@ def test_ones_own_data_are_described_in_words(folder: Path, tmp_path: Path) -> N
     assert re.search(r"^shortest path +\d\.\d % +[\d.e+-]+ ", printed, re.MULTILINE)
     assert (tmp_path / "a.png").stat().st_size > 0
     assert "does not exist" in refused("which_corruption", tmp_path / "none.npy")
+
+
+def test_grey_images_stored_as_rgb_are_told_and_can_be_read_as_grey(tmp_path: Path) -> None:
+    grey = dead_leaves(60, size=8, seed=0)[..., :1]
+    np.save(tmp_path / "grey.npy", grey)
+    np.save(tmp_path / "rgb.npy", grey.repeat(3, axis=-1))
+    options = ["--size", 8, "--steps", 5, "--out", tmp_path / "a.png"]
+    as_rgb, as_grey, alone = (
+        run("which_corruption", *words, *options).out
+        for words in ([tmp_path / "rgb.npy"], [tmp_path / "rgb.npy", "--grey"], [tmp_path / "grey.npy"])
+    )
+    assert (
+        "66.7 % of the coefficients do not vary at all, which makes the table misleading; if these are grey" in as_rgb
+    )
+    assert "stored as RGB, pass --grey to read their brightness alone." in as_rgb
+    assert not re.search(r"-0\.0 %", as_rgb)
+    assert "do not vary" not in as_grey
+    assert as_grey == alone
+    np.save(tmp_path / "two.npy", dead_leaves(2, size=8, seed=0))
+    said = run("which_corruption", tmp_path / "two.npy", *options).out
+    assert re.search(
+        r"% of the coefficients do not vary at all, .*; 2 images of 3 channels are too few: pass more\.", said
+    )
+    np.save(tmp_path / "stripes.npy", grey[:, :1].repeat(8, axis=1))
+    said = run("which_corruption", tmp_path / "stripes.npy", *options).out
+    assert "87.5 % of the coefficients do not vary at all" in said
+    assert "use images that vary in every direction." in said

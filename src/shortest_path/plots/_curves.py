@@ -73,9 +73,11 @@ def power(samples: Tensor, data: PowerSpectrum, axis: Axes | None = None) -> Axe
     check_spectrum("data", data)
     check_some(samples, "samples")
     if tuple(samples.shape[1:]) != data.shape:
+        mends = {tuple(samples.shape): "[None]", (*samples.shape[-1:], *samples.shape[1:-1]): ".movedim(-1, 1)"}
+        mend = f"; pass samples{mends[data.shape]}" if data.shape in mends else ""
         raise ValueError(
             f"samples must have the shape of the spectrum, (N, {', '.join(map(str, data.shape))}), got "
-            f"{tuple(samples.shape)}"
+            f"{tuple(samples.shape)}{mend}"
         )
     values = samples.detach().to("cpu", torch.float64)
     finite = values.isfinite().flatten(1).all(1)

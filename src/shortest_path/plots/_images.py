@@ -14,6 +14,24 @@ from .._checks import check_count, check_floating, check_has_values, check_seed,
 from ..corruptions import Corruption, corrupt
 from ._axes import TIMES, as_list, check_some, checked_times, drawing
 
+_MENDS = {
+    "(N, C, H, W)": {
+        "(N, H, W, C)": "x.permute(0, 3, 1, 2)",
+        "(C, H, W)": "x[None]",
+        "(H, W, C)": "x.permute(2, 0, 1)[None]",
+        "(N, H, W)": "x[:, None]",
+        "(H, W)": "x[None, None]",
+    },
+    "(C, H, W)": {
+        "(N, C, H, W)": "x[0]",
+        "(N, H, W, C)": "x[0].permute(2, 0, 1)",
+        "(H, W, C)": "x.permute(2, 0, 1)",
+        "(N, H, W)": "x[:1]",
+        "(H, W)": "x[None]",
+    },
+}
+"""How images of every other layout get the one of the key."""
+
 
 def strip(
     image: Tensor,
@@ -38,8 +56,7 @@ def strip(
         ValueError: an image of another shape, no corruptions, no times, times outside [0, 1], or a negative seed.
     """
     check_some(image, "image")
-    if image.ndim != 3:
-        raise ValueError(f"image must be one image (C, H, W), got {tuple(image.shape)}; take one of a batch, e.g. x[0]")
+    _check_layout(image, "image", "(C, H, W)")
     if not isinstance(corruptions, Mapping):
         raise TypeError(
             f"corruptions must be a mapping of names to corruptions, got {kind_of(corruptions)}; pass e.g. "
@@ -106,8 +123,7 @@ def _pairs(named: object) -> list[tuple[str, Tensor]]:
     for name, each in pairs:
         check_floating(each, f"images of {name!r}")
         check_has_values(each, f"images of {name!r}")
-        if each.ndim != 4:
-            raise ValueError(f"images of {name!r} must be (N, C, H, W), got {tuple(each.shape)}")
+        _check_layout(each, f"images of {name!r}")
     return [(str(name), each.detach().cpu()) for name, each in pairs]
 
 
@@ -124,8 +140,7 @@ def images(x: Tensor, axis: Axes | None = None, *, columns: int | None = None) -
         ValueError: no images, another shape, or `columns` less than 1.
     """
     check_some(x, "images")
-    if x.ndim != 4 or not len(x) or x.shape[1] not in (1, 3):
-        raise ValueError(f"images must be (N, C, H, W) with one or three channels, got {tuple(x.shape)}")
+    _check_layout(x, "images")
     columns = _columns(columns, len(x))
     levels = (x.detach().float().cpu().clamp(-1, 1) + 1) / 2
     seen = levels.isfinite().all(1, keepdim=True).float()
@@ -157,9 +172,10 @@ def side_by_side(samples: Tensor, data: Tensor, axis: Axes | None = None, *, col
         TypeError: images that are not floating point, `columns` is not a whole number, or `axis` not an Axes.
         ValueError: no images, images of different sizes, or `columns` less than 1.
     """
-    check_some(samples, "samples")
-    check_some(data, "data")
-    if samples.ndim != 4 or samples.shape[1:] != data.shape[1:]:
+    for name, each in (("samples", samples), ("data", data)):
+        check_some(each, name)
+        _check_layout(each, name)
+    if samples.shape[1:] != data.shape[1:]:
         raise ValueError(
             f"samples and data must be (N, C, H, W) of one size, got {tuple(samples.shape)} and {tuple(data.shape)}"
         )
@@ -179,6 +195,24 @@ def side_by_side(samples: Tensor, data: Tensor, axis: Axes | None = None, *, col
         axis.set_xticks([columns * width / 2, (1.5 * columns + 1) * width], ["data", "samples"])
         axis.tick_params(length=0, labeltop=True, labelbottom=False)
         return axis
+
+
+def _check_layout(x: Tensor, name: str, wanted: str = "(N, C, H, W)") -> None:
+    """Raise a ValueError unless `x` has a layout, with one or three channels, and tell how to give it that."""
+    found = _layout(x.shape)
+    if found != wanted:
+        mend = f"; if that is {found}, pass {_MENDS[wanted][found]}" if found else ""
+        form = wanted if wanted.startswith("(N") else f"one image {wanted}"
+        raise ValueError(f"{name} must be {form} with one or three channels, got {tuple(x.shape)}{mend}")
+
+
+def _layout(shape: Sequence[int]) -> str | None:
+    """Return the axes that a shape seems to have."""
+    for layout in ("(N, C, H, W)", "(N, H, W, C)", "(C, H, W)", "(H, W, C)"):
+        axes = layout.strip("()").split(", ")
+        if len(axes) == len(shape) and shape[axes.index("C")] in (1, 3):
+            return layout
+    return {3: "(N, H, W)", 2: "(H, W)"}.get(len(shape))
 
 
 def _columns(columns: int | None, count: int) -> int:

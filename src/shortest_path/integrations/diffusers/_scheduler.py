@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +13,17 @@ from diffusers.configuration_utils import ConfigMixin
 from torch import Tensor
 from typing_extensions import Self
 
-from ..._checks import check_count, check_numbers, values_are_readable
+from ..._checks import check_count, check_floating, check_numbers, values_are_readable
 from ..._files import SAMPLER_FILE, checked_path, naming, read_description
 from ..._folders import reading, replace_folder
-from ...corruptions import Corruption, Process, as_times, corrupt, prior_deviation
+from ...corruptions import Corruption, Process, as_times, corrupt
 from ...grids import GridName, TimeGrid
 from ...prediction import Prediction
 from ...prediction import target as target_of
-from ...sampling import Sampler, first_time
+from ...sampling import Sampler, SampleStep, first_time
 from ...solvers import Solver, SolverName
 from ...spectra import PowerSpectrum
+from ._loops import check_white, deviation_at, mark_of, place_of, was_changed
 from ._models import STEPS
 from ._table import NAMES
 
@@ -103,7 +105,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied or pickled: all but the run in progress, which a copy begins again without memory."""
-        return {**self.__dict__, "_trajectory": None, "_last": None, "_given": None}
+        return {**self.__dict__, "_trajectory": None, "_last": None, "_mark": None, "_given": None}
 
     def __len__(self) -> int:
         """Return the number of steps that timesteps count."""
@@ -122,16 +124,17 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         self.num_inference_steps = self.sampler.steps
         times = self.sampler.times[:-1]
         self.timesteps = (self._steps * times + self._shift).to(device or "cpu", torch.float32)
-        self._trajectory: Any = None
+        self._trajectory: Iterator[SampleStep] | None = None
         self._last: Tensor | None = None
+        self._mark: int | Tensor | None = None
         self._index = 0
         self.begin_index: int | None = None
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Say that the next sample holds images corrupted to `timesteps[begin_index]`, as pipelines that edit do.
+        """Say that the next run begins with images corrupted to `timesteps[begin_index]`, as pipelines that edit do.
 
-        Only for the first timestep does this change anything: white noise is no sample of a corruption that ends
-        otherwise, and is refused there. Holds until `set_timesteps`.
+        The first `step` must be at that timestep. At the first of all timesteps this also allows samples that are not
+        noise, which are refused there otherwise. `begin_index` is None again after that step, or after `set_timesteps`.
 
         Args:
             begin_index: Place in `timesteps` at which sampling begins.
@@ -148,9 +151,20 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         self.begin_index = place
 
     def initial_noise(self, noise: Tensor) -> Tensor:
-        """Return white noise as the images from which sampling begins; see `Sampler.initial_noise`."""
-        self._last = self.sampler.initial_noise(noise)
-        return self._last
+        """Return white noise as the images from which sampling begins, at the first timestep.
+
+        Args:
+            noise: White noise in pixels, (B, C, *spatial).
+
+        Raises:
+            TypeError: `noise` is not a floating-point tensor.
+            ValueError: much of the image is left at the first timestep, or a shape that does not fit.
+        """
+        check_floating(noise, "noise")
+        # Raises in the words of a loop what `Sampler` raises in its own.
+        deviation_at(self._process(noise.device), float(self.sampler.times[0]), noise)
+        self._index, self._trajectory = 0, None
+        return self._hand(self.sampler.initial_noise(noise))
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """Return the sample, as it is."""
@@ -204,56 +218,40 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             return_dict: Whether to return an object, or the pair of its values.
 
         Raises:
-            ValueError: a timestep that is not the next one, or a corruption that ends in coloured noise whose sampling
-                did not begin with `initial_noise` or `set_begin_index`.
+            ValueError: a timestep that is not one of `timesteps`, not that of `sample`, or not that of
+                `set_begin_index`; or a corruption that does not end in white noise whose sampling did not begin with
+                `initial_noise` or `set_begin_index`.
         """
-        self._index = self._check(timestep, sample)
+        known = sample is self._last
+        as_handed = known and not was_changed(sample, self._mark)
+        place = place_of(timestep, self.timesteps, begin=self.begin_index, due=self._index if as_handed else None)
+        if place == 0 and not known and self.begin_index is None:
+            check_white(self._process(sample.device), float(self.sampler.times[0]), sample)
+        self._index = place
         self._given = model_output
-        if self._trajectory is None or sample is not self._last:
-            self._begin(sample, generator)
-        found = next(self._trajectory)
+        running, self._trajectory = self._trajectory, None  # an error ends it
+        trajectory = running if as_handed and running is not None else self._begin(sample, generator)
+        found = next(trajectory)
+        self._trajectory, self.begin_index = trajectory, None
         self._index += 1
-        self._last = found.x_t.to(sample.dtype)
         clean = found.x_0_hat.to(sample.dtype)
-        return CorruptionSchedulerOutput(self._last, clean) if return_dict else (self._last, clean)
+        sample = self._hand(found.x_t.to(sample.dtype))
+        return CorruptionSchedulerOutput(sample, clean) if return_dict else (sample, clean)
 
-    def _begin(self, sample: Tensor, generator: Any) -> None:
+    def _hand(self, sample: Tensor) -> Tensor:
+        """Return a sample after noting what it is, so that it is known if it comes back as it was."""
+        self._last, self._mark = sample, mark_of(sample)
+        return sample
+
+    def _begin(self, sample: Tensor, generator: Any) -> Iterator[SampleStep]:
         first, times = self._index == 0, self.sampler.times
         start = None if first else float(times[self._index])
         options = {"start": start, "generator": generator, "device": sample.device, "dtype": sample.dtype}
-        self._trajectory = self.sampler.trajectory(sample.shape, x_1=sample, **options)
+        return self.sampler.trajectory(sample.shape, x_1=sample, **options)
 
     def _model(self, x_t: Tensor, t: Tensor) -> Tensor:
         assert self._given is not None
         return self._given.to(x_t)
-
-    def _check(self, timestep: Tensor | float, sample: Tensor) -> int:
-        wanted = torch.as_tensor(timestep, dtype=torch.float32).cpu()
-        places = (self.timesteps.cpu() - wanted).abs() < 1e-3
-        if not bool(places.any()):
-            raise ValueError(
-                f"timestep must be one of scheduler.timesteps, got {float(wanted):g}; call set_timesteps and loop over "
-                "scheduler.timesteps"
-            )
-        index = int(places.float().argmax())
-        begins = index == 0 and sample is not self._last and self.begin_index != 0
-        if begins and (other := self._other_end(sample)):
-            raise ValueError(
-                f"{type(self.corruption).__name__} {other}; if sample is images, made by scheduler.add_noise(images, "
-                "noise, scheduler.timesteps[0]), call scheduler.set_begin_index(0) first"
-            )
-        return index
-
-    def _other_end(self, like: Tensor) -> str | None:
-        """Return in words why white noise is no sample at the first timestep; None if it is."""
-        process = self._process(like.device)
-        first = process.at(float(self.sampler.times[0]), like.shape, like.device)
-        deviation = prior_deviation(first, process.at(1.0, like.shape, like.device), process.power)
-        if deviation is None:
-            return "keeps part of the image at the first timestep, so that sampling cannot begin with noise"
-        if bool(((deviation - 1).abs() < 0.01).all()):
-            return None
-        return "does not end in white noise; begin with sample = scheduler.initial_noise(noise)"
 
     def _process(self, device: torch.device) -> Process:
         process = Process(self.corruption, self.spectrum)

@@ -22,13 +22,13 @@ class TableCorruption(DiagonalCorruption):
 
         a_t = √ᾱ(t),    s_t = √(1 − ᾱ(t)),    ᾱ(0) = 1
 
-    Between the entries log ᾱ is linear in t.
+    Between the entries log ᾱ is linear in t; before a last entry of 0, which has no logarithm, a_t is.
 
     Args:
-        alphas_cumprod: ᾱ_k, (N,), falling, in (0, 1].
+        alphas_cumprod: ᾱ_k, (N,), falling, in (0, 1]; the last may be 0, as with `rescale_betas_zero_snr`.
 
     Raises:
-        ValueError: another shape, values outside (0, 1], or values that rise.
+        ValueError: another shape, values outside this range, or values that rise.
     """
 
     argument_names = ("alphas_cumprod",)
@@ -36,10 +36,14 @@ class TableCorruption(DiagonalCorruption):
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
         table = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64, copy=True)
-        if table.ndim != 1 or not len(table) or not bool(((table > 0) & (table <= 1)).all()):
+        if table.ndim != 1 or not len(table):
+            raise ValueError(f"alphas_cumprod must be (N,), got {tuple(table.shape)}; pass scheduler.alphas_cumprod")
+        inside = (table > 0) & (table <= 1)
+        inside[-1] |= table[-1] == 0
+        if not bool(inside.all()):
             raise ValueError(
-                f"alphas_cumprod must be (N,) with values in (0, 1], got {tuple(table.shape)}; a schedule that ends at "
-                "signal 0 (rescale_betas_zero_snr) has none"
+                "alphas_cumprod must lie in (0, 1], the last in [0, 1], got "
+                f"{float(table[~inside][0]):g}; pass scheduler.alphas_cumprod"
             )
         if bool((table.diff() > 0).any()):
             raise ValueError("alphas_cumprod must fall, got values that rise; pass scheduler.alphas_cumprod")
@@ -51,8 +55,12 @@ class TableCorruption(DiagonalCorruption):
         logs = torch.cat([torch.zeros_like(self.alphas_cumprod[:1]), self.alphas_cumprod.log()])
         place = t.to(logs.dtype).clamp(0, 1) * len(self.alphas_cumprod)
         low = place.floor().long().clamp(max=len(self.alphas_cumprod) - 1)
-        log = torch.lerp(logs[low], logs[low + 1], place - low).view(-1, 1, 1, 1)
-        return (log / 2).exp().to(t.dtype), (-torch.expm1(log)).sqrt().to(t.dtype)
+        before, after, part = logs[low], logs[low + 1], place - low
+        to_zero = after.isinf()
+        log = torch.lerp(before, torch.where(to_zero, before, after), part)
+        signal = torch.where(to_zero, (1 - part) * (before / 2).exp(), (log / 2).exp())
+        variance = torch.where(to_zero, 1 - signal.square(), -torch.expm1(log))
+        return signal.view(-1, 1, 1, 1).to(t.dtype), variance.sqrt().view(-1, 1, 1, 1).to(t.dtype)
 
     @override
     def signal(self, t: Tensor) -> Tensor:
@@ -69,6 +77,8 @@ class TableCorruption(DiagonalCorruption):
 
 def read_scheduler(scheduler: Any) -> tuple[TableCorruption, Prediction]:
     """Return the corruption and the prediction of a scheduler of diffusers, e.g. `pipeline.scheduler`.
+
+    With `rescale_betas_zero_snr` the last signal is 0. A `Sampler` of a network that predicts noise begins before it.
 
     Raises:
         ValueError: a `CorruptionScheduler`, a scheduler without `alphas_cumprod`, or a prediction of another kind.
@@ -89,4 +99,6 @@ def read_scheduler(scheduler: Any) -> tuple[TableCorruption, Prediction]:
     kind = scheduler.config.prediction_type
     if kind not in NAMES:
         raise ValueError(f"prediction_type must be one of {', '.join(NAMES)}, got {kind!r}")
+    if scheduler.config.get("rescale_betas_zero_snr"):
+        table = torch.cat([table[:-1], torch.zeros_like(table[-1:])])  # some have 2⁻²⁴, more than in the step before
     return TableCorruption(table), NAMES[kind]
