@@ -31,7 +31,7 @@ from torch import Tensor
 import shortest_path as sp
 from recipe import figures
 from recipe.arguments import path, positive, seed, two_or_more
-from recipe.images import Batches, load_images, to_unit
+from recipe.images import Batches, check_several, load_images, to_unit
 from recipe.judge import told_apart
 from recipe.landscapes import landscapes
 from recipe.mlp import ResidualMLP
@@ -143,6 +143,7 @@ def read(args: argparse.Namespace) -> tuple[np.ndarray, Tensor]:
         count = min(args.images or len(images), len(images) - min(args.held_out, len(images) // 5))
     if len(images) - count < 2:
         raise ValueError(f"two images or more must be held out, of 10 or more in all, got {len(images)} images")
+    check_several(images[:count], args.data)
     return images[:count], to_unit(images[-min(args.held_out, len(images) - count) :])
 
 

@@ -95,11 +95,11 @@ def read_images(
     return _fitted(images, size), np.arange(len(images))
 
 
-def check_several(images: Tensor, source: object) -> None:
+def check_several(images: np.ndarray | Tensor, source: object) -> None:
     """Raise a ValueError for images without a spectrum: one, or several that are all the same."""
     if len(images) < 2:
         raise ValueError(f"{source} has one image; a spectrum requires two or more, better a few hundred")
-    if bool((images == images[0]).all()):
+    if all(bool((image == images[0]).all()) for image in images):  # ends at the first that differs
         raise ValueError(
             f"{source} has {len(images)} images that are all the same; a spectrum requires images that differ"
         )

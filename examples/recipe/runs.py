@@ -17,7 +17,7 @@ from shortest_path.models import WhitenedInput
 from shortest_path.training import load_checkpoint, load_latest
 
 from .cifar10 import Pictures
-from .images import to_unit
+from .images import check_several, to_unit
 from .settings import Settings, from_dict, to_dict
 from .times import EvenTimes, ScaledIndex
 from .unet import zero_last_layers
@@ -124,6 +124,7 @@ def measure_spectrum(settings: Settings, pictures: Pictures) -> sp.PowerSpectrum
         basis, channels = settings.basis, settings.channels
         if settings.spectrum == "reference":
             channels = "independent"  # the constants of the paper have no rotation
+    check_several(pictures.images, settings.data)
     parts = range(0, len(pictures.images), _CHUNK)
     batches = (to_unit(pictures.images[first : first + _CHUNK]) for first in parts)
     mirrored = (torch.cat([batch, batch.flip(-1)]) if settings.flip else batch for batch in batches)

@@ -97,6 +97,7 @@ def test_its_likelihood_is_that_of_the_spectrum_for_untrained_networks(tmp_path:
 
 def test_unfit_settings_are_explained(tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", dead_leaves(9, size=8))
+    np.save(tmp_path / "same.npy", np.full((40, 8, 8, 3), 7, np.uint8))
     for words, message in {
         ("--data", tmp_path / "nowhere"): "nowhere does not exist",
         (
@@ -104,6 +105,7 @@ def test_unfit_settings_are_explained(tmp_path: Path) -> None:
             4,
         ): "4 images to train with are fewer than the 8 of a batch; use more images, or --batch-size 4 or less",
         ("--data", tmp_path / "few.npy"): "two images or more must be held out, of 10 or more in all, got 9 images",
+        ("--data", tmp_path / "same.npy"): "same.npy has 32 images that are all the same",
         ("--steps", 0): "expected a whole number, 1 or more, got '0'",
     }.items():
         assert message in refused("quickstart", "--out", tmp_path, *QUICKSTART, *words)
