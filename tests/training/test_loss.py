@@ -85,6 +85,13 @@ def test_a_task_takes_no_transform_more_than_it_must(
     counted.clear()
     sp.corrupt(sp.ShortestPathCorruption(power), white(0), 0.5, white(1), analyzed=True)
     assert len(counted) == 2
+    spectrum = sp.PowerSpectrum.estimate([0.5 + correlated_images(64)], basis)
+    loss = sp.DiffusionLoss(sp.GaussianCorruption(), "whitened-velocity", spectrum=spectrum)
+    counted.clear()
+    loss.task(white(0), 0.5, white(1))
+    images = sum(len(each) for each in counted)  # one is that of the mean
+    images = sum(len(each) for each in counted)
+    assert images == 3 * len(white(0)) + 1
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

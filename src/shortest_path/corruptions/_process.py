@@ -67,12 +67,13 @@ class Process:
         at_t: tuple[Tensor, Tensor],
         *weights: tuple[Tensor, Tensor],
         analyzed: bool = False,
+        centred: bool = False,
     ) -> tuple[Tensor, ...]:
         """Return the corrupted images x_t by equation 1 and, for each pair of weights, another mixture.
 
             x_t = x̄ + Bᵀ[ signal(t) ⊙ B (x_0 − x̄) + noise(t) ⊙ B eps ],    Bᵀ[ w_0 ⊙ B (x_0 − x̄) + w_ε ⊙ B eps ]
 
-        with the mean image x̄ = Bᵀ m.
+        with the mean image x̄ = Bᵀ m that the corruption knows.
 
         Args:
             x_0: Clean images, (B, C, *spatial), of any floating-point type.
@@ -80,12 +81,14 @@ class Process:
             at_t: (signal(t), noise(t)), as `scales` returns them.
             *weights: Pairs (w_0, w_ε), each broadcastable to the coefficients.
             analyzed: Whether `eps` are coefficients, in which noise is as white.
+            centred: Whether the other mixtures are of x_0 less its whole mean, x̄ + Bᵀ δ.
 
         Returns:
             Images in float32 or float64.
         """
+        shift = self._shift_like(x_0) if centred else None
         if (analyzed or self._in_pixels) and self.mixes_coefficients:  # where pixels are coefficients
-            return self._mix_coefficients(x_0, eps, at_t, *weights)
+            return self._mix_coefficients(x_0, eps, at_t, *weights, shift=shift)
         if analyzed:
             eps = self.basis.synthesize(eps)
         x_0, eps, mean = self._prepared(x_0, eps)
@@ -94,8 +97,15 @@ class Process:
         mix = getattr(self.corruption, "mix", self.corruption.basis.mix)
         if self.basis is self.corruption.basis:
             x_t, *others = mix(x_0, eps, at_t, *weights)
+            if shift is not None:
+                others = [
+                    other - self.basis.synthesize((of_data * shift).expand(x_0.shape))
+                    for other, (of_data, _) in zip(others, weights, strict=True)
+                ]
         else:
-            (x_t,), others = mix(x_0, eps, at_t), list(self.basis.mix(x_0, eps, *weights) if weights else ())
+            (x_t,) = mix(x_0, eps, at_t)
+            away = x_0 if shift is None else x_0 - self.basis.synthesize(shift[None])
+            others = list(self.basis.mix(away, eps, *weights) if weights else ())
         return (x_t if mean is None else x_t + mean, *others)
 
     @property
@@ -106,14 +116,20 @@ class Process:
         return by_basis and self.basis is self.corruption.basis and type(self.basis).mix is Basis.mix
 
     def _mix_coefficients(
-        self, x_0: Tensor, eps: Tensor, at_t: tuple[Tensor, Tensor], *weights: tuple[Tensor, Tensor]
+        self,
+        x_0: Tensor,
+        eps: Tensor,
+        at_t: tuple[Tensor, Tensor],
+        *weights: tuple[Tensor, Tensor],
+        shift: Tensor | None,
     ) -> tuple[Tensor, ...]:
         """Return what `mix` does for noise that is given as coefficients: a transform less."""
         x_0, eps, mean = self._prepared(x_0, eps)
-        u_0, dtype = self.coefficients(x_0 if mean is None else x_0 - mean), x_0.dtype
+        u_0 = self.coefficients(x_0 if mean is None else x_0 - mean)
+        away = u_0 if shift is None else u_0 - shift
         x_t, *others = (
-            self._images((as_dtype(of_data, dtype) * u_0).addcmul_(as_dtype(of_noise, dtype), eps))
-            for of_data, of_noise in (at_t, *weights)
+            self._images((as_dtype(of_data, x_0.dtype) * data).addcmul_(as_dtype(of_noise, x_0.dtype), eps))
+            for data, (of_data, of_noise) in ((u_0, at_t), *((away, pair) for pair in weights))
         )
         return (x_t if mean is None else x_t + mean, *others)
 
@@ -147,6 +163,10 @@ class Process:
 
     def _images(self, u: Tensor) -> Tensor:
         return u if self._in_pixels and u.numel() else self.basis.synthesize(u)
+
+    def _shift_like(self, x: Tensor) -> Tensor | None:
+        """Return δ on the device of images, in the type in which they are mixed."""
+        return None if self.shift is None else self.shift.to(working_dtype(x)).to(x.device)
 
     def _shifted(self, signal: Tensor | None) -> Tensor:
         assert self.shift is not None

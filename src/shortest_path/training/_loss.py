@@ -209,10 +209,10 @@ class DiffusionLoss:
             target = x_0 if prediction == "data" else process.basis.synthesize(eps) if analyzed else eps
         else:
             of_data, of_noise = target_weights(prediction, signal, noise, power)
-            x_t, target = process.mix(x_0, eps, (signal, noise), (of_data, of_noise), analyzed=analyzed)
-            if prediction == "whitened-velocity" and process.shift is not None:  # whitened data have no mean
-                shift = process.shift.to(dtype).to(x_0.device)
-                target = target - process.basis.synthesize((of_data * shift).expand(x_0.shape))
+            centred = prediction == "whitened-velocity"  # whitened data have no mean
+            x_t, target = process.mix(
+                x_0, eps, (signal, noise), (of_data, of_noise), analyzed=analyzed, centred=centred
+            )
         target = target.to(dtype)
         weight = None
         if callable(self._weighting):
