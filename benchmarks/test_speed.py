@@ -118,7 +118,7 @@ def test_transform(benchmark: Any, name: str, size: int, direction: str, spectru
 @pytest.mark.benchmark(group="cosine transform of 1.5 Mi values: matrix product or FFT")
 @pytest.mark.parametrize("direction", ["analyze", "synthesize"])
 @pytest.mark.parametrize("how", ["matrix", "FFT"])
-@pytest.mark.parametrize("size", [128, 192, 256, 512])
+@pytest.mark.parametrize("size", [64, 128, 160, 192, 512])
 def test_matrix_limit(benchmark: Any, size: int, how: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shortest_path.bases._cosine._MATRIX_LIMIT", {"cpu": size if how == "matrix" else 0})
     x = torch.randn(max(1, 2**19 // size**2), 3, size, size)

@@ -14,7 +14,7 @@ from ._dct import compiled_cosine, cosine_matrix, fft_cosine, fft_inverse_cosine
 from ._registry import register
 
 # Longest axis for which a product with the n×n matrix beats the FFT, by type of device (benchmarks/README.md).
-_MATRIX_LIMIT = {"cpu": 192}
+_MATRIX_LIMIT = {"cpu": 128}
 _LIMIT_ELSEWHERE = 512  # not measured
 
 
