@@ -17,7 +17,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Return the report of the study."""
     path = tmp_path_factory.mktemp("table") / "table.json"
     np.save(path.with_name("images.npy"), to_uint8(generated_images(128, size=8).clamp(-1, 1)))
-    main(["--data", str(path.with_name("images.npy")), "--steps", "5", "20", "--json", str(path)])
+    main(["--data", str(path.with_name("images.npy")), "--steps", "20", "--json", str(path)])
     return json.loads(path.read_text())
 
 
