@@ -271,26 +271,31 @@ def prior_deviation(first: Point, end: Point | None, power: Tensor | None) -> Te
         end: The scales at t = 1, where the noise is that of the end state, Q = s_1²; used only where S is unknown.
         power: S, broadcastable to coefficients, or None.
     """
-    signal, noise = first.signal**2, first.noise**2
-    if power is None:
-        assert end is not None
-        kept = signal * end.noise**2
-        none = (noise == 0) & (signal > 0)
-        return None if bool(((kept > _MOST_KEPT_UNKNOWN * noise) | none).any()) else first.noise
-    kept = signal * power.to(signal)
-    return None if bool((kept > _MOST_KEPT * noise).any()) else (kept + noise).sqrt()
+    kept, most = _kept(first, end, power)
+    noise = first.noise**2
+    none = (noise == 0) & (first.signal > 0)
+    if bool(((kept > most * noise) | none).any()):
+        return None
+    return first.noise if power is None else (kept + noise).sqrt()
 
 
 def _left(first: Point, end: Point | None, power: Tensor | None) -> str:
     """Return in words how much of the image is left where `prior_deviation` is None."""
     if bool(((first.noise == 0) & (first.signal != 0)).any()):
         return "some coefficients have no noise"
-    data, most = (power, _MOST_KEPT) if end is None or power is not None else (end.noise**2, _MOST_KEPT_UNKNOWN)
-    assert data is not None
-    ratio = float((first.signal**2 * data.to(first.signal) / first.noise**2).nan_to_num().max())
+    kept, most = _kept(first, end, power)
+    ratio = float((kept / first.noise**2).nan_to_num().max())
     return (
         f"its power in the strongest coefficient is {ratio:.3g} times that of the noise, and may be {most:.3g} at most"
     )
+
+
+def _kept(first: Point, end: Point | None, power: Tensor | None) -> tuple[Tensor, float]:
+    """Return the power of the image that is left, and how much it may be in units of the noise's."""
+    if power is not None:
+        return first.signal**2 * power.to(first.signal), _MOST_KEPT
+    assert end is not None
+    return first.signal**2 * end.noise**2, _MOST_KEPT_UNKNOWN
 
 
 def _mean_not_told(corruption: Corruption, spectrum: PowerSpectrum, basis: Basis) -> Tensor | None:
