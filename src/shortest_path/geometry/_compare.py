@@ -87,8 +87,8 @@ def compare(
 
     - **length / distance**: Fisher length of the path, and the distance between its own two ends.
     - **KL**: divergence of samples in `steps` steps with the optimal denoiser, at even times and at even length.
-    - **stiffness**: how far apart in noise the coefficients are at t = ½, the largest s / (a √S) over the smallest; 1 if
-      all lose their signal together. The larger it is, the more steps a solver needs that knows no spectrum.
+    - **stiffness**: how far apart in noise the coefficients are at t = ½, the largest s / (a √S) over the smallest; 1
+      if all lose their signal together. The larger it is, the more steps a solver needs that knows no spectrum.
     - **input power**: what the network sees at t = ½, from the strongest to the weakest third of the coefficients.
 
     What it cannot tell: whether a network learns one process better than another. Two corruptions with the same clock
