@@ -158,6 +158,46 @@ def test_what_the_caller_has_in_the_place_of_a_file_is_kept_if_the_save_fails(
     assert not failed()
 
 
+def test_only_what_the_former_save_wrote_is_removed(tmp_path: Path) -> None:
+    save(tmp_path, "flat")
+    (tmp_path / "weights").write_text("mine now")
+    (tmp_path / "thesis.txt").write_text("mine")
+    described = json.loads((tmp_path / MARK).read_text())
+    again = {f"./{name}": held for name, held in described["files"].items()}
+    described["files"] |= {**again, "thesis.txt": "4 0", "a" * 300: "4 0", "more.json/b": "4 0"}
+    (tmp_path / MARK).write_text(json.dumps(described))  # as a folder from elsewhere may have it
+    save(tmp_path, "small")
+    assert names(tmp_path) == {*SAVES["small"], "weights", "thesis.txt"}
+    assert (tmp_path / "weights").read_text() == "mine now"
+
+
+def test_a_folder_of_the_caller_is_no_interrupted_save(tmp_path: Path) -> None:
+    (tmp_path / "saving.backup.tmp").mkdir()
+    (tmp_path / "saving.backup.tmp" / "thesis.txt").write_text("mine")
+    save(tmp_path, "small")
+    assert names(tmp_path) == {*SAVES["small"], "saving.backup.tmp/thesis.txt"}
+
+
+def test_links_become_what_they_lead_to(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    write(outside, {"big": "big", "more/a": "a"})
+    (outside / "big").chmod(0o600)
+
+    def write_links(new: Path) -> None:
+        write(new, {MARK: "{}", "blob": "b"})
+        for name, target in {"inner": new / "blob", "big": outside / "big", "more": outside / "more"}.items():
+            (new / name).symlink_to(target)
+
+    replace_folder(tmp_path / "saved", write_links, MARK)
+    shutil.move(tmp_path / "saved", tmp_path / "moved")
+    texts = {name: (tmp_path / "moved" / name).read_text() for name in ("inner", "big", "more/a")}
+    assert texts == {"inner": "b", "big": "big", "more/a": "a"}
+    assert stat.S_IMODE((outside / "big").stat().st_mode) == 0o600
+    with pytest.raises(FileNotFoundError, match="a link to .*gone, which does not exist, was written as weights"):
+        replace_folder(tmp_path / "moved", lambda new: (new / "weights").symlink_to("gone"), MARK)
+    assert (tmp_path / "moved" / "big").read_text() == "big"
+
+
 def test_what_is_loaded_cannot_save_to_its_own_folder(tmp_path: Path) -> None:
     save(tmp_path, "small")
     with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -20,9 +21,12 @@ try:
 except ImportError:  # no such locks on Windows
     fcntl = None  # type: ignore[assignment]
 
-_FILES = "files"  # key under which a mark lists the files that were written with it
+_FILES = "files"  # key under which a mark has the files that were written with it, and what they hold
 _SAVING = "saving.*.tmp"
 _NEW, _FORMER, _MARK = "new", "former", "mark"
+_LINKING, _AGAIN, _DONE = "linking", "again", "done"
+_OURS = {_NEW, _FORMER, _MARK, _LINKING, _AGAIN, _DONE}
+_PART = 2**20  # bytes at either end of a file that are looked at
 _thread = threading.local()  # its `reads`: the folders that the thread reads now
 
 
@@ -35,7 +39,8 @@ def replace_folder(folder: Path, write: Callable[[Path], object], mark: str) -> 
     back. After an end of the process, `saved_folder` finds them, and the next save puts them back first, where the
     system has file locks.
 
-    Files that the former mark lists and that were not written again are removed; all others stay.
+    Files of the former save that were not written again are removed: those that its mark lists and that hold what it
+    says. All others stay. Links that are written become what they lead to, as the folder may be moved.
 
     Args:
         folder: The folder, made if missing.
@@ -125,9 +130,10 @@ def _reads() -> list[str]:
 
 def _complete(new: Path, mark: str) -> None:
     """List the files of a new folder in its mark, and flush them to the disk."""
+    _replace_links(new)
     names = _names(new)
     described = json.loads((new / mark).read_text(encoding="utf-8"))
-    described[_FILES] = sorted(names - {mark})
+    described[_FILES] = {name: _held(new / name) for name in sorted(names - {mark})}
     (new / mark).write_text(json.dumps(described, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     mode = (new / mark).stat().st_mode  # safetensors lets the owner alone read
     for name in names:
@@ -136,13 +142,39 @@ def _complete(new: Path, mark: str) -> None:
         (new / name).chmod(stat.S_IMODE((new / name).stat().st_mode | mode))
 
 
+def _replace_links(new: Path) -> None:
+    """Put copies in the place of links."""
+    for link in [each for each in new.rglob("*") if each.is_symlink()]:
+        target = link.resolve()
+        if not target.exists():
+            raise FileNotFoundError(f"a link to {target}, which does not exist, was written as {link.name}")
+        link.unlink()
+        if target.is_dir():
+            shutil.copytree(target, link)
+        else:
+            shutil.copy2(target, link)
+
+
+def _held(file: Path) -> str | None:
+    """Return what tells a file from others: its size, and a hash of its two ends; None if it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            size = os.fstat(opened.fileno()).st_size
+            found = hashlib.sha256(opened.read(_PART))
+            opened.seek(max(_PART, size - _PART))
+            found.update(opened.read())
+    except (OSError, ValueError):
+        return None
+    return f"{size} {found.hexdigest()}"
+
+
 def _swap(folder: Path, saving: Path, mark: str) -> None:
     """Replace the files of the former save by the new ones, or leave them as they are."""
-    former = _listed(folder, mark)
+    former = _written(folder, folder, mark)
     names = _names(saving / _NEW)
     _check_places(folder, names, former)
-    _link(folder, [name for name in sorted({*former, *names}) if (folder / name).is_file()], saving / "linking")
-    (saving / "linking").rename(saving / _FORMER)
+    _link(folder, [name for name in sorted({*former, *names}) if os.path.isfile(folder / name)], saving / _LINKING)
+    (saving / _LINKING).rename(saving / _FORMER)
     try:
         flush_folders(saving / _FORMER, saving)
         _place(saving / _NEW, folder, mark, gone=former)
@@ -169,12 +201,12 @@ def _settle(folder: Path, saving: Path, mark: str) -> None:
     """End a save: if it did not come to its mark, put the files of before back."""
     if (saving / _FORMER).exists():
         if not (folder / mark).exists():
-            again = saving / "again"
+            again = saving / _AGAIN
             shutil.rmtree(again, ignore_errors=True)  # of an attempt that was interrupted too
             _link(saving / _FORMER, _names(saving / _FORMER), again)
-            _place(again, folder, mark, gone=_listed(saving / _NEW, mark))
+            _place(again, folder, mark, gone=_written(saving / _NEW, folder, mark))
         with suppress(OSError):  # else the next save tries again
-            (saving / _FORMER).rename(saving / "done")  # at once, as a part of it must not be put back later
+            (saving / _FORMER).rename(saving / _DONE)  # at once, as a part of it must not be put back later
 
 
 def _clear(saving: Path) -> None:
@@ -187,7 +219,7 @@ def _settle_interrupted(folder: Path) -> None:
     """End the saves whose process has ended, each by its own mark: nobody holds their lock."""
     for saving in folder.glob(_SAVING):
         with _locked(saving) as held:
-            if held:
+            if held and set(os.listdir(saving)) <= _OURS:  # else it is the caller's
                 if (saving / _MARK).is_file():  # else nothing was begun
                     _settle(folder, saving, (saving / _MARK).read_text(encoding="utf-8"))
                 _clear(saving)
@@ -207,22 +239,35 @@ def _names(folder: Path) -> set[str]:
     return {each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()}
 
 
-def _listed(folder: Path, mark: str) -> set[str]:
-    """Return the mark of a folder and the names that it lists, without such as lead out of the folder."""
+def _written(described: Path, folder: Path, mark: str) -> set[str]:
+    """Return the mark in a folder, and the names that it lists of files of another folder.
+
+    A file that does not hold what the mark says is the caller's, and is left out; one that is missing may have been.
+    """
     try:
-        names = json.loads((folder / mark).read_text(encoding="utf-8"))[_FILES]
+        listed = json.loads((described / mark).read_text(encoding="utf-8"))[_FILES]
         inside = folder.resolve()
-        return {mark, *(name for name in names if (folder / name).parent.resolve().is_relative_to(inside))}
+        found = (name for name, held in listed.items() if isinstance(held, str) and _is_inside(inside, name))
+        return {mark, *(each for each in found if _held(folder / each) == listed[each] or _missing(folder / each))}
     except (FileNotFoundError, IsADirectoryError):
         return set()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         warnings.warn(
-            f"{folder / mark} does not list the files of its save, so those that are not written again stay; to be "
+            f"{described / mark} does not list the files of its save, so those that are not written again stay; to be "
             "rid of them, save to a new folder",
             RuntimeWarning,
             stacklevel=2,
         )
         return {mark}
+
+
+def _missing(file: Path) -> bool:
+    return not os.path.lexists(file)  # also of a name that no file can have
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Return whether a name is that of a file in a folder, spelt as `_names` spells it."""
+    return Path(name).as_posix() == name and (folder / name).parent.resolve().is_relative_to(folder)
 
 
 def _link(source: Path, names: Iterable[str], target: Path) -> None:
@@ -239,9 +284,9 @@ def _link(source: Path, names: Iterable[str], target: Path) -> None:
 
 def _remove(folder: Path, name: str) -> None:
     """Remove a file, and the folders in which it was the last one."""
-    if (folder / name).is_dir():  # that of another save, or of the caller
+    if os.path.isdir(folder / name):  # that of another save, or of the caller
         return
-    with suppress(FileNotFoundError, NotADirectoryError):
+    if not _missing(folder / name):
         (folder / name).unlink()
     with suppress(OSError):  # not the last one
         for above in Path(name).parents[:-1]:

@@ -184,7 +184,7 @@ def test_what_a_former_save_wrote_is_removed_and_nothing_else(tmp_path: Path, mo
     assert files(folder) == notes | common | {"model/scale.txt", "model/deep/more.txt"}
     (tmp_path / "outside.txt").write_text("mine")
     described = json.loads((folder / "sampler.json").read_text())
-    described["files"] += ["../outside.txt", "model", 3]
+    described["files"] = ["../outside.txt", "model", 3]
     (folder / "sampler.json").write_text(json.dumps(described))
     with pytest.warns(RuntimeWarning, match=r"sampler\.json does not list the files of its save"):
         saved(folder, 1.0, whitened=True)
@@ -192,13 +192,21 @@ def test_what_a_former_save_wrote_is_removed_and_nothing_else(tmp_path: Path, mo
     # A list with what is no name tells nothing: all stays. Without it, what the model wrote is removed, its folder too.
     assert files(folder) == notes | common | inside | {"model/scale.txt", "model/deep/more.txt"}
     assert (tmp_path / "outside.txt").exists()
-    described["files"].remove(3)
-    described["files"] += sorted(files(folder) - notes)
+    former, mine = folder / "model" / "scale.txt", (folder / "model" / "scale.txt").read_bytes()
+    outside = {f"../shared/{name}": held for name, held in described_by(folder).items()}
+    described["files"] = {**described_by(folder), **outside, "notes.txt": "4 0", "model": None, "a" * 300: "4 0"}
     (folder / "sampler.json").write_text(json.dumps(described))
     sp.Sampler(Model(), corruption).save_pretrained(folder, model=False)
-    assert files(folder) == notes | common
-    assert not (folder / "model" / "deep").exists()
+    # What the list does not tell the content of, or not rightly, stays.
+    assert files(folder) == notes | common | {"model/scale.txt", "model/deep/more.txt"}
+    assert former.read_bytes() == mine
     assert (tmp_path / "outside.txt").exists()
+
+
+def described_by(folder: Path) -> dict[str, str]:
+    """Return what the description of a sampler has of its files."""
+    found: dict[str, str] = json.loads((folder / "sampler.json").read_text())["files"]
+    return found
 
 
 def test_a_sampler_over_a_wrapper_is_no_wrapper(tmp_path: Path) -> None:
