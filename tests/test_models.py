@@ -53,6 +53,35 @@ def test_what_is_shown_is_white_at_every_time(alone: bool, told: bool) -> None:
     torch.testing.assert_close(one[0], seen[0], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_cast_takes_the_network_and_rounds_no_table(dtype: torch.dtype) -> None:
+    measured = sp.PowerSpectrum.estimate([correlated_images(200, seed=3) + 0.5])
+    corruption = sp.ShortestPathCorruption(measured)
+    torch.manual_seed(0)
+    model = WhitenedInput(Net(), corruption, measured)
+    x_t, t = torch.randn(4, *measured.shape), torch.rand(4)
+    whitened = model.whiten(x_t, t)
+    model.to(dtype)
+    assert model.network.layer.weight.dtype == dtype
+    assert torch.equal(model.whiten(x_t, t), whitened)
+    torch.testing.assert_close(model.power.double(), measured.power, rtol=1e-6, atol=0)
+    sampler = sp.Sampler(model, corruption, prediction="data", steps=2)
+    assert sampler.sample(x_t.shape).isfinite().all()
+    seen: list[torch.dtype] = []
+    model.network.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
+    sp.DiffusionLoss(corruption, "data")(model, x_t)
+    assert seen == [dtype]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiles_without_graph_breaks(dtype: torch.dtype) -> None:
+    measured = spectrum()
+    model = WhitenedInput(Net(), sp.ShortestPathCorruption(measured), measured).to(dtype)
+    x_t, t = torch.randn(2, *measured.shape), torch.rand(2)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x_t, t), model(x_t, t))
+
+
 def test_it_can_be_shared(tmp_path: Path) -> None:
     measured = spectrum()
     corruption = sp.ShortestPathCorruption(measured)

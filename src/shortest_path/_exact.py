@@ -25,7 +25,7 @@ class ExactModule(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = dict(self._buffers)
-        super()._apply(lambda tensor: _moved(tensor, fn), recurse)  # type: ignore[no-untyped-call]
+        super()._apply(lambda tensor: moved(tensor, fn), recurse)  # type: ignore[no-untyped-call]
         for name, old in before.items():
             new = self._buffers[name]
             if old is None or new is None or old.is_meta or new.is_meta:
@@ -50,7 +50,7 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float64 if _HAS_FLOAT64[device.type] else torch.float32
 
 
-def _moved(tensor: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
+def moved(tensor: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
     """Return a tensor where `move` would take it, in its own type if there is one."""
     device = move(torch.empty(0, device=tensor.device)).device
     if tensor.dtype == torch.float64 and exact_dtype(device) != torch.float64:

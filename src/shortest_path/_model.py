@@ -73,8 +73,11 @@ def own(tensor: Tensor, *others: Tensor) -> Tensor:
 
 
 def weights_dtype(model: object, default: torch.dtype) -> torch.dtype:
-    """Return the floating-point type of a module's weights, in which it expects its input."""
+    """Return the floating-point type in which a module expects its input: that of its weights, or its `input_dtype`."""
     if isinstance(model, nn.Module):
+        own = getattr(network_of(model), "input_dtype", None)
+        if isinstance(own, torch.dtype):
+            return own
         for parameter in model.parameters():
             if parameter.is_floating_point():
                 return parameter.dtype

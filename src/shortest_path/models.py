@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from typing_extensions import Self, override
 
 from ._checks import check_network
+from ._exact import moved
 from ._files import SAMPLER_FILE, checked_path, read_description
 from ._folders import reading, replace_folder
+from ._model import weights_dtype
 from .corruptions import Corruption, Process, both_scales, corruption_from_state, corruption_state
 from .sampling import Sampler, describe_model, model_from_description, register_model
 from .spectra import PowerSpectrum
@@ -68,10 +70,26 @@ class WhitenedInput(nn.Module):
         self.register_buffer("mean", None if known is None else known.float())
         self.register_buffer("shift", None if process.shift is None else process.shift.float())
 
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """Type of the images that it takes: float32 where the network is in less, float64 where it is in that.
+
+        Rounded to bfloat16, an image has lost its weakest coefficients, which whitening makes as large as the others.
+        """
+        return torch.promote_types(weights_dtype(self.network, torch.float32), torch.float32)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Cast the network, and no table: `.bfloat16()` would round the power."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._buffers.update({name: None if table is None else moved(table, fn) for name, table in before.items()})
+        return self
+
     @override
     def forward(self, x_t: Tensor, t: Tensor, **conditioning: Any) -> Tensor:
         whitened = self.whiten(x_t, t)
-        output: Tensor = self.network(whitened if self.alone else torch.cat([x_t, whitened], 1), t, **conditioning)
+        shown = whitened if self.alone else torch.cat([x_t, whitened], 1)
+        output: Tensor = self.network(shown.to(weights_dtype(self.network, x_t.dtype)), t, **conditioning)
         return output
 
     def whiten(self, x_t: Tensor, t: Tensor) -> Tensor:
