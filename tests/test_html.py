@@ -11,7 +11,7 @@ import shortest_path as sp
 from shortest_path import _progress
 from shortest_path._html import curves, table
 from tests.training.networks import layer
-from tests.worlds import CORRUPTIONS, spectrum
+from tests.worlds import CORRUPTIONS, correlated_images, spectrum
 
 
 def parsed(shown: str) -> ElementTree.Element:
@@ -43,6 +43,8 @@ def test_spectra_samplers_and_trainers_show_facts() -> None:
     assert len(parsed(measured._repr_html_()).findall(".//polyline")) == 3
     vectors = sp.PowerSpectrum(sp.PixelBasis(0), torch.tensor([1.0, 2.0]))
     assert "<svg" not in vectors._repr_html_()
+    for basis in (sp.PixelBasis(2), "principal"):  # without frequencies
+        assert "<svg" not in sp.PowerSpectrum.estimate([correlated_images(64)], basis)._repr_html_()
     sampler = sp.Sampler(layer(), sp.ShortestPathCorruption(measured), steps=7)
     text = "".join(parsed(sampler._repr_html_()).itertext())
     assert "7 steps from" in text

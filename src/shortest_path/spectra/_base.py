@@ -214,9 +214,12 @@ class BaseSpectrum:
             "mean": "kept" if self.mean is not None else "0",
             "power": f"{low:.3g} … {high:.3g}",
         }
-        if not self.basis.dims or self.empty:
+        try:
+            frequency, rings = self.radial_average()
+        except ValueError:  # a basis without frequencies, e.g. that of pixels
             return table(type(self).__name__, facts)
-        frequency, rings = self.radial_average()
+        if self.empty:  # which has no place on a logarithmic axis
+            return table(type(self).__name__, facts)
         lines = {
             f"channel {channel + 1}": list(zip(frequency[1:].log().tolist(), ring[1:].log().tolist(), strict=True))
             for channel, ring in enumerate(rings[:4])
