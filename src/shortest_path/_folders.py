@@ -157,13 +157,15 @@ def _replace_links(new: Path) -> None:
 
 def _held(file: Path) -> str | None:
     """Return what tells a file from others: its size, and a hash of its two ends; None if it cannot be read."""
+    if not os.path.isfile(file):
+        return None
     try:
         with file.open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
             found = hashlib.sha256(opened.read(_PART))
             opened.seek(max(_PART, size - _PART))
             found.update(opened.read())
-    except (OSError, ValueError):
+    except OSError:
         return None
     return f"{size} {found.hexdigest()}"
 
