@@ -168,7 +168,7 @@ class WhitenedInput(nn.Module):
         """
         with reading(checked_path("folder", folder, "'.' for the present folder"), SAMPLER_FILE) as here:
             saved = Sampler.from_pretrained(here, network)
-            facts = read_description(here / _WRAPPER, "the description of a WhitenedInput", alone="true or false")
+            facts = _facts(here)
         if saved.spectrum is None:
             raise ValueError(f"{folder} holds no spectrum, which WhitenedInput requires; download the folder again")
         return cls(saved.model, saved.corruption, saved.spectrum, alone=facts["alone"])
@@ -180,9 +180,11 @@ class WhitenedInput(nn.Module):
             FileNotFoundError: a file is missing.
             ValueError: a damaged file, or a model of another kind.
         """
-        saved = type(self).from_pretrained(folder, self.network)
-        if saved.alone != self.alone:
-            raise ValueError(f"the model in {folder} has alone={saved.alone}, got a model with alone={self.alone}")
+        with reading(checked_path("folder", folder, "'.' for the present folder"), SAMPLER_FILE) as here:
+            alone = _facts(here)["alone"]
+            if alone != self.alone:
+                raise ValueError(f"the model in {folder} has alone={alone}, got a model with alone={self.alone}")
+            saved = type(self).from_pretrained(here, self.network)
         try:
             self.load_state_dict(saved.state_dict())
         except RuntimeError as error:
@@ -191,3 +193,8 @@ class WhitenedInput(nn.Module):
                 f"network alone, which takes those of the folder ({error})"
             ) from error
         self.spectrum = saved.spectrum
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """Return the description of the wrapper in a folder."""
+    return read_description(folder / _WRAPPER, "the description of a WhitenedInput", alone="true or false")

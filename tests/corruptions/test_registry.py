@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -155,3 +156,93 @@ def test_damaged_tensors_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             corruption_from_state({**state, "tensors.log_ratio": damaged})
+
+
+@sp.bases.register
+class Scheduled(sp.PixelBasis):
+    """A basis with arguments that are named as parts of a corruption are."""
+
+    argument_names = ("dims", "schedule", "spectrum", "corruption", "tensors", "steps")
+
+    def __init__(
+        self,
+        dims: int = 2,
+        schedule: str = "",
+        spectrum: str = "",
+        corruption: str = "",
+        tensors: Any = (),
+        steps: int = 1,
+        channel_rotation: Tensor | None = None,
+    ) -> None:
+        super().__init__(dims, channel_rotation)
+        self.schedule, self.spectrum, self.corruption = schedule, spectrum, corruption
+        self.tensors, self.steps = tensors, steps
+
+
+class Holding(sp.DiagonalCorruption):
+    """A corruption that keeps any value, and a table and a count of its own."""
+
+    argument_names = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(sp.PixelBasis(2))
+        self.value = value
+        self.register_buffer("table", torch.ones(3))
+        self.register_buffer("count", torch.zeros(1, dtype=torch.int32))
+
+    def signal(self, t: Tensor) -> Tensor:
+        return (1 - t).view(-1, 1, 1, 1)
+
+    def noise(self, t: Tensor) -> Tensor:
+        return t.view(-1, 1, 1, 1)
+
+
+def test_arguments_of_a_basis_may_be_named_as_parts_of_a_corruption() -> None:
+    register(Holding)
+    basis = Scheduled(2, "a", "b", "c", [torch.ones(2)], 7)
+    again: Any = corruption_from_state(corruption_state(Holding(basis)))
+    assert isinstance(again.value, Scheduled)
+    assert [getattr(again.value, name) for name in ("schedule", "spectrum", "corruption", "steps")] == [
+        "a",
+        "b",
+        "c",
+        7,
+    ]
+    assert torch.equal(again.value.tensors[0], torch.ones(2))
+
+
+def test_tables_come_back_in_the_type_that_they_had() -> None:
+    register(Holding)
+    corruption: Any = Holding(None)
+    corruption.table = torch.full((3,), 1 / 3, dtype=torch.float64)
+    corruption.count = torch.tensor([2**40 + 7])
+    again: Any = corruption_from_state(corruption_state(corruption))
+    for name in ("table", "count"):
+        assert getattr(again, name).dtype == getattr(corruption, name).dtype
+        assert torch.equal(getattr(again, name), getattr(corruption, name))
+
+
+def test_what_could_not_be_read_again_is_refused_by_name() -> None:
+    register(Holding)
+    nan = float("nan")
+    holed: Any = Holding(None)
+    holed.table[1] = nan
+    for corruption, message in (
+        (holed, r"cannot save Holding: its tensors\.table has NaN, which stands for damage; use another value"),
+        (Holding(torch.tensor([1, nan])), "cannot save Holding: its value has NaN"),
+        (
+            Holding(nan),
+            r"cannot save Holding\.value = nan: numbers are written as JSON, which are finite; pass a tensor",
+        ),
+        (Holding([1, [float("inf")]]), r"cannot save Holding\.value\[1\]\[0\] = inf: numbers are written as JSON"),
+        (Holding(torch.ones(2).to_sparse()), r"cannot save Holding\.value, a tensor that is sparse or quantized"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            corruption_state(corruption)
+
+
+def test_numbers_of_numpy_come_back_as_those_of_python() -> None:
+    register(Holding)
+    again: Any = corruption_from_state(corruption_state(Holding([np.float32(0.5), np.int64(3), np.bool_(True)])))
+    assert again.value == [0.5, 3, True]
+    assert [type(each) for each in again.value] == [float, int, bool]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import shortest_path as sp
-from shortest_path.sampling import _saved_models, register_model
+from shortest_path.sampling import _saved_models, load_weights, register_model
+from shortest_path.sampling._pretrained import read
 from tests.worlds import CORRUPTIONS, TO_SAVE, spectrum
 
 
@@ -196,3 +197,227 @@ def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "arrays.npz").unlink()
     with pytest.raises(FileNotFoundError, match=r"arrays\.npz is missing; download the folder whole"):
         load(tmp_path, Model())
+
+
+def saved_and_loaded(folder: Path, given: nn.Module | None = None, load: Any = None, **options: Any) -> sp.Sampler:
+    model = options.pop("model", None) or Model()
+    sp.Sampler(model, options.pop("corruption", sp.GaussianCorruption("flow")), **options).save_pretrained(folder)
+    return sp.Sampler.from_pretrained(folder, given or Model(), **(load or {}))
+
+
+@pytest.mark.parametrize(
+    "null",
+    [
+        {"array": 3},
+        {"array": torch.ones(2)},
+        {"array": "guidance", "dtype": "bfloat16"},
+        {"a/b": torch.ones(1), "a": torch.zeros(1)},
+        {"label": torch.tensor(1 / 3, dtype=torch.bfloat16)},
+        {"label": torch.rand(3).to(torch.float8_e5m2)},
+        {"label": torch.ones(2, dtype=torch.complex64).conj()},
+        {"label": (1, 2), "other": True},
+    ],
+)
+def test_null_conditioning_of_any_name_and_type_comes_back(null: dict[str, Any], tmp_path: Path) -> None:
+    saved_and_loaded(tmp_path, guidance_scale=2.0, null_conditioning=null, steps=2)
+    found = read(tmp_path)["guidance"]["null"]
+    assert found.keys() == null.keys()
+    for name, value in null.items():
+        assert type(found[name]) is type(value)
+        if isinstance(value, Tensor):
+            assert found[name].dtype == value.dtype
+            found[name], null[name] = found[name].to(torch.complex64), value.to(torch.complex64)
+            assert torch.equal(found[name], null[name])
+        else:
+            assert found[name] == value
+
+
+def test_a_folder_of_before_marks_for_types_is_loaded(tmp_path: Path) -> None:
+    null = {"label": torch.tensor([7.0])}
+    saved_and_loaded(tmp_path, guidance_scale=2.0, null_conditioning=null, times=(0.9, 0.5, 0.1))
+    described = json.loads((tmp_path / "sampler.json").read_text())
+    assert described["guidance"]["null"] == {"label": {"array": "guidance/null/label"}}
+    del described["own_times"]
+    (tmp_path / "sampler.json").write_text(json.dumps(described))
+    again = sp.Sampler.from_pretrained(tmp_path, Model())
+    assert again.times.tolist() == [0.9, 0.5, 0.1]
+    assert sp.Sampler.from_pretrained(tmp_path, Model(), solver="ddim").times[-1] == 0
+
+
+@sp.corruptions.register
+class Held(sp.DiagonalCorruption):
+    """A corruption that keeps any value."""
+
+    argument_names = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(sp.PixelBasis(2))
+        self.value = value
+
+    def signal(self, t: Tensor) -> Tensor:
+        return (1 - t).view(-1, 1, 1, 1)
+
+    def noise(self, t: Tensor) -> Tensor:
+        return t.view(-1, 1, 1, 1)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    held = Held(nn.Parameter(torch.ones(2)))
+    message = r'(?s)cannot save this sampler of Held: what would be written cannot be read again .* "value"'
+    with pytest.raises(ValueError, match=message):
+        saved_and_loaded(tmp_path / "new", corruption=held)
+    assert not (tmp_path / "new").exists()
+    guided = {"guidance_scale": 2.0, "null_conditioning": {"label": float("inf")}}
+    with pytest.raises(
+        ValueError, match=r"cannot save null_conditioning\['label'\] = inf: numbers are written as JSON"
+    ):
+        saved_and_loaded(tmp_path, **guided)
+    clash = {"guidance_scale": 2.0, "null_conditioning": {"array": "guidance/null"}}
+    with pytest.raises(ValueError, match="cannot save guidance/null with the value 'guidance/null' of 'array'"):
+        saved_and_loaded(tmp_path, **clash)
+    with pytest.raises(ValueError, match=r"Model\.layer\.weight is on the meta device, without values"):
+        saved_and_loaded(tmp_path, model=Model().to("meta"))
+
+
+class Two(nn.Module):
+    """Two layers, of which the second may be of another width."""
+
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, width, 1)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.second(self.first(x_t))
+
+
+@pytest.mark.parametrize("refused", ["shape", "option", "type", "missing"])
+def test_a_network_that_is_refused_is_unchanged(refused: str, tmp_path: Path) -> None:
+    sp.Sampler(Two(), sp.GaussianCorruption("flow"), steps=2).save_pretrained(tmp_path)
+    mine = Two(5) if refused == "shape" else Two()
+    if refused == "type":
+        mine.second.weight = nn.Parameter(mine.second.weight.long(), requires_grad=False)
+    if refused == "missing":
+        mine.third = nn.Conv2d(3, 3, 1)
+    before = {name: each.clone() for name, each in mine.state_dict().items()}
+    with pytest.raises((TypeError, ValueError)):
+        sp.Sampler.from_pretrained(tmp_path, mine, **({"stepz": 3} if refused == "option" else {}))
+    assert all(torch.equal(each, before[name]) for name, each in mine.state_dict().items())
+
+
+def test_weights_adapted_by_a_hook_are_loaded() -> None:
+    model = Two()
+    model.register_load_state_dict_pre_hook(
+        lambda module, state, prefix, *_: state.update({"first.bias": state.pop("old")})
+    )
+    weights = Two().state_dict()
+    load_weights(model, {"old" if name == "first.bias" else name: each for name, each in weights.items()}, "they")
+    assert torch.equal(model.first.bias, weights["first.bias"])
+
+
+class Buffered(nn.Module):
+    """A module with one buffer."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("kept", value)
+
+
+@pytest.mark.parametrize(
+    ("new", "own", "refused"),
+    [
+        (torch.tensor([1j]), torch.float32, True),
+        (torch.tensor([1j, 0.0]).real + 0j, torch.float32, True),
+        (torch.tensor([2**40 + 7]), torch.int32, True),
+        (torch.tensor([7]), torch.int32, False),
+        (torch.tensor([2]), torch.bool, True),
+        (torch.tensor([0.5]), torch.int64, True),
+        (torch.tensor([float("nan")]), torch.int64, True),
+        (torch.tensor([2**24 + 1]), torch.float32, True),
+        (torch.tensor([1e6]), torch.float16, True),
+        (torch.tensor([float("inf"), float("nan")]), torch.float16, False),
+        (torch.tensor([1 / 3], dtype=torch.bfloat16), torch.float32, False),
+        (torch.tensor([1.5], dtype=torch.float64), torch.float32, False),
+    ],
+)
+def test_weights_that_the_models_type_cannot_hold_are_refused(new: Tensor, own: torch.dtype, refused: bool) -> None:
+    model: Any = Buffered(torch.zeros_like(new, dtype=own))
+    if refused:
+        with pytest.raises(ValueError, match=rf"kept in they is of {new.dtype}, with values that {own}, the type of"):
+            load_weights(model, {"kept": new}, "they")
+        assert not model.kept.any()
+    else:
+        load_weights(model, {"kept": new}, "they")
+        assert torch.equal(model.kept.nan_to_num(), new.to(own).nan_to_num())
+
+
+def test_weights_that_are_rounded_are_told(tmp_path: Path) -> None:
+    model = Model().double()
+    nn.init.uniform_(model.layer.weight)
+    sp.Sampler(model, sp.GaussianCorruption("flow"), steps=2).save_pretrained(tmp_path)
+    message = (
+        r"rounded in 1 of 2 tensors, e\.g\. layer\.weight from torch\.float64 to torch\.float32; to load them exactly"
+    )
+    with pytest.warns(RuntimeWarning, match=message):
+        sp.Sampler.from_pretrained(tmp_path, Model())
+    assert torch.equal(sp.Sampler.from_pretrained(tmp_path, Model().double()).model.layer.bias, model.layer.bias)
+
+
+def test_what_is_no_state_dict_is_refused() -> None:
+    for wrong in (3, {1: torch.ones(1)}):
+        weights: Any = wrong
+        with pytest.raises(ValueError, match="they must be a mapping of names to tensors, got (int|dict); save them"):
+            load_weights(Model(), weights, "they")
+
+
+def test_chosen_times_stay_with_another_solver_and_a_grid_replaces_them(tmp_path: Path) -> None:
+    times = [0.9, 0.5, 0.1]
+    again = saved_and_loaded(tmp_path / "a", load={"solver": "ddim"}, times=times)
+    assert (again.times.tolist(), again.solver) == (times, sp.solvers.DDIM())
+    again.save_pretrained(tmp_path / "b")
+    assert sp.Sampler.from_pretrained(tmp_path / "b", Model(), solver="multistep").times.tolist() == times
+    for grid in ({"steps": 4}, {"start": 0.5}, {"grid": "uniform"}):
+        assert sp.Sampler.from_pretrained(tmp_path / "b", Model(), **grid).times[-1] == 0
+    of_grid = saved_and_loaded(tmp_path / "c", solver="ddim", steps=4)
+    of_grid.save_pretrained(tmp_path / "c")
+    changed = sp.Sampler.from_pretrained(tmp_path / "c", Model(), solver="multistep")
+    assert not torch.equal(changed.times, of_grid.times)
+
+
+def test_guidance_is_switched_off_and_on_where_it_is_loaded(tmp_path: Path) -> None:
+    guided = {"guidance_scale": 1.0, "guidance_interval": (0.2, 0.9), "null_conditioning": {"label": 1}, "steps": 2}
+    saved_and_loaded(tmp_path, **guided)
+    load = sp.Sampler.from_pretrained
+    assert "guidance_scale=3" in repr(load(tmp_path, Model(), guidance_scale=3.0))
+    assert "guidance_scale" not in repr(load(tmp_path, Model(), guidance_scale=None))
+    with pytest.raises(ValueError, match="null_conditioning has no effect without guidance_scale"):
+        load(tmp_path, Model(), guidance_scale=None, null_conditioning={"label": 1})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"guidance_scale": np.float32(2), "null_conditioning": {"label": np.float32(2)}},
+        {"guidance_scale": torch.tensor(2.0), "null_conditioning": {"label": 2.0}},
+        {
+            "guidance_scale": 2,
+            "guidance_interval": (np.float32(0.0), torch.tensor(1)),
+            "null_conditioning": {"label": 2.0},
+        },
+        {"solver": sp.solvers.DDIM(np.float32(0.5))},
+    ],
+)
+def test_numbers_of_numpy_and_torch_are_saved(options: dict[str, Any], tmp_path: Path) -> None:
+    saved_and_loaded(tmp_path, **options)
+    found = read(tmp_path)
+    if "solver" in options:
+        assert found["solver"] == {"class": "DDIM", "eta": 0.5}
+    else:
+        assert found["guidance"] == {"scale": 2.0, "interval": (0.0, 1.0), "null": {"label": 2.0}}
+
+
+def test_a_wrong_option_is_one_of_the_class_that_was_called(tmp_path: Path) -> None:
+    wrong: Any = {"stepz": 3}
+    with pytest.raises(TypeError, match=r"^Sampler\(\) got an unexpected keyword argument 'stepz'"):
+        sp.Sampler(Model(), sp.GaussianCorruption("flow"), **wrong)
+    with pytest.raises(TypeError, match=r"^Sampler\(\) got an unexpected keyword argument 'stepz'"):
+        saved_and_loaded(tmp_path, load=wrong)

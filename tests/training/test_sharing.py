@@ -191,3 +191,19 @@ def test_what_is_not_of_a_training_is_refused_with_the_reason(tmp_path: Path) ->
     save_checkpoint(tmp_path / "foreign", 1, one.state_dict() | {"sampler": {"steps": 3}}, keep=1)
     with pytest.raises(ValueError, match="the description is not of a sampler: its format is None, expected 'shortest"):
         share_checkpoint(tmp_path / "foreign", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "options", "message"),
+    [
+        ({"ema": 3}, {}, "the weights of the Net must be a mapping of names to tensors, got int; save them again"),
+        ({"ema": None, "model": [1]}, {}, "the weights of the Net must be a mapping of names to tensors, got list"),
+        ({"ema": {3: torch.ones(1)}}, {}, "the weights of the Net must be a mapping of names to tensors, got dict"),
+        ({"config": 3}, {"ema_decay": 0.5}, r"\.pt requires 'config', an object, got 3"),
+        ({"average": 3}, {"ema_decay": 0.5}, r"\.pt requires 'average', an object, got 3"),
+    ],
+)
+def test_a_damaged_average_is_refused(damaged: Any, options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "run", 1, trainer().state_dict() | damaged, keep=1)
+    with pytest.raises(ValueError, match=message):
+        share_checkpoint(tmp_path / "run", tmp_path / "out", Net(), **options)

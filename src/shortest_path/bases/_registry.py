@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from .._checks import check_has_values, check_name_is_free, is_plain, same_class
+from .._checks import as_plain, check_can_be_written, check_has_values, check_name_is_free, is_plain, same_class
 from ._base import Basis
 
 _REGISTERED: dict[str, type[Basis]] = {}
@@ -22,8 +22,9 @@ def register(basis: BasisClass) -> BasisClass:
     """Register a basis by the name of its class, so that spectra in it can be saved and loaded; a class decorator.
 
     A saved basis is rebuilt as `basis(**arguments)` from the attributes that `argument_names` lists, then given its
-    channel rotation. Values may be numbers, strings, None, tensors, other registered bases, and sequences of them.
-    A program that loads a spectrum must register its basis first.
+    channel rotation. Values may be numbers, strings, None, tensors, other registered bases, and sequences of them,
+    which come back as tuples; numbers of numpy come back as Python's. A program that loads a spectrum must register
+    its basis first.
 
     Args:
         basis: A subclass of `Basis`. Its `argument_names` lists the arguments of its constructor, which are
@@ -60,7 +61,8 @@ def basis_state(basis: Basis) -> dict[str, Any]:
     are copies.
 
     Raises:
-        ValueError: the basis, or a basis inside it, is not registered, is on the meta device, or lacks an attribute.
+        ValueError: the basis, or a basis inside it, is not registered, is on the meta device, or lacks an attribute;
+            or a number is not finite.
         TypeError: an argument can be neither written as JSON nor as an array.
     """
     kind = type(basis).__name__
@@ -119,6 +121,8 @@ def _check_arguments(basis: type[Basis]) -> None:
 
 
 def _written(name: str, value: object, kind: str) -> Iterator[tuple[str, Any]]:
+    value = as_plain(value)
+    check_can_be_written(f"{kind}.{name}", value)
     if isinstance(value, Basis):
         yield from ((f"{name}.{key}", each) for key, each in basis_state(value).items())
     elif isinstance(value, (list, tuple)) and any(isinstance(each, (Basis, Tensor)) for each in value):

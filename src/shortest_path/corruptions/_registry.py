@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from .._checks import check_has_values, check_name_is_free, is_plain, same_class
+from .._checks import as_plain, check_can_be_written, check_has_values, check_name_is_free, is_plain, same_class
 from ..bases import Basis, basis_from_state, basis_state
 from ..spectra import PowerSpectrum
 from ._protocol import Corruption, attributes
@@ -25,7 +25,8 @@ def register(corruption: CorruptionClass) -> CorruptionClass:
 
     A saved corruption is rebuilt as `corruption(**arguments)` from the attributes that `argument_names` lists; the
     tensors of a module are then restored exactly. Values may be numbers, strings, None, tensors, spectra, registered
-    bases and other registered corruptions. A program that loads it must register the class first.
+    bases and other registered corruptions; a list comes back as a tuple, and a number of numpy as Python's. A program
+    that loads it must register the class first.
 
     Args:
         corruption: A class that implements `Corruption`. Its `argument_names` lists the arguments of its constructor,
@@ -66,7 +67,8 @@ def corruption_state(corruption: Corruption) -> dict[str, Any]:
     a basis or a corruption have its name in front, e.g. `spectrum.power`. A module's own tensors follow as `tensors.…`.
 
     Raises:
-        ValueError: the corruption, or one inside it, is not registered, is on the meta device, or lacks an attribute.
+        ValueError: the corruption, or one inside it, is not registered, is on the meta device, or lacks an attribute;
+            or a tensor has NaN, or a number is not finite.
         TypeError: an argument can be neither written as JSON nor as an array, e.g. a function.
     """
     kind = type(corruption).__name__
@@ -84,6 +86,9 @@ def corruption_state(corruption: Corruption) -> dict[str, Any]:
         state.update(_written(name, value, kind))
     if isinstance(corruption, nn.Module):
         state.update({f"{_TENSORS}{name}": value.clone() for name, value in corruption.state_dict().items()})
+    for name, value in state.items():
+        if _has_nan(value):
+            raise ValueError(f"cannot save {kind}: its {name} has NaN, which stands for damage; use another value")
     return state
 
 
@@ -102,12 +107,15 @@ def corruption_from_state(state: Mapping[str, Any]) -> Corruption:
         )
     known = _REGISTERED[kind]
     for name, value in state.items():
-        if isinstance(value, Tensor) and bool(value.isnan().any()):
+        if _has_nan(value):
             raise ValueError(f"the saved {name} of {kind} has NaN: it is damaged; download it again, or save it again")
     made: Corruption = known(**{name: _read(name, state) for name in known.argument_names})
     tensors = _inside(_TENSORS.removesuffix("."), state)
     if isinstance(made, nn.Module):
         _check_tensors(kind, tensors, made.state_dict())
+        for name, own in (*made.named_buffers(), *made.named_parameters()):
+            if name in tensors and own.dtype != tensors[name].dtype:
+                own.data = own.data.to(tensors[name].dtype)  # as it was saved, e.g. after corruption.double()
         try:
             made.load_state_dict(tensors)
         except RuntimeError as error:
@@ -116,7 +124,7 @@ def corruption_from_state(state: Mapping[str, Any]) -> Corruption:
 
 
 def _check_tensors(kind: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Raise a ValueError for saved tensors that would be cast, or that are infinite where the class's own are not."""
+    """Raise a ValueError for saved tensors of another form, or that are infinite where the class's own are not."""
     for name in saved.keys() & own.keys():
         new, old = saved[name], own[name]
         if not (isinstance(new, Tensor) and isinstance(old, Tensor)):
@@ -125,6 +133,10 @@ def _check_tensors(kind: str, saved: Mapping[str, Any], own: Mapping[str, Any]) 
             raise ValueError(f"the saved {name} of {kind} is of {new.dtype}, expected {old.dtype}; save it again")
         if bool(old.isfinite().all()) and not bool(new.isfinite().all()):
             raise ValueError(f"the saved {name} of {kind} is not finite: it is damaged; download it again")
+
+
+def _has_nan(value: object) -> bool:
+    return isinstance(value, Tensor) and bool(value.isnan().any())
 
 
 def _arguments(corruption: Any) -> dict[str, Any]:
@@ -149,6 +161,8 @@ def _check_arguments(corruption: type) -> None:
 
 def _written(name: str, value: object, kind: str) -> Iterator[tuple[str, Any]]:
     inside: Mapping[str, Any] | None = None
+    value = as_plain(value)
+    check_can_be_written(f"{kind}.{name}", value)
     if isinstance(value, Basis):
         inside = basis_state(value)
     elif isinstance(value, PowerSpectrum):
@@ -179,10 +193,10 @@ def _read(name: str, state: Mapping[str, Any]) -> Any:
         return corruption_from_state(inside)
     if "format" in inside:
         return PowerSpectrum.from_state_dict(inside)
+    if "basis" in inside:  # whose arguments may have any other name, e.g. "schedule"
+        return basis_from_state(inside)
     if "schedule" in inside:
         return LinearSchedule(inside["steps"])
-    if "basis" in inside:
-        return basis_from_state(inside)
     raise KeyError(name)
 
 

@@ -16,12 +16,12 @@ from ._saved_models import (
     OnlyWeights,
     describe_model,
     load_model,
-    load_weights,
     model_from_description,
     register_model,
     save_model,
 )
 from ._times import first_time
+from ._weights import load_weights
 
 __all__ = [
     "OnlyWeights",

@@ -61,6 +61,8 @@ class SamplerBase:
             start = first_time(corruption, self.prediction, power)
         else:
             check_start(start, times)
+        self._has_own_times = times is not None
+        """Whether the times were chosen one by one; otherwise they are those of a grid."""
         self.times = make_times(times, steps, grid, solver=self.solver, corruption=corruption, power=power, start=start)
         """The falling times, (steps + 1,), float64, on the CPU; the model is called at all but the last."""
         check_along(corruption, self.times, self.prediction)
@@ -270,3 +272,6 @@ class SamplerBase:
         if start is not None:
             check_along(self.corruption, times, self.prediction)
         return times
+
+
+SamplerBase.__init__.__qualname__ = "Sampler"  # what Python's errors of wrong arguments call it

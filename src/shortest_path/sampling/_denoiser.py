@@ -138,9 +138,8 @@ class Denoiser:
         # Times stay in float32 at least: bfloat16 has no number between 0.996 and 1.
         times = torch.full((x_t.shape[0],), t, dtype=torch.promote_types(x_t.dtype, torch.float32), device=x_t.device)
         guidance = self._guidance
-        guided = guidance is not None and guidance.interval[0] <= t <= guidance.interval[1]
         with evaluating(self._model):
-            if guidance is None or not guided:
+            if guidance is None or not guidance.acts(t):
                 output = self._model(x_t, times, **conditioning)
                 check_output(output, x_t)
                 return output

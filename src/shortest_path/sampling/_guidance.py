@@ -20,11 +20,15 @@ class Guidance(NamedTuple):
     interval: tuple[float, float]
     null: Mapping[str, Any]
 
+    def acts(self, t: float) -> bool:
+        """Return whether the output at a time differs from the conditioned one: a scale of 1 changes nothing."""
+        return self.scale != 1 and self.interval[0] <= t <= self.interval[1]
+
 
 def make_guidance(
     scale: float | None, interval: Sequence[float] | None, null: Mapping[str, Any] | None
 ) -> Guidance | None:
-    """Return the guidance of a sampler's options, or None without a scale or for a scale of 1.
+    """Return the guidance of a sampler's options, or None without a scale.
 
     Raises:
         TypeError: an option of another type.
@@ -41,8 +45,7 @@ def make_guidance(
             )
         return None
     check_numbers(guidance_scale=scale)
-    if scale == 1:
-        return None
+    scale = float(scale)
     interval = (0.0, 1.0) if interval is None else interval
     if not math.isfinite(scale):
         raise ValueError(f"guidance_scale must be finite, got {scale}")
@@ -51,9 +54,9 @@ def make_guidance(
         check_numbers(**{"guidance_interval[0]": interval[0], "guidance_interval[1]": interval[1]})
     if not pair or not 0 <= interval[0] <= interval[1] <= 1:
         raise ValueError(f"guidance_interval must be (low, high) with 0 <= low <= high <= 1, got {interval!r}")
-    if not null:
+    if not null and scale != 1:
         raise ValueError(
             f"guidance_scale={scale:g} requires null_conditioning, the same as in training, "
             "e.g. null_conditioning={'class_labels': 10}"
         )
-    return Guidance(scale, (interval[0], interval[1]), null)
+    return Guidance(scale, (float(interval[0]), float(interval[1])), null or {})

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import solvers
-from .._checks import check_choice, is_plain
+from .._checks import as_plain, check_can_be_written, check_choice, is_plain
 from .._files import SAMPLER_FILE, check_entries, checked_path, naming, read_description
 from .._folders import replace_folder
 from .._model import network_of
@@ -28,6 +28,13 @@ from ._saved_models import check_can_be_saved, save_model
 
 FORMAT, VERSION = "shortest_path.Sampler", 1
 ARRAYS = "arrays.npz"
+OWN_TIMES = "own_times"  # key of a description: whether its times were chosen, which another solver then keeps
+GUIDANCE = ("guidance_scale", "guidance_interval", "null_conditioning")
+_WITHOUT_NUMPY = {
+    name: getattr(torch, name)
+    for name in ("bfloat16", "complex32", *(name for name in dir(torch) if name.startswith("float8_")))
+}
+_BITS = {each: {1: torch.uint8, 2: torch.int16, 4: torch.int32}[each.itemsize] for each in _WITHOUT_NUMPY.values()}
 _SOLVERS = {each.__name__: each for each in (solvers.Ancestral, solvers.DDIM, solvers.Multistep)}
 
 
@@ -89,11 +96,19 @@ def options_of(
     with naming(where):
         corruption, options = _saved_options(description)
     times = options.pop("times", None)
-    if times is not None and not chosen.keys() & {"times", "grid", "steps", "start", "solver"}:
+    replaced = {"times", "grid", "steps", "start"} | (set() if has_own_times(description) else {"solver"})
+    if times is not None and not chosen.keys() & replaced:
         options["times"] = times
     elif times is not None and "times" not in chosen:
         options |= {"steps": len(times) - 1, "start": float(times[0])}
+    if "guidance_scale" in chosen and chosen["guidance_scale"] is None:
+        options = {name: each for name, each in options.items() if name not in GUIDANCE}
     return corruption, options | dict(chosen)
+
+
+def has_own_times(description: Mapping[str, Any]) -> bool:
+    """Return whether a description has times that were chosen one by one."""
+    return description.get(OWN_TIMES) is True
 
 
 def _saved_options(description: Mapping[str, Any]) -> tuple[Corruption, dict[str, Any]]:
@@ -114,7 +129,7 @@ def _saved_options(description: Mapping[str, Any]) -> tuple[Corruption, dict[str
         saved = description["guidance"]
         make_guidance(saved["scale"], saved["interval"], saved["null"])
         options |= {"guidance_scale": saved["scale"], "guidance_interval": saved["interval"]}
-        options |= {} if saved["null"] is None else {"null_conditioning": saved["null"]}
+        options |= {"null_conditioning": saved["null"]} if saved["null"] else {}
     return corruption, options
 
 
@@ -125,22 +140,38 @@ def write(folder: str | os.PathLike[str], description: Mapping[str, Any], model:
 
     Raises:
         TypeError: a model that is neither a module nor has `save_pretrained`, or `folder` is not a path.
-        ValueError: `folder` is empty.
+        ValueError: a description that could not be read again, or `folder` is empty.
         OSError: a file could not be written.
     """
     folder = checked_path("folder", folder, "'.' for the present folder")
     if model is not None:
         check_can_be_saved(network_of(model))
 
+    arrays: dict[str, Tensor] = {}
+    plain = _split(description, "", arrays)
+    _check_can_be_read(plain, arrays)
+
     def write_all(new: Path) -> None:
         saved = None if model is None else save_model(new, model)
-        arrays: dict[str, Tensor] = {}
-        plain = _split({**description, "model": saved}, "", arrays)
-        values: dict[str, Any] = {name: each.numpy() for name, each in arrays.items()}
+        values: dict[str, Any] = {name: _bits(each).numpy() for name, each in arrays.items()}
         np.savez(new / ARRAYS, **values)
-        (new / SAMPLER_FILE).write_text(json.dumps(plain, allow_nan=False), encoding="utf-8")
+        (new / SAMPLER_FILE).write_text(json.dumps({**plain, "model": saved}, allow_nan=False), encoding="utf-8")
 
     replace_folder(folder, write_all, SAMPLER_FILE)
+
+
+def _check_can_be_read(plain: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError for a description of which `read` and `options_of` could not make the same again."""
+    written = json.loads(json.dumps(plain, allow_nan=False))
+    try:
+        _saved_options(_join(written, "", {name: each.clone() for name, each in arrays.items()}))
+    except Exception as error:  # what the constructor of a registered class raises is anyone's guess
+        kind = plain["corruption"]["class"]
+        raise ValueError(
+            f"cannot save this sampler of {kind}: what would be written cannot be read again ({type(error).__name__}: "
+            f"{error}); the constructor of a registered class must take the values that argument_names lists, with "
+            "tensors in place of parameters and tuples in place of lists"
+        ) from error
 
 
 def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -161,7 +192,7 @@ def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         with np.load(folder / ARRAYS, allow_pickle=False) as archive:
             arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
-        described: dict[str, Any] = _join(plain, arrays)
+        described: dict[str, Any] = _join(plain, "", arrays)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder / ARRAYS} is missing; download the folder whole") from error
     except Exception as error:  # what a damaged archive raises is anyone's guess: zlib.error, KeyError, …
@@ -193,32 +224,56 @@ def _of_solver(solver: Solver) -> dict[str, Any]:
             f"cannot save solver {solver!r}: only the library's own can be loaded again "
             f"({', '.join(sorted(_SOLVERS))}); save with one of these, and pass yours to from_pretrained"
         )
-    return {"class": kind, **dataclasses.asdict(solver)}
+    return {"class": kind, **{name: as_plain(each) for name, each in dataclasses.asdict(solver).items()}}
 
 
 def _of_guidance(guidance: Guidance) -> dict[str, Any]:
-    null = guidance.null
-    for name, value in ({} if null is None else dict(null)).items():
+    null = None if guidance.null is None else {name: as_plain(value) for name, value in guidance.null.items()}
+    for name, value in (null or {}).items():
         if not (isinstance(value, Tensor) or is_plain(value)):
             raise TypeError(
                 f"cannot save null_conditioning[{name!r}], a {type(value).__name__}; use numbers, strings or tensors"
             )
-    return {"scale": guidance.scale, "interval": guidance.interval, "null": None if null is None else dict(null)}
+        check_can_be_written(f"null_conditioning[{name!r}]", value)
+    return {"scale": guidance.scale, "interval": guidance.interval, "null": null}
 
 
-def _split(value: Any, name: str, arrays: dict[str, Tensor]) -> Any:
-    """Return a nested value with its tensors replaced by the names under which `arrays` then has them."""
+def _split(value: Any, path: str, arrays: dict[str, Tensor]) -> Any:
+    """Return a nested value with marks `{"array": path}` in place of its tensors, which `arrays` then has by path.
+
+    A mapping of the caller may have an entry `"array"` too, but not with the path of the mapping itself.
+    """
     if isinstance(value, Tensor):
-        arrays[name] = value.detach().cpu()
-        return {"array": name}
-    if isinstance(value, Mapping):
-        return {key: _split(each, f"{name}/{key}" if name else key, arrays) for key, each in value.items()}
-    return value
+        arrays[path] = value.detach().cpu().resolve_conj().resolve_neg()
+        mark = {"array": path}
+        return mark if value.dtype not in _BITS else {**mark, "dtype": str(value.dtype).removeprefix("torch.")}
+    if not isinstance(value, Mapping):
+        return value
+    if _is_mark(value, path):
+        raise ValueError(f"cannot save {path} with the value {path!r} of 'array', which stands for a tensor; rename it")
+    return {key: _split(each, _below(path, key), arrays) for key, each in value.items()}
 
 
-def _join(value: Any, arrays: Mapping[str, Tensor]) -> Any:
-    if isinstance(value, dict):
-        if value.keys() == {"array"}:
-            return arrays[value["array"]]
-        return {key: _join(each, arrays) for key, each in value.items()}
-    return tuple(_join(each, arrays) for each in value) if isinstance(value, list) else value
+def _join(value: Any, path: str, arrays: Mapping[str, Tensor]) -> Any:
+    """Return what `_split` was given; lists are tuples."""
+    if isinstance(value, list):
+        return tuple(_join(each, path, arrays) for each in value)
+    if not isinstance(value, dict):
+        return value
+    if not _is_mark(value, path):
+        return {key: _join(each, _below(path, key), arrays) for key, each in value.items()}
+    return arrays[path].view(_WITHOUT_NUMPY[value["dtype"]]) if "dtype" in value else arrays[path]
+
+
+def _below(path: str, key: str) -> str:
+    return f"{path}/{key}" if path else key
+
+
+def _is_mark(value: Mapping[str, Any], path: str) -> bool:
+    """Return whether a mapping stands for the tensor of this path."""
+    return isinstance(value.get("array"), str) and value["array"] == path
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """Return a tensor of a type that numpy does not have as whole numbers of the same bits; another as it is."""
+    return tensor.view(_BITS[tensor.dtype]) if tensor.dtype in _BITS else tensor

@@ -12,8 +12,8 @@ from typing_extensions import Self
 from .._files import SAMPLER_FILE, check_entries, checked_path
 from .._folders import reading
 from ._base import SamplerBase
-from ._pretrained import describe_sampler, options_of, read, write
-from ._saved_models import load_model, model_with_weights
+from ._pretrained import OWN_TIMES, describe_sampler, has_own_times, options_of, read, write
+from ._saved_models import OnlyWeights, load_model, model_with_weights
 
 
 class SavedSampler(SamplerBase):
@@ -35,8 +35,8 @@ class SavedSampler(SamplerBase):
         Raises:
             TypeError: a model that is neither a module nor has `save_pretrained`, or whose state dict holds more than
                 tensors; a corruption made of functions; or `folder` is not a path.
-            ValueError: a corruption or basis that is not registered, a solver that is not the library's, or `folder` is
-                empty.
+            ValueError: a corruption or basis that is not registered, or could not be loaded again, e.g. because a table
+                has NaN; a number that is not finite; a solver that is not the library's; or `folder` is empty.
             OSError: a file could not be written, or a folder of yours is where a file goes, or the reverse.
 
         Warns:
@@ -50,7 +50,7 @@ class SavedSampler(SamplerBase):
             times=self.times,
             guidance=self._guidance,
         )
-        write(folder, description, self.model if model else None)
+        write(folder, {**description, OWN_TIMES: self._has_own_times}, self.model if model else None)
 
     @classmethod
     def from_pretrained(
@@ -64,19 +64,24 @@ class SavedSampler(SamplerBase):
                 saved, e.g. `models.WhitenedInput`, also the network in it; the class of a model that was saved by its
                 own `save_pretrained`; or any model where none was saved. None requires a registered class
                 (`sampling.register_model`; the wrappers in `shortest_path.integrations` are, once imported).
-            **options: Arguments of `Sampler` to replace saved ones, e.g. `steps=10`.
+            **options: Arguments of `Sampler` to replace saved ones, e.g. `steps=10`. Any of `steps`, `grid` or `start`
+                replaces the saved times with a grid that ends at 0, even if the saved times end earlier. `solver` also
+                does, unless these were chosen with `times`. `guidance_scale=None` drops the saved guidance.
 
         Returns:
             A sampler whose samples are the same to the last bit, with the model in eval mode: the module that was
-            passed, or a new one on the CPU.
+            passed, or a new one on the CPU. Where parameters of the saved model did not require gradients, as those of
+            a trainer's average, the bits may differ until `sampler.model.requires_grad_(False)`.
 
         Raises:
             FileNotFoundError: a file is missing.
             TypeError: `model` is of another kind, or an option that `Sampler` does not have.
-            ValueError: a damaged file, a later version, a class that is not registered, or weights that do not fit.
+            ValueError: a damaged file, a later version, a class that is not registered, or weights that do not fit;
+                a module that was passed is then unchanged.
 
         Warns:
-            RuntimeWarning: a later save was interrupted or is under way.
+            RuntimeWarning: a later save was interrupted or is under way; or the module that was passed has types in
+                which weights lose precision.
 
         Example:
             >>> import tempfile, torch, shortest_path as sp
@@ -95,8 +100,12 @@ class SavedSampler(SamplerBase):
             description, file = read(saved), saved / SAMPLER_FILE
             check_entries(file, description, model="an object or null")
             corruption, chosen = options_of(description, options, file)
+            cls(OnlyWeights("model"), corruption, **chosen)  # raises for wrong options before a model is changed
             loaded = load_model(saved, description["model"], model)
-        return cls(loaded, corruption, **chosen)
+        sampler = cls(loaded, corruption, **chosen)
+        if "times" not in options:
+            sampler._has_own_times = sampler._has_own_times and has_own_times(description)
+        return sampler
 
     @classmethod
     def from_description(

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from .._checks import check_name_is_free, kind_of
+from .._checks import check_has_values, check_name_is_free, kind_of
 from .._files import check_entries, replace_file
 from .._model import network_of
+from ._weights import load_weights
 
 MODEL = "model"
 SAFE, PICKLED = f"{MODEL}.safetensors", f"{MODEL}.pt"
@@ -142,6 +143,7 @@ def save_model(folder: str | os.PathLike[str], model: object) -> dict[str, Any]:
     Raises:
         TypeError: a model that is neither a module nor has `save_pretrained`, or whose state dict holds anything but
             tensors.
+        ValueError: a model on the meta device.
         OSError: a file could not be written.
     """
     folder, inside = Path(folder), network_of(model)
@@ -158,6 +160,7 @@ def save_model(folder: str | os.PathLike[str], model: object) -> dict[str, Any]:
                 f"cannot save {name} of {kind}, a {type(value).__name__}: weights are written as tensors alone; return "
                 "a tensor from get_extra_state, or give the class save_pretrained"
             )
+        check_has_values(value, f"{kind}.{name}")
     weights = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     if importlib.util.find_spec("safetensors") is not None:
         data = importlib.import_module("safetensors.torch").save({name: each.clone() for name, each in weights.items()})
@@ -214,36 +217,11 @@ def load_model(folder: str | os.PathLike[str], saved: Mapping[str, Any] | None, 
     return model.eval()
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
-    """Load weights into a model, in place.
-
-    Args:
-        model: The model; wrappers such as `torch.compile` may be around it.
-        weights: The state dict of the model without wrappers.
-        what: What the weights are called in an error.
-
-    Raises:
-        ValueError: weights that do not fit.
-    """
-    inside = network_of(model)
-    own = {_without_compilation(name): name for name in inside.state_dict()}
-    plain = {_without_compilation(name): each for name, each in weights.items()}
-    try:
-        inside.load_state_dict({own.get(name, name): each for name, each in plain.items()})
-    except RuntimeError as error:
-        raise ValueError(f"{what} do not fit this {type(inside).__name__}: {error}") from error
-
-
 def _public_module(kind: type) -> str | None:
     """Return the module from which a class is imported; None for one of a program or a notebook."""
     parts = kind.__module__.split(".")
     private = next((place for place, part in enumerate(parts) if part.startswith("_")), len(parts))
     return ".".join(parts[:private]) or None
-
-
-def _without_compilation(name: str) -> str:
-    """Return the name of a weight without what `torch.compile` adds to it, e.g. inside a wrapper."""
-    return name.replace("_orig_mod.", "")
 
 
 def _load_whole(folder: Path, kind: str, given: object) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._files import checked_path
+from .._files import check_entries, checked_path
 from ..corruptions import Corruption
 from ..sampling import Sampler, describe_model, describe_sampler
 from ..spectra import PowerSpectrum
@@ -119,11 +119,14 @@ def _read(path: Path) -> tuple[Path, dict[str, Any]]:
 def _averaged(state: Mapping[str, Any], decay: float | None, path: Path) -> Mapping[str, Tensor]:
     """Return the averaged weights of a decay, or the first."""
     if decay is None:
-        found: Mapping[str, Tensor] = state["model"] if state.get("ema") is None else state["ema"]
-        return found
-    first = state.get("config", {}).get("ema_decay")
+        found = state.get("ema")
+        averaged: Mapping[str, Tensor] = state.get("model") if found is None else found  # type: ignore[assignment]
+        return averaged
+    parts = {name: state.get(name, {}) for name in ("config", "average")}
+    check_entries(path, parts, config="an object", average="an object")
+    first = parts["config"].get("ema_decay")
     first = first[0] if isinstance(first, (tuple, list)) else first
-    others = state.get("average", {}).get("others", {})
+    others = parts["average"].get("others", {})
     known: dict[float, Mapping[str, Tensor]] = {} if first is None else {first: state["ema"]}
     known |= {each: average["model"] for each, average in others.items()}
     if decay not in known:
