@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import pickle
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -149,6 +151,140 @@ def test_a_sample_that_was_changed_in_place_is_followed(mode: Callable[[], Any])
             assert bool((second == 0).all()) == edit
 
 
+def test_a_sample_that_was_changed_past_the_counter_of_torch_is_followed() -> None:
+    scheduler = ours.CorruptionScheduler(sp.GaussianCorruption("flow"), "data")
+    for edit in (lambda each: each.data.zero_(), lambda each: each.numpy().fill(0)):
+        scheduler.set_timesteps(3)
+        sample = torch.ones(1, 3, 8, 8)
+        sample = scheduler.step(0 * sample, scheduler.timesteps[0], sample).prev_sample
+        version = sample._version
+        edit(sample)
+        assert sample._version == version
+        assert bool((scheduler.step(0 * sample, scheduler.timesteps[1], sample).prev_sample == 0).all())
+
+
+@pytest.mark.parametrize("changed", [False, True])
+@pytest.mark.parametrize(
+    ("steps", "options"),
+    [
+        (100, {"grid": "cosine", "num_train_timesteps": 1, "shift": 0.0}),
+        (1000, {"grid": "power"}),
+        (5, {"grid": sp.grids.Power(8.0)}),
+    ],
+    ids=str,
+)
+def test_a_step_is_taken_at_its_own_timestep_however_close_they_lie(
+    steps: int, options: dict[str, Any], changed: bool
+) -> None:
+    corruption, data = sp.GaussianCorruption("cosine"), torch.full((1, 1, 2, 2), 0.3)
+    scheduler = ours.CorruptionScheduler(corruption, "data", solver="ddim", **options)
+    scheduler.set_timesteps(steps)
+    times = scheduler.sampler.times
+    assert float((scheduler.timesteps.diff() / scheduler.config.num_train_timesteps).abs().min()) < 3e-4
+    sample = noise = torch.randn(1, 1, 2, 2)
+    for t, s in zip(scheduler.timesteps, times[1:], strict=True):
+        output = scheduler.step(data, t, sample.clone() if changed else sample)
+        sample = output.prev_sample
+        expected = sp.corrupt(corruption, data, s, noise)  # DDIM with the true image keeps the noise
+        torch.testing.assert_close(sample, expected, atol=1e-4, rtol=1e-4)
+    scheduler.set_begin_index(1)
+    scheduler.step(data, scheduler.timesteps[1], noise)
+
+
+def test_a_loop_over_a_part_of_the_timesteps_takes_their_own_times() -> None:
+    corruption = sp.GaussianCorruption("cosine")
+    scheduler = ours.CorruptionScheduler(corruption, "data", solver="ddim")
+    clean, noise = torch.rand(2, 3, 8, 8) * 2 - 1, torch.randn(2, 3, 8, 8)
+    for cut in (True, False):  # as some pipelines do: the list itself, or a part of it
+        for said in (True, False):
+            scheduler.set_timesteps(10)
+            every, part = scheduler.timesteps, scheduler.timesteps[5:]
+            if cut:
+                scheduler.timesteps = part
+            if said:
+                scheduler.set_begin_index(0 if cut else 5)
+            sample = scheduler.add_noise(clean, noise, part[0])
+            for t, s in pairwise(part):
+                sample = scheduler.step(clean, t, sample).prev_sample
+                torch.testing.assert_close(sample, scheduler.add_noise(clean, noise, s), atol=1e-5, rtol=1e-5)
+            with pytest.raises(ValueError, match=r"^sample is that of timestep .* \(10 of 10\), got .* \(9 of 10\)"):
+                scheduler.step(clean, part[-2], sample)
+            sample = scheduler.step(clean, part[-1], sample).prev_sample
+            torch.testing.assert_close(sample, clean, atol=1e-5, rtol=1e-5)
+            scheduler.set_begin_index(1)
+            with pytest.raises(
+                ValueError, match=rf"begin at timestep .* \({7 if cut else 2} of 10\) by set_begin_index"
+            ):
+                scheduler.step(clean, every[8], noise)
+    scheduler.timesteps = torch.tensor([500.0])
+    with pytest.raises(
+        ValueError, match=r"timestep must be one of scheduler\.timesteps, as set_timesteps chose them, got"
+    ):
+        scheduler.set_begin_index(0)
+
+
+def drawing(solver: Any) -> tuple[Any, Tensor, Callable[[Tensor], Tensor]]:
+    """Return a scheduler of a solver that draws, the noise to begin with, and a model."""
+    scheduler = ours.CorruptionScheduler(sp.GaussianCorruption("cosine"), "data", solver=solver)
+    scheduler.set_timesteps(6)
+    return scheduler, torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(9)), lambda x: 0.3 * x
+
+
+@pytest.mark.parametrize("solver", ["ancestral", sp.solvers.Multistep(eta=0.5)], ids=str)
+@pytest.mark.parametrize("several", [False, True])
+def test_a_step_draws_from_the_generator_that_it_was_given(solver: Any, several: bool) -> None:
+    scheduler, noise, model = drawing(solver)
+    sampler = sp.Sampler(
+        lambda x, t: model(x), scheduler.corruption, prediction="data", solver=solver, times=scheduler.sampler.times
+    )
+
+    def made(seed: int) -> Any:
+        one, two = (torch.Generator().manual_seed(seed + each) for each in (0, 100))
+        return [one, two] if several else one
+
+    def run(generator_of: Callable[[int], Any]) -> Tensor:
+        scheduler.set_timesteps(6)
+        sample = noise
+        for k, t in enumerate(scheduler.timesteps):
+            sample = scheduler.step(model(sample), t, sample, generator_of(k)).prev_sample
+        return sample
+
+    one, same = made(1), made(1)
+    torch.testing.assert_close(run(lambda k: one), sampler.sample(noise.shape, x_1=noise, generator=same))
+    drawn = [torch.rand(3, generator=each) for each in (one if several else [one])]
+    expected = [torch.rand(3, generator=each) for each in (same if several else [same])]
+    assert all(map(torch.equal, drawn, expected))  # the caller's generator has moved on
+
+    source, steps = made(0), []
+    for step in sampler.trajectory(noise.shape, x_1=noise, generator=source):
+        steps.append(step)
+        for k, each in enumerate(source if several else [source]):
+            each.manual_seed(len(steps) + 100 * k)
+    torch.testing.assert_close(run(made), steps[-1].x_t)
+    if several:
+        shared = torch.Generator().manual_seed(3)
+        again = torch.Generator().manual_seed(3)
+        expected_shared = sampler.sample(noise.shape, x_1=noise, generator=[again, again])
+        torch.testing.assert_close(run(lambda k: [shared, shared]), expected_shared)
+
+
+def test_a_run_draws_from_one_kind_of_generator() -> None:
+    scheduler, noise, model = drawing("ancestral")
+    kinds: list[Any] = [None, torch.Generator(), [torch.Generator(), torch.Generator()]]
+    names = ["None", "a torch.Generator on cpu", "a list of generators"]
+    first, second = scheduler.timesteps[:2]
+    for begun, name in zip(kinds, names, strict=True):
+        sample = scheduler.step(model(noise), first, noise, begun).prev_sample
+        for other, named in zip(kinds, names, strict=True):
+            if other is not begun:
+                wrong = f"this run began with generator {name}, got {named}; pass the same kind to every step of a run"
+                with pytest.raises(ValueError, match=wrong):
+                    scheduler.step(model(sample), second, sample, other)
+        scheduler.step(model(sample), second, sample, begun)  # what is refused leaves the run as it was
+    with pytest.raises(TypeError, match="generator must be a torch.Generator or one per image, got int"):
+        scheduler.step(model(noise), first, noise.clone(), 3)
+
+
 def test_coloured_noise_begins_with_its_own_noise() -> None:
     corruption = sp.GaussianCorruption("cosine", noise=DATA)
     scheduler = ours.CorruptionScheduler(corruption, "whitened-velocity", spectrum=DATA)
@@ -256,20 +392,22 @@ def test_sampling_begins_where_it_was_said_to_and_leaves_no_timestep_out() -> No
     scheduler.set_begin_index(2)
     for place in (0, 1, 3):
         said = (
-            rf"begin at timesteps\[2\] = .*, got timestep .*timesteps\[{place}\]; loop over scheduler.timesteps\[2:\]"
+            rf"begin at timestep .* \(3 of 4\) by set_begin_index, got timestep .* \({place + 1} of 4\); loop over sch"
         )
         with pytest.raises(ValueError, match=said):
             scheduler.step(clean, times[place], noise)
     sample = scheduler.step(clean, times[2], noise).prev_sample
-    with pytest.raises(ValueError, match=r"sample is that of timesteps\[3\] = .*, got timestep .*timesteps\[0\]; hand"):
+    with pytest.raises(ValueError, match=r"sample is that of timestep .* \(4 of 4\), got timestep .* \(1 of 4\); hand"):
         scheduler.step(clean, times[0], sample)
     with pytest.raises(ValueError, match="the data's power has shape"):
         scheduler.step(clean[..., :4], times[0], noise[..., :4])  # what is refused leaves the run as it was
     sample = scheduler.step(clean, times[3], sample).prev_sample
-    with pytest.raises(ValueError, match=r"sample is that of the end, after the last timestep, got timestep .*\[3\]"):
+    with pytest.raises(
+        ValueError, match=r"sample is that of the end, after the last timestep, got timestep .* \(4 of 4\)"
+    ):
         scheduler.step(clean, times[3], sample)
     begun = scheduler.initial_noise(noise)  # of another run
-    with pytest.raises(ValueError, match=r"sample is that of timesteps\[0\] = .*, got timestep .*timesteps\[2\]; hand"):
+    with pytest.raises(ValueError, match=r"sample is that of timestep .* \(1 of 4\), got timestep .* \(3 of 4\); hand"):
         scheduler.step(clean, times[2], begun)
     sample = scheduler.step(clean, times[0], begun).prev_sample
     begun = scheduler.initial_noise(2 * noise)  # of a third one, though the second is not over
@@ -430,6 +568,24 @@ def test_a_copy_of_a_scheduler_in_use_goes_on_as_a_new_one() -> None:
         scheduler.step(0 * noise, scheduler.timesteps[0], noise)
 
 
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_copy_is_independent(how: Callable[[Any], Any], begun: bool) -> None:
+    corruption, noise = sp.GaussianCorruption("cosine"), torch.randn(2, 1, 3, 8, 8)
+    scheduler = ours.CorruptionScheduler(corruption, "data", solver="ddim")
+    scheduler.set_timesteps(4)
+    if begun:
+        scheduler.step(0 * noise[0], scheduler.timesteps[0], noise[0])
+    both = (scheduler, how(scheduler))
+    samples = list(noise)
+    for t in scheduler.timesteps:  # in turns
+        samples = [
+            each.step((2 * k - 1) * torch.ones_like(sample), t, sample).prev_sample
+            for k, (each, sample) in enumerate(zip(both, samples, strict=True))
+        ]
+    assert [bool((sample == 2 * k - 1).all()) for k, sample in enumerate(samples)] == [True, True]
+
+
 def test_a_scheduler_is_saved_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Scheduler, gaussian = ours.CorruptionScheduler, sp.GaussianCorruption
     Scheduler(gaussian("flow"), num_train_timesteps=1000).save_pretrained(tmp_path)
@@ -537,7 +693,7 @@ def test_a_wrapper_is_made_of_a_network_and_read_from_a_whole_folder(
 
 def test_what_does_not_fit_is_refused_with_the_reason() -> None:
     scheduler = ours.CorruptionScheduler(sp.GaussianCorruption("flow"), "data")
-    with pytest.raises(ValueError, match=r"timestep must be one of scheduler\.timesteps, got 77777"):
+    with pytest.raises(ValueError, match=r"timestep must be one of scheduler\.timesteps, .*, got 77777"):
         scheduler.step(torch.zeros(1, 3, 8, 8), 77777, torch.zeros(1, 3, 8, 8))
     with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no alphas_cumprod, so it is of no"):
         ours.read_scheduler(diffusers.FlowMatchEulerDiscreteScheduler())
@@ -566,3 +722,68 @@ def test_a_saved_scheduler_keeps_its_named_grid(tmp_path: Path) -> None:
     for each in (scheduler, again):
         each.set_timesteps(5)
     assert torch.equal(again.timesteps, scheduler.timesteps)
+
+
+def test_the_images_of_a_grid_that_is_not_kept_are_told(tmp_path: Path) -> None:
+    corruption = sp.GaussianCorruption("cosine")
+    scheduler = ours.CorruptionScheduler(corruption, "data", grid=sp.grids.Power(5.0))
+    message = r"grid Power\(at_noise=5.0, .* is not saved: .* set_timesteps\(n\) .*; pass a grid by name, or after load"
+    with pytest.warns(RuntimeWarning, match=message) as told:
+        scheduler.save_pretrained(tmp_path)
+    assert told[0].filename == __file__
+    again = ours.CorruptionScheduler.from_pretrained(tmp_path)
+    assert torch.equal(again.timesteps, scheduler.timesteps)
+    scheduler.set_timesteps(5)
+    again.set_timesteps(5)
+    assert not torch.equal(again.timesteps, scheduler.timesteps)
+
+
+OF_DIFFUSERS = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # with numpy 2
+
+
+def schedulers() -> list[Any]:
+    """Return the schedulers of diffusers that can be made without arguments."""
+    made = []
+    for name in dir(diffusers):
+        kind = getattr(diffusers, name) if name.endswith("Scheduler") else object
+        if issubclass(kind, diffusers.SchedulerMixin):
+            _, *arguments = inspect.signature(kind.__init__).parameters.values()
+            if not any(each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD for each in arguments):
+                made.append(kind())
+    return made
+
+
+@OF_DIFFUSERS
+def test_every_scheduler_of_diffusers_is_read_or_refused_with_the_reason() -> None:
+    every = schedulers()
+    read = [each for each in every if hasattr(each, "alphas_cumprod") and "prediction_type" in each.config]
+    assert len(every) > len(read) > 10
+    for each in every:
+        if each in read:
+            corruption, prediction = ours.read_scheduler(each)
+            assert prediction == "noise"
+            torch.testing.assert_close(corruption.alphas_cumprod, each.alphas_cumprod.double())
+        else:
+            what = "prediction_type, one of epsilon.*" if hasattr(each, "alphas_cumprod") else "alphas_cumprod, so .*"
+            with pytest.raises(ValueError, match=rf"^{type(each).__name__} has no {what}; pass the scheduler that the"):
+                ours.read_scheduler(each)
+    assert any(isinstance(each, diffusers.RePaintScheduler) for each in every)
+
+
+@OF_DIFFUSERS
+def test_no_scheduler_takes_its_own_option_from_a_corruption(tmp_path: Path) -> None:
+    scheduler = ours.CorruptionScheduler(sp.GaussianCorruption("flow"), "velocity", num_train_timesteps=10, shift=-0.5)
+    for each in schedulers():
+        try:
+            made = type(each).from_config(scheduler.config)
+        except (NotImplementedError, ValueError):  # it has betas
+            continue
+        assert made.config.get("shift") == each.config.get("shift")
+    scheduler.save_pretrained(tmp_path)
+    file = tmp_path / "scheduler_config.json"
+    former = file.read_text().replace('"timestep_shift"', '"shift"')
+    assert former != file.read_text()
+    for _ in range(2):
+        again = ours.CorruptionScheduler.from_pretrained(tmp_path)
+        assert torch.equal(again.timesteps, scheduler.timesteps)
+        file.write_text(former)

@@ -1,10 +1,11 @@
-"""What a scheduler requires of a loop of diffusers: where it begins, and that it leaves no timestep out."""
+"""What a scheduler requires of a loop of diffusers: the place of a step, and what a run begins with."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from ..._checks import values_are_readable
 from ...corruptions import Process, prior_deviation
 
 _WITH_IMAGES = (
@@ -12,49 +13,65 @@ _WITH_IMAGES = (
 )
 
 
-def place_of(timestep: Tensor | float, timesteps: Tensor, *, begin: int | None, due: int | None) -> int:
-    """Return the place of a timestep among all.
+def place_of(timestep: Tensor | float, timesteps: Tensor, *, due: int, rounding: float) -> int:
+    """Return the place of a timestep among all: of those nearest to it, the one that is due, else the first.
 
     Args:
         timestep: The timestep.
-        timesteps: All timesteps.
-        begin: The place at which sampling was said to begin, or None.
-        due: The place of the sample; None for a sample that did not come from the scheduler.
+        timesteps: All timesteps, on the CPU; equal ones are possible, where times differ by less than float32 tells.
+        due: The place that comes next.
+        rounding: How far from one of them a timestep may be.
 
     Raises:
-        ValueError: a timestep that is none of them, or at another place than these.
+        ValueError: a timestep that is none of them.
     """
     wanted = torch.as_tensor(timestep, dtype=torch.float32).cpu()
-    near = (timesteps.cpu() - wanted).abs() < 1e-3
-    if not bool(near.any()):
+    gaps = (timesteps - wanted).abs()
+    nearest = gaps.min()
+    if not nearest <= rounding:
         raise ValueError(
-            f"timestep must be one of scheduler.timesteps, got {float(wanted):g}; call set_timesteps and loop over "
-            "scheduler.timesteps"
+            f"timestep must be one of scheduler.timesteps, as set_timesteps chose them, got {float(wanted):g}; call "
+            "set_timesteps and loop over scheduler.timesteps"
         )
-    place = int(near.float().argmax())
-    got = f"got timestep {float(wanted):g}, which is timesteps[{place}]"
+    if due < len(timesteps) and gaps[due] == nearest:
+        return due
+    return int(gaps.argmin())
+
+
+def check_place(place: int, timesteps: Tensor, *, begin: int | None, due: int | None) -> None:
+    """Raise a ValueError if a step is at another place than it must be.
+
+    Args:
+        place: The place of the step.
+        timesteps: All timesteps.
+        begin: The place at which sampling was said to begin, or None.
+        due: The place of the sample; None for a sample that did not come from the scheduler as it is.
+    """
+    got = f"got {_named(place, timesteps)}"
     if begin is not None and place != begin:
         raise ValueError(
-            f"sampling was to begin at {_named(begin, timesteps)} (set_begin_index), {got}; loop over "
-            f"scheduler.timesteps[{begin}:], or call set_timesteps to begin with noise"
+            f"sampling was to begin at {_named(begin, timesteps)} by set_begin_index, {got}; loop over "
+            "scheduler.timesteps from there on, or call set_timesteps to begin with noise"
         )
     if due is not None and place != due:
         raise ValueError(
             f"sample is that of {_named(due, timesteps)}, {got}; hand every prev_sample to the next of "
             "scheduler.timesteps, or begin a run with another sample"
         )
-    return place
 
 
 def _named(place: int, timesteps: Tensor) -> str:
     if place == len(timesteps):
         return "the end, after the last timestep"
-    return f"timesteps[{place}] = {float(timesteps[place]):g}"
+    return f"timestep {float(timesteps[place]):g} ({place + 1} of {len(timesteps)})"
 
 
 def mark_of(sample: Tensor) -> int | Tensor:
-    """Return what tells later whether a sample was changed in place: its version, or a copy where it has none."""
-    return sample.clone() if sample.is_inference() else sample._version
+    """Return what tells later whether a sample was changed in place: a copy, or its version where copies cost much.
+
+    Comparing a copy on an accelerator makes the host wait, and is done only for samples that have no version.
+    """
+    return sample.detach().clone() if sample.is_inference() or values_are_readable(sample) else sample._version
 
 
 def was_changed(sample: Tensor, mark: int | Tensor | None) -> bool:

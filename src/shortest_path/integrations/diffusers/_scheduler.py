@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..._checks import check_count, check_floating, check_numbers, values_are_readable
-from ..._files import SAMPLER_FILE, checked_path, naming, read_description
+from ..._files import SAMPLER_FILE, check_entries, checked_path, naming, read_description
 from ..._folders import reading, replace_folder
 from ...corruptions import Corruption, Process, as_times, corrupt
 from ...grids import GridName, TimeGrid
@@ -23,11 +25,16 @@ from ...prediction import target as target_of
 from ...sampling import Sampler, SampleStep, first_time
 from ...solvers import Solver, SolverName
 from ...spectra import PowerSpectrum
-from ._loops import check_white, deviation_at, mark_of, place_of, was_changed
+from ._given import Given, given_output
+from ._loops import check_place, check_white, deviation_at, mark_of, place_of, was_changed
 from ._models import STEPS
 from ._table import NAMES
 
 _ROUNDING = 1e-5
+_NOT_SAVED = (
+    "grid {!r} is not saved: a loaded scheduler has the present times, until set_timesteps(n) of a pipeline chooses "
+    "those of the default grid; pass a grid by name, or after loading make the scheduler again, with this grid"
+)
 NO_BETAS = "none (a CorruptionScheduler has no betas: use it as it is, not from_config of it)"
 """Entry of the configuration. Schedulers of betas refuse it with "{beta_schedule} is not implemented for {class}"."""
 
@@ -47,7 +54,8 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
     `DDIMPipeline` makes its own.
 
     Images are those of `Sampler` to rounding, if the loop hands every `prev_sample` to the next call; a sample that
-    was changed in between is followed, by a solver that begins again without memory.
+    was changed in between is followed, by a solver that begins again without memory. So is one that was changed in
+    place: on the CPU in any way, elsewhere by operations of torch on the tensor itself, and not on its `data`.
 
     Args:
         corruption: Any corruption.
@@ -89,7 +97,6 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         check_numbers(shift=shift)
         self._steps, self._shift = check_count("num_train_timesteps", num_train_timesteps), shift
         self._config_of_loops()
-        self._given: Tensor | None = None
         self.set_timesteps(50)
 
     def _config_of_loops(self) -> None:
@@ -97,7 +104,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         names = {ours: theirs for theirs, ours in NAMES.items()}
         self.register_to_config(  # type: ignore[no-untyped-call]
             num_train_timesteps=self._steps,
-            shift=self._shift,
+            timestep_shift=self._shift,  # "shift" is an option of schedulers of flows, which would take it
             prediction_type=names.get(self.prediction, self.prediction),
             beta_schedule=NO_BETAS,
             grid=self._options["grid"] if isinstance(self._options["grid"], str) else None,
@@ -105,7 +112,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied or pickled: all but the run in progress, which a copy begins again without memory."""
-        return {**self.__dict__, "_trajectory": None, "_last": None, "_mark": None, "_given": None}
+        return {**self.__dict__, "_run": None, "_last": None, "_mark": None}
 
     def __len__(self) -> int:
         """Return the number of steps that timesteps count."""
@@ -120,11 +127,12 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         chosen = {**self._options, "spectrum": self.spectrum, "prediction": self.prediction, **options}
         if chosen.get("times") is None:
             chosen.setdefault("start", first_time(self.corruption, chosen["prediction"], None))
-        self.sampler = Sampler(self._model, self.corruption, steps=num_inference_steps, **chosen)
+        self.sampler = Sampler(given_output, self.corruption, steps=num_inference_steps, **chosen)
         self.num_inference_steps = self.sampler.steps
         times = self.sampler.times[:-1]
-        self.timesteps = (self._steps * times + self._shift).to(device or "cpu", torch.float32)
-        self._trajectory: Iterator[SampleStep] | None = None
+        self._every = (self._steps * times + self._shift).to(torch.float32)
+        self.timesteps = self._every.to(device or "cpu", copy=True)  # a pipeline may cut it
+        self._run: tuple[Iterator[SampleStep], Given] | None = None
         self._last: Tensor | None = None
         self._mark: int | Tensor | None = None
         self._index = 0
@@ -132,6 +140,8 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Say that the next run begins with images corrupted to `timesteps[begin_index]`, as pipelines that edit do.
+
+        Then `begin_index` is the place of that timestep among all that `set_timesteps` chose.
 
         The first `step` must be at that timestep. At the first of all timesteps this also allows samples that are not
         noise, which are refused there otherwise. `begin_index` is None again after that step, or after `set_timesteps`.
@@ -148,7 +158,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(
                 f"begin_index must be less than the number of timesteps, {len(self.timesteps)}, got {place}"
             )
-        self.begin_index = place
+        self.begin_index = self._place(self.timesteps[place], due=place)
 
     def initial_noise(self, noise: Tensor) -> Tensor:
         """Return white noise as the images from which sampling begins, at the first timestep.
@@ -163,7 +173,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         check_floating(noise, "noise")
         # Raises in the words of a loop what `Sampler` raises in its own.
         deviation_at(self._process(noise.device), float(self.sampler.times[0]), noise)
-        self._index, self._trajectory = 0, None
+        self._index, self._run = 0, None
         return self._hand(self.sampler.initial_noise(noise))
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
@@ -208,31 +218,38 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         generator: torch.Generator | list[torch.Generator] | None = None,
         return_dict: bool = True,
     ) -> CorruptionSchedulerOutput | tuple[Tensor, Tensor]:
-        """Take the next step of `timesteps`.
+        """Take the step at a timestep, to the next of those that `set_timesteps` chose.
+
+        A sample that comes back as it was handed out is at one timestep, which is checked. Any other is taken to be at
+        the timestep that is given, so that a loop can begin with images corrupted to any of `timesteps`.
 
         Args:
             model_output: What the model returned for `sample` at `timestep`.
             timestep: The timestep, one of `timesteps`.
             sample: The images there.
-            generator: Source of the solver's noise.
+            generator: Source of the noise of this step.
             return_dict: Whether to return an object, or the pair of its values.
 
         Raises:
             ValueError: a timestep that is not one of `timesteps`, not that of `sample`, or not that of
-                `set_begin_index`; or a corruption that does not end in white noise whose sampling did not begin with
-                `initial_noise` or `set_begin_index`.
+                `set_begin_index`; a corruption that does not end in white noise whose sampling did not begin with
+                `initial_noise` or `set_begin_index`; or a generator of another kind or on another device than the
+                one of the step before.
         """
         known = sample is self._last
         as_handed = known and not was_changed(sample, self._mark)
-        place = place_of(timestep, self.timesteps, begin=self.begin_index, due=self._index if as_handed else None)
+        place = self._place(timestep, due=self._index if self.begin_index is None else self.begin_index)
+        check_place(place, self._every, begin=self.begin_index, due=self._index if as_handed else None)
         if place == 0 and not known and self.begin_index is None:
             check_white(self._process(sample.device), float(self.sampler.times[0]), sample)
-        self._index = place
-        self._given = model_output
-        running, self._trajectory = self._trajectory, None  # an error ends it
-        trajectory = running if as_handed and running is not None else self._begin(sample, generator)
-        found = next(trajectory)
-        self._trajectory, self.begin_index = trajectory, None
+        run = self._run if as_handed else None
+        if run is not None:
+            run[1].check(generator)
+        self._index, self._run = place, None  # an error ends the run
+        trajectory, given = run or self._begin(sample, generator)
+        with given.lent(model_output, generator):
+            found = next(trajectory)
+        self._run, self.begin_index = (trajectory, given), None
         self._index += 1
         clean = found.x_0_hat.to(sample.dtype)
         sample = self._hand(found.x_t.to(sample.dtype))
@@ -243,15 +260,14 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         self._last, self._mark = sample, mark_of(sample)
         return sample
 
-    def _begin(self, sample: Tensor, generator: Any) -> Iterator[SampleStep]:
-        first, times = self._index == 0, self.sampler.times
-        start = None if first else float(times[self._index])
-        options = {"start": start, "generator": generator, "device": sample.device, "dtype": sample.dtype}
-        return self.sampler.trajectory(sample.shape, x_1=sample, **options)
+    def _begin(self, sample: Tensor, generator: Any) -> tuple[Iterator[SampleStep], Given]:
+        given, sampler = Given(generator), copy.copy(self.sampler)
+        sampler.times = self.sampler.times[self._index :]  # `start` would leave out a time that is close
+        options: dict[str, Any] = {"generator": given.source, "device": sample.device, "dtype": sample.dtype}
+        return sampler.trajectory(sample.shape, x_1=sample, conditioning={"given": given}, **options), given
 
-    def _model(self, x_t: Tensor, t: Tensor) -> Tensor:
-        assert self._given is not None
-        return self._given.to(x_t)
+    def _place(self, timestep: Tensor | float, due: int) -> int:
+        return place_of(timestep, self._every, due=due, rounding=_ROUNDING * self._steps)
 
     def _process(self, device: torch.device) -> Process:
         process = Process(self.corruption, self.spectrum)
@@ -277,6 +293,9 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             TypeError: a corruption made of functions, or `save_directory` is not a path.
             ValueError: a corruption or basis that is not registered, or `save_directory` is empty.
+
+        Warns:
+            RuntimeWarning: the grid is a value, which is not kept.
         """
         folder = checked_path("save_directory", save_directory, "'.' for the present folder")
 
@@ -285,6 +304,8 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             self.save_config(new)
 
         replace_folder(folder, write, SAMPLER_FILE)
+        if not isinstance(grid := self._options["grid"], (str, type(None))):
+            warnings.warn(_NOT_SAVED.format(grid), RuntimeWarning, stacklevel=2)
         if push_to_hub:
             super().save_pretrained(str(folder), push_to_hub=True, **kwargs)  # type: ignore[misc]
 
@@ -304,11 +325,12 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         folder = (
             folder if subfolder is None else folder / checked_path("subfolder", subfolder, "None for the folder itself")
         )
-        kinds = {"num_train_timesteps": "a whole number", "shift": "a number"}
         with reading(folder, SAMPLER_FILE) as saved:
-            sampler = Sampler.from_pretrained(saved, _nothing)
-            file = saved / cls.config_name
-            config = read_description(file, "the configuration of a CorruptionScheduler", **kinds)
+            sampler = Sampler.from_pretrained(saved, given_output)
+            file, what = saved / cls.config_name, "the configuration of a CorruptionScheduler"
+            config = read_description(file, what, num_train_timesteps="a whole number")
+        shift = "shift" if "shift" in config else "timestep_shift"  # its former name
+        check_entries(file, config, **{shift: "a number"})
         with naming(file):
             made = cls(
                 sampler.corruption,
@@ -317,11 +339,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
                 spectrum=sampler.spectrum,
                 grid=config.get("grid"),
                 num_train_timesteps=config["num_train_timesteps"],
-                shift=config["shift"],
+                shift=config[shift],
             )
         made.set_timesteps(None, times=sampler.times, grid=None)
         return made
-
-
-def _nothing(x_t: Tensor, t: Tensor) -> Tensor:
-    raise RuntimeError("a scheduler has no model of its own")

@@ -81,7 +81,8 @@ def read_scheduler(scheduler: Any) -> tuple[TableCorruption, Prediction]:
     With `rescale_betas_zero_snr` the last signal is 0. A `Sampler` of a network that predicts noise begins before it.
 
     Raises:
-        ValueError: a `CorruptionScheduler`, a scheduler without `alphas_cumprod`, or a prediction of another kind.
+        ValueError: a `CorruptionScheduler`, a scheduler without `alphas_cumprod` or `prediction_type`, or a prediction
+            of another kind.
     """
     if isinstance(getattr(scheduler, "corruption", None), Corruption):
         raise ValueError(
@@ -96,9 +97,15 @@ def read_scheduler(scheduler: Any) -> tuple[TableCorruption, Prediction]:
             "scheduler that the network was trained with, or a corruption, e.g. GaussianCorruption('flow') for flow "
             "matching (docs/coming-from/diffusers.md)"
         )
-    kind = scheduler.config.prediction_type
+    config = getattr(scheduler, "config", {})
+    kind = config.get("prediction_type")
+    if kind is None:
+        raise ValueError(
+            f"{type(scheduler).__name__} has no prediction_type, one of {', '.join(NAMES)}; pass the scheduler that "
+            "the network was trained with"
+        )
     if kind not in NAMES:
         raise ValueError(f"prediction_type must be one of {', '.join(NAMES)}, got {kind!r}")
-    if scheduler.config.get("rescale_betas_zero_snr"):
+    if config.get("rescale_betas_zero_snr"):
         table = torch.cat([table[:-1], torch.zeros_like(table[-1:])])  # some have 2⁻²⁴, more than in the step before
     return TableCorruption(table), NAMES[kind]
