@@ -670,6 +670,7 @@ def test_a_wrapper_is_made_of_a_network_and_read_from_a_whole_folder(
         config.write_text(changed)
         with pytest.raises(ValueError, match=message):
             ours.TimedModel.from_pretrained(tmp_path)
+    config.write_text(text)
     ours.TimedModel(Own()).save_pretrained(tmp_path)  # over it: what the first one wrote is gone
     assert {each.name for each in tmp_path.iterdir()} == {"timed_model.json", "model.safetensors"}
     file = tmp_path / "timed_model.json"
