@@ -193,7 +193,7 @@ def test_what_a_former_save_wrote_is_removed_and_nothing_else(tmp_path: Path, mo
     assert files(folder) == notes | common | inside | {"model/scale.txt", "model/deep/more.txt"}
     assert (tmp_path / "outside.txt").exists()
     former, mine = folder / "model" / "scale.txt", (folder / "model" / "scale.txt").read_bytes()
-    outside = {f"../shared/{name}": held for name, held in described_by(folder).items()}
+    outside = {f"../{folder.name}/{name}": held for name, held in described_by(folder).items()}
     described["files"] = {**described_by(folder), **outside, "notes.txt": "4 0", "model": None, "a" * 300: "4 0"}
     (folder / "sampler.json").write_text(json.dumps(described))
     sp.Sampler(Model(), corruption).save_pretrained(folder, model=False)

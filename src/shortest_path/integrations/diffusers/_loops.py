@@ -23,7 +23,7 @@ def place_of(timestep: Tensor | float, timesteps: Tensor, *, due: int, rounding:
         rounding: How far from one of them a timestep may be.
 
     Raises:
-        ValueError: a timestep that is none of them.
+        ValueError: a timestep that is not one of them.
     """
     wanted = torch.as_tensor(timestep, dtype=torch.float32).cpu()
     gaps = (timesteps - wanted).abs()
