@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import shortest_path as sp
-from shortest_path.prediction import data_weights, denoise, error_weight, mixture, target
+from shortest_path.prediction import data_weights, denoise, error_weight, mixture, target, target_weights
 from shortest_path.solvers import Point, Rotation
 
 SHAPE = (3, 8, 8)
@@ -95,3 +95,17 @@ def test_a_whitened_velocity_without_a_power_is_refused() -> None:
     one = torch.ones(1)
     with pytest.raises(ValueError, match="'whitened-velocity' requires the data's power spectrum; pass spec"):
         mixture("whitened-velocity", one, one)
+
+
+def test_the_weights_of_a_whitened_velocity_are_exact_in_float32_for_any_power() -> None:
+    power = torch.logspace(-36, 36, 145, dtype=torch.float64)
+    angle = torch.tensor([0, 1e-4, 0.3, 1.5, math.pi / 2], dtype=torch.float64)[:, None]
+    a, s = (angle.cos().float(), angle.sin().float())
+    found = target_weights("whitened-velocity", a, s, power)
+    weighted, noise = a.double() * power.sqrt(), s.double()
+    radius = torch.hypot(weighted, noise)
+    expected = -noise / power.sqrt() / radius, weighted / radius
+    for ours, exact in zip(found, expected, strict=True):
+        normal = (exact == 0) | ((exact.abs() > 1e-37) & (exact.abs() < 1e38))  # float32 holds it with all its digits
+        assert normal.float().mean() > 0.7
+        torch.testing.assert_close(ours.double()[normal], exact[normal], rtol=1e-6, atol=0)

@@ -94,10 +94,12 @@ def target_weights(
         return torch.ones_like(noise), torch.zeros_like(noise)
     if prediction == "velocity":
         return -noise, signal
-    deviation = check_power(prediction, power).to(signal.dtype).sqrt()
-    weighted = signal * deviation
-    radius = torch.hypot(weighted, noise)  # √V
-    return noise / (-deviation * radius), weighted / radius
+    # With n = s / √S the pair is (−n / √S, a) / √(a² + n²). These squares neither vanish nor overflow, and
+    # cost less than a hypotenuse.
+    scale = check_power(prediction, power).to(signal.dtype).rsqrt()
+    scaled = noise * scale
+    size = torch.addcmul(signal.square(), scaled, scaled).rsqrt()
+    return scaled * size * -scale, signal * size
 
 
 def check_power(prediction: Prediction, power: Tensor | None) -> Tensor:

@@ -29,10 +29,12 @@ class OfChannels(sp.DiagonalCorruption):
 
 
 class Counting(sp.GaussianCorruption):
-    calls = 0
+    """Keeps how many times were asked for in each call."""
+
+    asked: list[int]
 
     def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        self.calls += 1
+        self.asked.append(len(t))
         return super().scales(t)
 
 
@@ -54,17 +56,29 @@ def test_foreseen_steps_are_the_steps(
             return sampler.sample(x_1.shape, x_1=x_1, generator=generator, dtype=torch.float64)
 
         foreseen = draw()
-        with monkeypatch.context() as patch:
-            patch.setattr(_reverse, "_FEW", 0)
-            torch.testing.assert_close(foreseen, draw())
+        for name, value in (("_FEW", 0), ("_AHEAD", 1), ("_AHEAD", 3), ("_AHEAD", 6)):
+            with monkeypatch.context() as patch:
+                patch.setattr(_reverse, name, value)
+                torch.testing.assert_close(foreseen, draw())
 
 
-def test_scales_of_white_noise_are_found_once_for_all_steps() -> None:
+@pytest.mark.parametrize(("steps", "asked"), [(50, [1, 50]), (150, [1, 64, 64, 22])])
+def test_scales_of_white_noise_are_found_for_many_steps_at_once(steps: int, asked: list[int]) -> None:
     corruption = Counting("cosine")
-    sampler = sp.Sampler(model, corruption, prediction="data", grid="uniform", steps=50)
-    corruption.calls = 0
+    corruption.asked = []
+    sampler = sp.Sampler(model, corruption, prediction="data", grid="uniform", steps=steps)
+    corruption.asked = []
     sampler.sample((1, 3, 4, 4), x_1=torch.zeros(1, 3, 4, 4))
-    assert corruption.calls == 2  # at the first time, and at all others
+    assert corruption.asked == asked  # at the first time, and at those of the steps
+
+
+def test_a_run_that_is_left_after_a_step_has_found_the_numbers_of_few() -> None:
+    corruption = Counting("cosine")
+    corruption.asked = []
+    sampler = sp.Sampler(model, corruption, prediction="data", grid="uniform", steps=1000)
+    corruption.asked = []
+    next(sampler.trajectory((1, 3, 4, 4), x_1=torch.zeros(1, 3, 4, 4)))
+    assert sum(corruption.asked) < 100
 
 
 @pytest.mark.parametrize("solver", WITHOUT_POWER)

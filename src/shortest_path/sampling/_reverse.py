@@ -20,6 +20,7 @@ from .edits import DenoisedCallback
 
 _Take: TypeAlias = Callable[[Tensor, float, float], tuple[Tensor, Tensor]]  # (u_t, t, s) gives û_0 and u_s
 _FEW = 256  # scales: finding more at once saves no time
+_AHEAD = 64  # steps whose numbers are found together: a run that is left early has found few for nothing
 
 
 class SampleStep(NamedTuple):
@@ -111,15 +112,17 @@ class Reverse:
         def at(t: float) -> Point:
             return first.clean() if t == 0 else self.point(t)
 
-        here, step, name = first, self._solver.start(self._process.power, at), type(self._solver).__name__
-        known = self._foresee(first, later, step)
+        step, name = self._solver.start(self._process.power, at), type(self._solver).__name__
+        foresees, last, ahead, taken = self._foresees(first, len(later)), [first], list[Point](), 0
 
         def take(u_t: Tensor, t: float, s: float) -> tuple[Tensor, Tensor]:
-            nonlocal here
-            there = known[s] if known else at(s)
+            nonlocal last, ahead, taken
+            if foresees and not ahead:
+                ahead = self._foresee(last, later[taken : taken + _AHEAD], step)
+            here, there = last[-1], ahead.pop(0) if ahead else at(s)
             u_0 = self._denoiser(u_t, here, self._conditioning, self._edit, weights=self._weights)
             u_s = as_dtype(check_step(step(u_t, u_0, here, there, self._noise), u_t, name), u_t.dtype)
-            here = there
+            last, taken = [here, there], taken + 1
             return u_0, u_s
 
         return take
@@ -129,24 +132,26 @@ class Reverse:
         assert parts is not None
         return lambda u_t, t, s: parts(u_t, t, s, self._conditioning, self._edit, self._noise)
 
-    @torch.no_grad()
-    def _foresee(self, first: Point, later: list[float], step: Step) -> dict[float, Point]:
-        """Return the points at all later times, after finding what all steps need of them; none if these are not few.
+    def _foresees(self, first: Point, steps: int) -> bool:
+        """Whether the numbers of many steps are found at once: where they are few, and not one of every coefficient.
 
-        Scales of every coefficient are found step by step: all of them would take memory, and save no time.
+        All those of every coefficient would take memory, and save no time.
         """
         sizes = [scale.numel() for scale in (first.signal, first.noise, self._process.power) if scale is not None]
-        if len(later) < 2 or max(sizes) > _FEW or len(first.signal) > 1 or len(first.noise) > 1:
-            return {}
+        return steps > 1 and max(sizes) <= _FEW and len(first.signal) == 1 and len(first.noise) == 1
+
+    @torch.no_grad()
+    def _foresee(self, last: list[Point], later: list[float], step: Step) -> list[Point]:
+        """Return the points at the next times, after finding what their steps need; `last` are those before."""
         points = self._process.along(later, self._like.shape, self._like.device)
         if later[-1] == 0:
-            points[-1] = first.clean()
-        dtype, path = self._like.dtype, [first, *points]
+            points[-1] = points[-1].clean()
+        dtype, path = self._like.dtype, [*last, *points]
         self._weights.foresee(path[:-1], dtype)
         foresee = getattr(step, "foresee", None)
         if foresee is not None:
             foresee(path, dtype)
-        return dict(zip(later, points, strict=True))
+        return points
 
     def point(self, t: float) -> Point:
         """Return the scales at a time."""

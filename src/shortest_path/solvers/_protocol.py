@@ -22,8 +22,9 @@ start, which can be read and set: `gaussian_kl` propagates its covariance. If it
 before began, it has it as `before`, None at the start, which can be set too.
 
 A step function may have a method `foresee(points, dtype)`. If the scales are few numbers, the sampler calls it before
-the first step with all points of the run, each with a first axis of size 1, and the type of the state: what follows
-from the times alone can then be found for all steps at once (`StepNumbers`).
+the first step, and again whenever the points that it passed are used up, with consecutive points of the run, each with
+a first axis of size 1, and the type of the state. They are the points of the step before, if any, and those of the next
+steps: what follows from the times alone can then be found for many steps at once (`StepNumbers`).
 """
 
 
