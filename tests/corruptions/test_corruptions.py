@@ -164,24 +164,30 @@ def test_equal_channels_are_stored_once() -> None:
 # --- the other schedules ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [100, 1000, 4000])
+@pytest.mark.parametrize("steps", [101, 1000, 4000])
 def test_linear_is_ddpms_table(steps: int) -> None:
     alpha_bar = np.cumprod(1 - np.linspace(0.1 / steps, 20 / steps, steps))
     t = torch.arange(1, steps + 1, dtype=torch.float64) / steps
     corruption = sp.GaussianCorruption("linear" if steps == 1000 else sp.corruptions.LinearSchedule(steps))
-    precision = 1e-9 if steps == 100 else 1e-11
+    precision = 1e-9 if steps == 101 else 1e-11
     np.testing.assert_allclose(corruption.signal(t).flatten() ** 2, alpha_bar, rtol=precision)
     np.testing.assert_allclose(corruption.noise(t).flatten() ** 2, 1 - alpha_bar, rtol=precision)
     single = corruption.noise(t.float()).flatten().double() ** 2
     np.testing.assert_allclose(single, 1 - alpha_bar, rtol=1e-5)
+    for dtype in (torch.float64, torch.float32):
+        early = torch.logspace(-9, 0, 10_001, dtype=dtype)
+        signal, noise = corruption.signal(early).flatten(), corruption.noise(early).flatten()
+        assert (signal.diff() <= 0).all()
+        assert (noise.diff() > 0).all()
+        assert (noise[0] > 0) & (signal[0] <= 1)
 
 
 def test_linear_with_another_number_of_steps_is_another_corruption() -> None:
     ours, theirs = (sp.GaussianCorruption(sp.corruptions.LinearSchedule(steps)) for steps in (1000, 4000))
     assert repr(ours).startswith("GaussianCorruption(schedule=LinearSchedule(steps=1000), ")  # what checkpoints compare
     assert repr(ours) != repr(theirs)
-    with pytest.raises(ValueError, match="steps must be 100 or more, got 99"):
-        sp.corruptions.LinearSchedule(99)
+    with pytest.raises(ValueError, match="steps must be 101 or more, got 100"):
+        sp.corruptions.LinearSchedule(100)
 
 
 def test_cosine_is_improved_ddpms() -> None:

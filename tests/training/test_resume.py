@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +203,58 @@ def test_a_changed_configuration_is_listed(tmp_path: Path) -> None:
     for changed, message in (({"format": "else"}, "format 'else', expected"), ({"version": 9}, "has version 9")):
         with pytest.raises(ValueError, match=message):
             trainer().load_state_dict(state | changed)
+
+
+class Paced:
+    """A corruption that says nothing of its argument."""
+
+    basis = sp.PixelBasis(2)
+
+    def __init__(self, pace: float) -> None:
+        self.pace = pace
+
+    def signal(self, t: Tensor) -> Tensor:
+        return (1 - t**self.pace).view(-1, 1, 1, 1)
+
+    def noise(self, t: Tensor) -> Tensor:
+        return (t**self.pace).view(-1, 1, 1, 1)
+
+
+class PacedModule(sp.DiagonalCorruption):
+    def __init__(self, pace: float) -> None:
+        super().__init__(sp.PixelBasis(2))
+        self.pace = pace
+
+    signal, noise = Paced.signal, Paced.noise  # type: ignore[assignment]
+
+
+class Tabled(Paced):
+    """A corruption with a table that is no buffer, whose values are reversed."""
+
+    def noise(self, t: Tensor) -> Tensor:
+        table = torch.linspace(0.5, 1, 8).view(1, 1, 1, 8)
+        return t.view(-1, 1, 1, 1) * (table if self.pace == 1 else table.flip(-1))
+
+    def signal(self, t: Tensor) -> Tensor:
+        return 1 - t.view(-1, 1, 1, 1)
+
+
+def _turning(pace: float) -> sp.ClockCorruption:
+    return sp.ClockCorruption(spectrum(), lambda t: 1.5 * t**pace)
+
+
+@pytest.mark.parametrize("make", [Paced, PacedModule, Tabled, _turning])
+def test_a_corruption_with_other_scales_is_another_whatever_it_tells_of_itself(
+    tmp_path: Path, make: Callable[[float], sp.Corruption]
+) -> None:
+    def trainer_of(pace: float) -> sp.DiffusionTrainer:
+        return sp.DiffusionTrainer(net(), make(pace), prediction="velocity")
+
+    trainer_of(1.0).fit(batches(), steps=1, checkpoint_dir=tmp_path)
+    trainer_of(1.0).fit(batches(), steps=2, checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match="of another configuration; corruption: another signal or noise, of the same "):
+        trainer_of(3.0).fit(batches(), steps=3, checkpoint_dir=tmp_path)
+    trainer_of(3.0).fit(batches(), steps=3, checkpoint_dir=tmp_path, allow_changes=("corruption",))
 
 
 def test_named_changes_are_accepted_and_no_others(tmp_path: Path) -> None:

@@ -35,13 +35,13 @@ class LinearSchedule:
 
     `GaussianCorruption("linear")` has T = 1000, DDPM's own. At the same t, tables of other T differ, as log(1 − β) is
     not −β: ᾱ at t = 1 is 5 % larger for T = 4000 than for T = 1000. It equals the table to 1e-11 relative for T = 1000
-    and more, to 1e-9 for T = 100.
+    and more, to 1e-9 for T = 101. For T = 100 and less the smooth curve is not monotone near t = 0.
 
     Args:
-        steps: T, 100 or more.
+        steps: T, 101 or more.
 
     Raises:
-        ValueError: `steps` below 100.
+        ValueError: `steps` below 101.
 
     Source: Ho et al. 2020, arXiv:2006.11239, section 4; scaled with T as in Nichol & Dhariwal 2021, arXiv:2102.09672.
 
@@ -56,7 +56,7 @@ class LinearSchedule:
     _coefficients: list[float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_count("steps", self.steps, least=100)
+        check_count("steps", self.steps, least=101)
         object.__setattr__(self, "_coefficients", _minus_log_coefficients(self.steps))
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:

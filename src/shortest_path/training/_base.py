@@ -20,6 +20,7 @@ from ..corruptions import Corruption, check_corruption, check_device
 from ..sampling import Sampler
 from ..spectra import PowerSpectrum
 from ._batches import on_device
+from ._fingerprint import fingerprint
 from ._loss import DiffusionLoss
 from ._options import TrainingOptions, described
 from ._plain import plain
@@ -27,7 +28,7 @@ from ._random import GlobalRandom
 from ._ranks import Ranks, Share
 from ._second_moment import LossSecondMoment, Seen
 from ._sharing import SAMPLER, described_sampler
-from ._state import FORMAT, VERSION, Position, check_format, differences
+from ._state import FORMAT, SCALES, VERSION, Position, check_format, differences
 from ._step import TrainStep
 from ._take import take_or_skip
 from ._times import BY_LOSS
@@ -299,6 +300,7 @@ class TrainerBase:
             "config": self._config,
             "metadata": self._metadata,
             "corruption": self.corruption.state_dict() if isinstance(self.corruption, nn.Module) else {},
+            SCALES: fingerprint(self.corruption),
             "spectrum": {} if self.spectrum is None else {"power": self.spectrum.power},
             SAMPLER: described_sampler(self._ranks.model, self.corruption, null=self._null, **self._known),
             **self._weights.state_dict(),
@@ -320,7 +322,7 @@ class TrainerBase:
         """
         check_format(state)
         ours = self.state_dict()
-        if missing := sorted(ours.keys() - state.keys() - {SAMPLER}):
+        if missing := sorted(ours.keys() - state.keys() - {SAMPLER, SCALES}):
             raise ValueError(f"the state has no {', '.join(missing)}; pass what state_dict returned, unchanged")
         learned = self._weights.trained_in(self.corruption)
         changed = differences(state, ours, allow_changes, learned)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ._batches import BatchStream
+from ._fingerprint import is_another
 from ._nonfinite import SkippedSteps
 from ._random_state import global_state, set_global_state
 from ._ranks import Ranks
@@ -17,6 +18,8 @@ from ._second_moment import LossSecondMoment
 
 _PASS = "pass."  # before the names of random states of when the present pass began
 FORMAT, VERSION = "shortest_path.DiffusionTrainer", 1
+SCALES = "scales"
+"""Name of the entry with the corruption's `fingerprint`."""
 
 
 def check_format(state: Mapping[str, Any]) -> None:
@@ -63,6 +66,8 @@ def differences(
     }
     if None in (config.get("learning_rate"), our_config["learning_rate"]):  # of an optimizer that was passed
         found.pop("learning_rate", None)
+    if not learned and "corruption" not in found and is_another(state.get(SCALES), ours[SCALES]):
+        found["corruption"] = f"corruption: another signal or noise, of the same {_short(our_config['corruption'])}"
     for part in ("corruption", "spectrum"):
         if others := _other_tables(part, state[part], ours[part], learned):
             found[part] = "; ".join([*filter(None, [found.get(part)]), *others])

@@ -1,0 +1,35 @@
+"""What tells one corruption from another: numbers that follow from its scales, whatever its class does not tell."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._devices import device_of
+from ..corruptions import Corruption, both_scales
+
+_TIMES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_ROUNDING = 1e-5  # more than scales in float32 differ between devices
+
+
+@torch.no_grad()
+def fingerprint(corruption: Corruption) -> Tensor:
+    """Return two means of signal and of noise over the coefficients at some times, (5, 4), float64 on the CPU.
+
+    One of them is weighted, so that the same values in other places are noticed.
+    """
+    device = device_of(corruption)
+    rows = []
+    for t in _TIMES:  # one after another, as all scales of large images would take memory
+        row = []
+        for scale in both_scales(corruption, torch.full((1,), t, device=device)):
+            values = scale.flatten().double() if device.type == "cpu" else scale.flatten()
+            weights = torch.cos(torch.arange(len(values), dtype=values.dtype, device=values.device))
+            row += [values.mean(), (weights * values).mean()]
+        rows.append(torch.stack(row))
+    return torch.stack(rows).cpu().double()
+
+
+def is_another(theirs: Tensor | None, ours: Tensor) -> bool:
+    """Whether two fingerprints are of different corruptions; None is of an unknown one."""
+    return theirs is not None and not torch.allclose(theirs, ours, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True)
