@@ -177,6 +177,8 @@ class Process:
         mean = known_mean(self.corruption) if self._centred else None
         if mean is None:
             return None
+        if x.ndim == mean.ndim:
+            raise ValueError(_no_batch_axis(x.shape))
         if tuple(mean.shape) != tuple(x.shape[1:]):
             raise ValueError(
                 f"the data's mean has shape {tuple(mean.shape)}, the images {tuple(x.shape)}; estimate the spectrum on "
@@ -187,6 +189,8 @@ class Process:
     def check_shape(self, shape: Sequence[int]) -> None:
         """Raise a ValueError unless the known power belongs to images of a shape (B, C, *spatial)."""
         known = () if self.power is None else tuple(self.power.shape)
+        if len(shape) == len(known) > 0:
+            raise ValueError(_no_batch_axis(shape))
         images = tuple(shape)[len(shape) - len(known) :]
         if len(known) >= len(shape) or any(ours not in (1, theirs) for ours, theirs in zip(known, images, strict=True)):
             raise ValueError(
@@ -277,6 +281,10 @@ def prior_deviation(first: Point, end: Point | None, power: Tensor | None) -> Te
     if bool(((kept > most * noise) | none).any()):
         return None
     return first.noise if power is None else (kept + noise).sqrt()
+
+
+def _no_batch_axis(shape: Sequence[int]) -> str:
+    return f"images must have shape (B, C, *spatial), got {tuple(shape)}; add the batch axis of one image with x[None]"
 
 
 def _left(first: Point, end: Point | None, power: Tensor | None) -> str:

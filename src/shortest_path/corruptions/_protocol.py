@@ -39,11 +39,18 @@ class Corruption(Protocol):
 
 
 def check_corruption(corruption: object) -> None:
-    """Raise a TypeError unless `corruption` has the members of `Corruption`."""
+    """Raise a TypeError unless `corruption` has the members of `Corruption`, of which `basis` is a `Basis`."""
     if missing := [name for name in _MEMBERS if not hasattr(corruption, name)]:
         raise TypeError(
             f"`corruption` does not implement `Corruption`: {type(corruption).__name__} has no {', '.join(missing)}; "
             "see GaussianCorruption for an example"
+        )
+    basis: object = corruption.basis  # type: ignore[attr-defined]
+    if not isinstance(basis, Basis):
+        got = f"the class {basis.__name__}" if isinstance(basis, type) else type(basis).__name__
+        raise TypeError(
+            f"`corruption` does not implement `Corruption`: the basis of {type(corruption).__name__} must be a Basis, "
+            f"e.g. basis = sp.PixelBasis(2), got {got}"
         )
 
 

@@ -84,29 +84,34 @@ def scales(
     """
     pair = both_scales(corruption, t)
     for name, scale in zip(("signal", "noise"), pair, strict=True):
-        if not isinstance(scale, Tensor):
-            raise TypeError(
-                f"{type(corruption).__name__}.{name}(t) must return a tensor that broadcasts against images (B, C, "
-                f"*spatial), got {type(scale).__name__}"
-            )
         if len(scale.shape) != len(shape) or any(
             ours not in (1, theirs) for ours, theirs in zip(scale.shape, shape, strict=True)
         ):
             raise ValueError(
                 f"{type(corruption).__name__}.{name}(t) has shape {tuple(scale.shape)}, which does not broadcast "
-                f"against images of shape {tuple(shape)}; make the corruption for them (its dims, spatial or spectrum)"
+                f"against images of shape {tuple(shape)}, (B, C, *spatial); "
+                + ("add the batch axis of one image with x[None], or " if len(shape) < len(scale.shape) else "")
+                + "make the corruption for them (its dims, spatial or spectrum)"
             )
     dtype = t.dtype if dtype is None else dtype
     return as_dtype(pair[0], dtype), as_dtype(pair[1], dtype)
 
 
 def both_scales(corruption: Corruption, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (signal(t), noise(t)) as the corruption gives them, found together where that is cheaper."""
+    """Return (signal(t), noise(t)) as the corruption gives them, found together where that is cheaper.
+
+    Raises:
+        TypeError: they are not tensors.
+    """
     together = getattr(corruption, "scales", None)
-    if together is not None:
-        pair: tuple[Tensor, Tensor] = together(t)
-        return pair
-    return corruption.signal(t), corruption.noise(t)
+    pair = (corruption.signal(t), corruption.noise(t)) if together is None else together(t)
+    for name, scale in zip(("signal", "noise"), pair, strict=True):
+        if not isinstance(scale, Tensor):
+            raise TypeError(
+                f"{type(corruption).__name__}.{name}(t) must return a tensor that broadcasts against images (B, C, "
+                f"*spatial), got {type(scale).__name__}"
+            )
+    return pair
 
 
 def per_sample(scale: Tensor, dims: int) -> Tensor:

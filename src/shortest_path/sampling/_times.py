@@ -85,8 +85,8 @@ def check_along(corruption: Corruption, times: Tensor, prediction: Prediction) -
     At 16 times, and at 4096 coefficients if there are more.
 
     Raises:
-        ValueError: no signal is left at the first time, for a model that predicts noise; or a signal-to-noise ratio
-            that rises.
+        ValueError: no signal is left at the first time, for a model that predicts noise; scales that are not finite, or
+            both 0; or a signal-to-noise ratio that rises.
     """
     first = float(times[0])
     if prediction == "noise" and any_scale(corruption, first, lambda signal, noise: signal < 1e-12 * noise):
@@ -99,6 +99,13 @@ def check_along(corruption: Corruption, times: Tensor, prediction: Prediction) -
     probes = times[torch.linspace(0, len(times) - 1, count, device="cpu").long()]
     # A scale that does not change with time may come once for all of them.
     signal, noise = (scale.expand(count, *scale.shape[1:]) for scale in scales_at(corruption, probes, pick))
+    useless = ~(signal.isfinite() & noise.isfinite()) | ((signal == 0) & (noise == 0))
+    wrong = probes[useless.flatten(1).any(1) & (probes > 0)]  # those of t = 0 are known
+    if len(wrong):
+        raise ValueError(
+            f"signal(t) and noise(t) of {type(corruption).__name__} must be finite and not both 0, which they are not "
+            f"at t = {float(wrong[0]):.6g}; correct them, or leave this time out with times=..."
+        )
     rising = signal[1:] * noise[:-1] < signal[:-1] * noise[1:] - 1e-6 * (signal[1:] * noise[:-1]).abs()
     if bool(rising.any()):
         raise ValueError(
