@@ -7,6 +7,9 @@ The bare step is zero_grad, the network on fixed inputs, mean squared error, bac
 trainer's step adds random times and noise, corruption, checks, and the moving average of the weights. Both train a copy
 of the same network with the same optimizer on the same images. One thread, medians over interleaved repeats.
 
+The training that is recommended here (shortest path, whitened velocity, whitened input, for which the network has six
+input channels) is compared with DDPM's (linear schedule, noise), both by `DiffusionTrainer`.
+
 The moving average and the corruption are also timed alone. The first grows with the parameters, the second with the
 images, and the network's own time with both, so their fraction is smaller for a larger network.
 """
@@ -33,6 +36,7 @@ from benchmarks.timing import (
     time_row,
     warm_heap,
 )
+from shortest_path.models import WhitenedInput
 from shortest_path.training import ExponentialMovingAverage
 
 BOUND = 0.03
@@ -61,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     network = Network(large_unet() if arguments.large else small_unet())
     x_0 = generated_images(batch)
-    corruption = sp.ShortestPathCorruption(sp.PowerSpectrum.estimate(generated_images(1000).split(250)))
+    spectrum = sp.PowerSpectrum.estimate(generated_images(1000).split(250))
+    corruption = sp.ShortestPathCorruption(spectrum)
 
     bare, trained = copy.deepcopy(network), copy.deepcopy(network)
     optimizer = torch.optim.AdamW(bare.parameters(), lr=2e-4)
@@ -76,12 +81,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         loss.backward()
         optimizer.step()
 
+    make = large_unet if arguments.large else small_unet
+    ddpm = sp.DiffusionTrainer(copy.deepcopy(network), sp.GaussianCorruption("linear"), learning_rate=2e-4)
+    whitened = WhitenedInput(Network(make(in_channels=6)), corruption, spectrum)
+    recommended = sp.DiffusionTrainer(whitened, corruption, prediction="whitened-velocity", learning_rate=2e-4)
+
     average = ExponentialMovingAverage(network, 0.9999)
     parts = {
         "moving average": lambda: average.update(network),
         "noise, times and corruption": lambda: corruption.corrupt(x_0, torch.rand(batch), torch.randn_like(x_0)),
     }
-    contenders = {"bare": bare_step, "trainer": lambda: trainer.train_step([x_0])}
+    contenders = {
+        "bare": bare_step,
+        "trainer": lambda: trainer.train_step([x_0]),
+        "ddpm": lambda: ddpm.train_step([x_0]),
+        "recommended": lambda: recommended.train_step([x_0]),
+    }
     steps = interleaved(contenders, repeats=arguments.repeats, warmup=2, clock=arguments.clock)
     pieces = interleaved(parts, repeats=arguments.repeats, clock=arguments.clock)
 
@@ -93,15 +108,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows += [
         Row(f"of it, {name} alone", "–", duration(pieces.median(name)), pieces.median(name) / whole) for name in parts
     ]
+    rows.append(time_row("recommended training; reference: DDPM's", steps, "recommended", "ddpm", None))
     low, high = (100 * (quartile - 1) for quartile in step.spread)
     notes = [f"Overhead {100 * (step.ratio - 1):.2f} % (quartiles {low:.2f} to {high:.2f})."]
     print_report("Training step against the bare network (reference = bare)", rows, notes)
     save_report(arguments.json, rows, parameters=parameters, batch=batch, seconds=steps.samples)
 
 
-def small_unet() -> UNet2DModel:
+def small_unet(in_channels: int = 3) -> UNet2DModel:
     """Return a network that trains on a CPU: attention at the lowest resolution only."""
     return UNet2DModel(
+        in_channels=in_channels,
         sample_size=32,
         block_out_channels=(32, 64, 64),
         layers_per_block=1,
@@ -112,9 +129,10 @@ def small_unet() -> UNet2DModel:
     )
 
 
-def large_unet() -> UNet2DModel:
+def large_unet(in_channels: int = 3) -> UNet2DModel:
     """Return DDPM's network for CIFAR-10 (Ho et al. 2020, appendix B)."""
     return UNet2DModel(
+        in_channels=in_channels,
         sample_size=32,
         block_out_channels=(128, 256, 256, 256),
         layers_per_block=2,
