@@ -129,6 +129,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "sampling.first_time": {"left": 0.1},
     "sampling.describe_sampler": none("solver times guidance"),
     "sampling.model_from_description": {"network": None},
+    "sampling.load_weights": {"take_types": False},
     "edits.dynamic_threshold": {"quantile": 0.995, "limit": 1.0},
     "DiffusionLoss": {
         "prediction": "noise",

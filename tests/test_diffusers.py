@@ -6,12 +6,14 @@ import copy
 import inspect
 import os
 import pickle
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -690,6 +692,49 @@ def test_a_wrapper_is_made_of_a_network_and_read_from_a_whole_folder(
     (tmp_path / "a" / "sampler.json").write_text(text)
     with pytest.raises(ValueError, match=r"or first import shortest_path\.integrations\.diffusers$"):
         sp.Sampler.from_pretrained(tmp_path / "a")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("whitened", [False, True])
+def test_the_types_of_the_weights_come_back(whitened: bool, dtype: torch.dtype, tmp_path: Path) -> None:
+    corruption = sp.ShortestPathCorruption(DATA)
+
+    def make(seed: int) -> Any:
+        torch.manual_seed(seed)
+        network = (wide_unet() if whitened else unet()).to(dtype)
+        for parameter in network.parameters():
+            parameter.data += torch.randn_like(parameter) / 100
+        model = ours.TimedModel(network.requires_grad_(False))
+        return WhitenedInput(model, corruption, DATA) if whitened else model
+
+    sampler = sp.Sampler(make(0), corruption, prediction="data", steps=2)
+    sampler.save_pretrained(tmp_path / "a")
+    described = sp.Sampler(make(0), corruption, prediction="data", steps=2)
+    x_1 = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    expected = sampler.sample((1, 3, 8, 8), x_1=x_1, dtype=dtype)
+    shared = sp.DiffusionTrainer(make(0).requires_grad_(True), corruption, prediction="data")
+    shared.save(tmp_path / "run")
+    sp.training.share_checkpoint(tmp_path / "run", tmp_path / "b", times=described.times.tolist())
+    for folder in ("a", "b"):
+        for given in (None, make(1), make(2).network.model if whitened else make(2).model):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                again: Any = sp.Sampler.from_pretrained(tmp_path / folder, given)
+            again.model.requires_grad_(False)
+            assert torch.equal(again.sample((1, 3, 8, 8), x_1=x_1, dtype=dtype), expected)
+    assert {each.dtype for each in again.model.parameters()} == {dtype}
+
+
+@pytest.mark.parametrize("number", [np.int64(1000), np.float32(1000), torch.tensor(1000), torch.tensor(1e3), 1000])
+def test_numbers_of_numpy_and_torch_count_time(number: Any, tmp_path: Path) -> None:
+    ours.TimedModel(unet(), steps=number, shift=-number).save_pretrained(tmp_path)
+    again = ours.TimedModel.from_pretrained(tmp_path)
+    assert (again.steps, again.shift) == (1000, -1000)
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"steps must be finite, got (nan|inf)"):
+            ours.TimedModel(unet(), steps=wrong)
+        with pytest.raises(ValueError, match=r"shift must be finite, got (nan|inf)"):
+            ours.TimedModel(unet(), shift=wrong)
 
 
 def test_what_does_not_fit_is_refused_with_the_reason() -> None:

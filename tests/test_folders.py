@@ -352,3 +352,89 @@ def test_a_folder_that_is_not_flushed_at_last_is_whole_and_told_by_a_warning(
     monkeypatch.setattr(os, "fsync", without_folders)  # as on some network file systems
     save(tmp_path, "deep")
     assert found(tmp_path) == "deep"
+
+
+def read_from(folder: Path) -> None:
+    with reading(folder, MARK):
+        pass
+
+
+@pytest.mark.parametrize("place", [0, 2**20 + 7, -1])
+def test_a_file_that_is_not_as_it_was_saved_is_refused_by_name(place: int, tmp_path: Path) -> None:
+    def write_long(new: Path) -> None:
+        write(new, {MARK: "{}", "model/weights": "a" * 2**22, "model/config.json": "{}", "README.md": "by the model"})
+
+    file = tmp_path / "model" / "weights"
+    replace_folder(tmp_path, write_long, MARK)
+    read_from(tmp_path)
+    whole = file.read_bytes()
+    damaged = bytearray(whole)
+    damaged[place] ^= 0x40
+    file.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"weights is not as it was saved \(other bytes\): it is damaged, or of ano"):
+        read_from(tmp_path)
+    file.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"weights is not as it was saved \(4194303 bytes instead of 4194304\)"):
+        read_from(tmp_path)
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="weights is missing; download the folder whole"):
+        read_from(tmp_path)
+    file.mkdir()
+    with pytest.raises(ValueError, match=r"\(no bytes instead of 4194304\)"):
+        read_from(tmp_path)
+    file.rmdir()
+    file.write_bytes(whole)
+    read_from(tmp_path)
+
+
+def test_texts_that_people_edit_and_files_that_are_not_listed_are_not_compared(tmp_path: Path) -> None:
+    replace_folder(tmp_path, lambda new: write(new, {**SAVES["deep"], "README.md": "by the model"}), MARK)
+    for name in ("README.md", "model/a/b.json", "notes.txt"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "README.md").unlink()
+    read_from(tmp_path)
+
+
+def test_a_file_that_was_replaced_on_purpose_is_read_if_its_entry_says_so(tmp_path: Path) -> None:
+    save(tmp_path, "flat")
+    (tmp_path / "weights").write_text("mine now")
+    message = r"If you replaced the file, set its entry in 'files' of .*mark\.json to null$"
+    with pytest.raises(ValueError, match=message):
+        read_from(tmp_path)
+    described = json.loads((tmp_path / MARK).read_text())
+    described["files"]["weights"] = None
+    (tmp_path / MARK).write_text(json.dumps(described))
+    read_from(tmp_path)
+    save(tmp_path, "small")
+    assert (tmp_path / "weights").read_text() == "mine now"  # the caller's
+    save(tmp_path, "flat")
+    assert json.loads((tmp_path / MARK).read_text())["files"]["weights"] is not None
+    assert found(tmp_path) == "flat"
+
+
+def test_a_folder_inside_one_that_is_read_is_compared_with_it(tmp_path: Path) -> None:
+    def write_both(new: Path) -> None:
+        write(new, {MARK: "{}"})
+        replace_folder(new / "inside", lambda inside: write(inside, SAVES["small"]), MARK)
+
+    replace_folder(tmp_path, write_both, MARK)
+    (tmp_path / "inside" / "arrays").write_text("mine now")
+    with pytest.raises(ValueError, match=r"inside/arrays is not as .* in 'files' of .*inside/mark\.json to null"):
+        read_from(tmp_path / "inside")
+    with pytest.raises(ValueError, match=r"inside/arrays is not as it was saved"):
+        read_from(tmp_path)
+    described = json.loads((tmp_path / MARK).read_text())
+    described["files"]["inside/arrays"] = None
+    (tmp_path / MARK).write_text(json.dumps(described))
+    with reading(tmp_path, MARK) as here:
+        read_from(here / "inside")
+    assert not (tmp_path / "arrays").exists()
+
+
+def test_what_a_description_lists_of_elsewhere_is_not_read(tmp_path: Path) -> None:
+    save(tmp_path / "folder", "small")
+    (tmp_path / "outside").write_text("mine")
+    file = tmp_path / "folder" / MARK
+    for files in ({"../outside": "4 sha256:0"}, {"a\0b": "4 0"}, [], 3, {"outside": "4 0", "b": 3, "c": None}):
+        file.write_text(json.dumps({"files": files}))
+        read_from(tmp_path / "folder")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -148,3 +149,9 @@ def test_a_wrapper_of_another_kind_is_refused(tmp_path: Path) -> None:
     again = sp.Sampler.from_pretrained(tmp_path, Net(3))
     assert isinstance(again.model, WhitenedInput)
     assert again.model.alone
+
+
+def test_alone_is_true_or_false() -> None:
+    number: Any = 1
+    with pytest.raises(TypeError, match="alone must be True or False, got 1"):
+        WhitenedInput(Net(3), sp.GaussianCorruption(), spectrum(), alone=number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -15,18 +14,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ._files import flush_folders, flush_renamed, made_folder
+from ._listed import FILES, check_listed, held, listed
 
 try:
     import fcntl
 except ImportError:  # no such locks on Windows
     fcntl = None  # type: ignore[assignment]
 
-_FILES = "files"  # key under which a mark has the files that were written with it, and what they hold
 _SAVING = "saving.*.tmp"
 _NEW, _FORMER, _MARK = "new", "former", "mark"
 _LINKING, _AGAIN, _DONE = "linking", "again", "done"
 _OURS = {_NEW, _FORMER, _MARK, _LINKING, _AGAIN, _DONE}
-_PART = 2**20  # bytes at either end of a file that are looked at
 _thread = threading.local()  # its `reads`: the folders that the thread reads now
 
 
@@ -104,9 +102,15 @@ def saved_folder(folder: Path, mark: str) -> Path:
 def reading(folder: Path, mark: str) -> Iterator[Path]:
     """Give the folder of the last whole save, which no other save changes meanwhile, where the system has file locks.
 
+    Its files are compared with what its description lists, unless it is in a folder that the thread reads already.
+
     Args:
         folder: The folder.
         mark: As for `replace_folder`.
+
+    Raises:
+        FileNotFoundError: a file that is listed is missing.
+        ValueError: a file does not hold what is listed; see `check_listed`.
 
     Warns:
         RuntimeWarning: as `saved_folder` warns.
@@ -115,9 +119,13 @@ def reading(folder: Path, mark: str) -> Iterator[Path]:
         yield folder
         return
     with _locked(folder, wait=True, shared=True):
+        is_part = any(Path(os.path.realpath(folder)).is_relative_to(each) for each in _reads())
         _reads().append(os.path.realpath(folder))
         try:
-            yield saved_folder(folder, mark)
+            here = saved_folder(folder, mark)
+            if not is_part:
+                check_listed(here, mark)
+            yield here
         finally:
             _reads().pop()
 
@@ -133,7 +141,7 @@ def _complete(new: Path, mark: str) -> None:
     _replace_links(new)
     names = _names(new)
     described = json.loads((new / mark).read_text(encoding="utf-8"))
-    described[_FILES] = {name: _held(new / name) for name in sorted(names - {mark})}
+    described[FILES] = {name: held(new / name) for name in sorted(names - {mark})}
     (new / mark).write_text(json.dumps(described, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     mode = (new / mark).stat().st_mode  # safetensors lets the owner alone read
     for name in names:
@@ -153,21 +161,6 @@ def _replace_links(new: Path) -> None:
             shutil.copytree(target, link)
         else:
             shutil.copy2(target, link)
-
-
-def _held(file: Path) -> str | None:
-    """Return what tells a file from others: its size, and a hash of its two ends; None if it cannot be read."""
-    if not os.path.isfile(file):
-        return None
-    try:
-        with file.open("rb") as opened:
-            size = os.fstat(opened.fileno()).st_size
-            found = hashlib.sha256(opened.read(_PART))
-            opened.seek(max(_PART, size - _PART))
-            found.update(opened.read())
-    except OSError:
-        return None
-    return f"{size} {found.hexdigest()}"
 
 
 def _swap(folder: Path, saving: Path, mark: str) -> None:
@@ -247,10 +240,8 @@ def _written(described: Path, folder: Path, mark: str) -> set[str]:
     A file that does not hold what the mark says is the caller's, and is left out; one that is missing may have been.
     """
     try:
-        listed = json.loads((described / mark).read_text(encoding="utf-8"))[_FILES]
-        inside = folder.resolve()
-        found = (name for name, held in listed.items() if isinstance(held, str) and _is_inside(inside, name))
-        return {mark, *(each for each in found if _held(folder / each) == listed[each] or _missing(folder / each))}
+        found = listed(json.loads((described / mark).read_text(encoding="utf-8")), folder)
+        return {mark, *(name for name, was in found if _missing(folder / name) or held(folder / name) == was)}
     except (FileNotFoundError, IsADirectoryError):
         return set()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -265,11 +256,6 @@ def _written(described: Path, folder: Path, mark: str) -> set[str]:
 
 def _missing(file: Path) -> bool:
     return not os.path.lexists(file)  # also of a name that no file can have
-
-
-def _is_inside(folder: Path, name: str) -> bool:
-    """Return whether a name is that of a file in a folder, spelt as `_names` spells it."""
-    return Path(name).as_posix() == name and (folder / name).parent.resolve().is_relative_to(folder)
 
 
 def _link(source: Path, names: Iterable[str], target: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from ._checks import check_network
+from ._checks import check_flag, check_network
 from ._exact import moved
 from ._files import SAMPLER_FILE, checked_path, read_description
 from ._folders import reading, replace_folder
@@ -42,7 +42,7 @@ class WhitenedInput(nn.Module):
         alone: Whether the network sees the whitened image alone, with as many channels as an image has.
 
     Raises:
-        TypeError: `network` cannot be called, or `spectrum` is not a `PowerSpectrum`.
+        TypeError: `network` cannot be called, `spectrum` is not a `PowerSpectrum`, or `alone` is not True or False.
         ValueError: the corruption is not diagonal in the spectrum's basis.
 
     Source: docs/theory.md, equation 4.
@@ -62,6 +62,7 @@ class WhitenedInput(nn.Module):
     def __init__(self, network: Any, corruption: Corruption, spectrum: PowerSpectrum, *, alone: bool = False) -> None:
         super().__init__()
         check_network("network", network)
+        check_flag("alone", alone)
         process = Process(corruption, spectrum)
         self.network, self.corruption, self.basis = network, corruption, copy.deepcopy(process.basis)
         self.alone, self.spectrum = alone, spectrum

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import shortest_path as sp
 from shortest_path.models import WhitenedInput
-from shortest_path.sampling import _saved_models
+from shortest_path.sampling import _weight_files
 from tests.worlds import spectrum
 
 DATA = spectrum()
@@ -177,7 +177,7 @@ def test_what_a_former_save_wrote_is_removed_and_nothing_else(tmp_path: Path, mo
     sp.Sampler(Model(), corruption).save_pretrained(folder)
     assert files(folder) == notes | common | {"model.safetensors"}
     with monkeypatch.context() as patch:
-        patch.setattr(_saved_models.importlib.util, "find_spec", lambda name: None)
+        patch.setattr(_weight_files.importlib.util, "find_spec", lambda name: None)
         sp.Sampler(Model(), corruption).save_pretrained(folder)
     assert files(folder) == notes | common | {"model.pt"}
     sp.Sampler(Own(), corruption).save_pretrained(folder)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import shortest_path as sp
-from shortest_path.sampling import _saved_models, load_weights, register_model
+from shortest_path.sampling import _saved_models, _weight_files, load_weights, register_model
 from shortest_path.sampling._pretrained import read
 from tests.worlds import CORRUPTIONS, TO_SAVE, spectrum
 
@@ -97,6 +97,7 @@ def test_nothing_in_a_folder_is_run_and_no_file_outside_it_is_read(tmp_path: Pat
     file = tmp_path / "sampler.json"
     described = json.loads(file.read_text())
     described["model"]["file"] = "../../elsewhere.pt"
+    described["files"]["arrays.npz"] = None
     file.write_text(json.dumps(described))
     with pytest.raises(FileNotFoundError, match=r"model\.pt is missing; download the folder whole"):
         sp.Sampler.from_pretrained(tmp_path, Model())
@@ -106,7 +107,7 @@ def test_nothing_in_a_folder_is_run_and_no_file_outside_it_is_read(tmp_path: Pat
 
 
 def test_weights_are_written_without_safetensors_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_saved_models.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(_weight_files.importlib.util, "find_spec", lambda name: None)
     model = Model()
     sp.Sampler(model, sp.GaussianCorruption("flow"), steps=2).save_pretrained(tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
@@ -114,6 +115,11 @@ def test_weights_are_written_without_safetensors_too(tmp_path: Path, monkeypatch
     assert isinstance(again.model, Model)
     assert torch.equal(again.model.layer.weight, model.layer.weight)
     (tmp_path / "model.pt").write_bytes(b"not a zip archive")
+    with pytest.raises(ValueError, match=r"model\.pt is not as it was saved \(17 bytes instead of \d+\): it is"):
+        sp.Sampler.from_pretrained(tmp_path, Model())
+    described = json.loads((tmp_path / "sampler.json").read_text())
+    described["files"]["model.pt"] = None
+    (tmp_path / "sampler.json").write_text(json.dumps(described))
     with pytest.raises(
         ValueError, match=r"model\.pt is damaged \(ValueError: it is no zip archive\); download it again"
     ):
@@ -143,7 +149,7 @@ def test_a_model_may_save_itself_and_be_registered(tmp_path: Path, monkeypatch: 
         ValueError, match=r"is a Own, which no registered class can load \(registered: none\); pass mod"
     ):
         sp.Sampler.from_pretrained(tmp_path)
-    with pytest.raises(TypeError, match="was written by save_pretrained of Own; pass model=Own, the class, got Model"):
+    with pytest.raises(TypeError, match="written by save_pretrained of Own; pass a class with from_pretrained, or"):
         sp.Sampler.from_pretrained(tmp_path, Model())
     register_model(Own)
     for given in (None, Own, Own()):
@@ -166,7 +172,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path) -> None:
     load = sp.Sampler.from_pretrained
     with pytest.raises(FileNotFoundError, match=r"holds no sampler\.json; pass a folder that save_pretrained wrote"):
         load(tmp_path, Model())
-    with pytest.raises(TypeError, match="only an nn.Module, or an object with save_pretrained, can be saved, got func"):
+    with pytest.raises(TypeError, match="only an nn.Module, or an object with save_pretrained and from_pr"):
         sp.Sampler(lambda x_t, t: x_t, sp.GaussianCorruption("flow")).save_pretrained(tmp_path)
 
     class Mine(sp.solvers.DDIM):
@@ -178,7 +184,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"(?s)the weights in .* do not fit this Model: .*size mismatch"):
         load(tmp_path, Model(width=4))
     not_a_module: Any = Model
-    with pytest.raises(TypeError, match="model must be a module that takes the saved weights, got type"):
+    with pytest.raises(TypeError, match="must be a module that takes the saved weights, got the class Model; pass"):
         load(tmp_path, not_a_module)
     with pytest.raises(ValueError, match=r"is a Model, which no registered class can load .*; pass model=Model\(...\)"):
         load(tmp_path)
@@ -320,6 +326,84 @@ class Buffered(nn.Module):
     def __init__(self, value: Tensor) -> None:
         super().__init__()
         self.register_buffer("kept", value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.randn(3, dtype=torch.complex128),
+        torch.randn(3, dtype=torch.complex64).conj(),
+        torch.rand(3).to(torch.float8_e5m2),
+        torch.randn(3, 2).T,
+        torch.tensor([1, 2], dtype=torch.uint16),
+        torch.zeros(0),
+        torch._neg_view(torch.randn(3)),
+    ],
+    ids=["complex128", "conjugate", "float8", "transposed", "uint16", "empty", "negative"],
+)
+def test_weights_of_every_type_come_back(value: Tensor, tmp_path: Path) -> None:
+    value = value.resolve_conj() if value.dtype == torch.complex128 else value
+    given: Any = Buffered(torch.zeros_like(value.resolve_conj().resolve_neg()))
+    again: Any = saved_and_loaded(tmp_path, given, model=Buffered(value)).model
+    assert again.kept.dtype == value.dtype
+    assert again.kept.tolist() == value.tolist()
+
+
+def test_weights_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"cannot save Buffered\.kept, a tensor that is sparse or quantized; make it"):
+        saved_and_loaded(tmp_path, model=Buffered(torch.eye(3).to_sparse()))
+    with pytest.raises(ValueError, match=r"cannot save layer\.weight of Lazy, which has no shape yet; call the model"):
+        saved_and_loaded(tmp_path, model=Lazy())
+    assert not any(tmp_path.iterdir())
+
+
+class Lazy(nn.Module):
+    """A network that learns its number of channels from the first images."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.first, self.layer = nn.Conv2d(3, 3, 1, dtype=dtype), nn.LazyConv2d(3, 1, dtype=dtype)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        output: Tensor = self.layer(self.first(x_t))
+        return output
+
+
+def test_weights_are_loaded_into_a_lazy_module(tmp_path: Path) -> None:
+    model = Lazy()
+    model(torch.zeros(1, 3, 8, 8), torch.zeros(1))
+    sampler = sp.Sampler(model, sp.GaussianCorruption("flow"), steps=2)
+    sampler.save_pretrained(tmp_path)
+    x_1 = torch.randn(1, 3, 8, 8)
+    again = sp.Sampler.from_pretrained(tmp_path, Lazy())
+    assert torch.equal(again.sample((1, 3, 8, 8), x_1=x_1), sampler.sample((1, 3, 8, 8), x_1=x_1))
+    weights = {**model.double().state_dict(), "first.bias": torch.rand(3, dtype=torch.float64)}
+    with pytest.warns(RuntimeWarning, match=r"rounded in 1 of 4 tensors, e\.g\. first\.bias from torch\.float64"):
+        load_weights(Lazy(), weights, "they")
+    weights["layer.weight"] = weights["layer.weight"] + 1 / 3
+    with pytest.warns(RuntimeWarning, match=r"rounded in 2 of 4 tensors"):
+        load_weights(Lazy(), weights, "they")
+    refused = Lazy()
+    before = refused.first.weight.clone()
+    del weights["layer.bias"]
+    with pytest.raises(ValueError, match=r"(?s)they do not fit this Lazy: .*Missing key.*layer\.bias"):
+        load_weights(refused, weights, "they")
+    assert torch.equal(refused.first.weight, before)
+    assert torch.nn.parameter.is_lazy(refused.layer.weight)
+
+
+@pytest.mark.parametrize("kind", [Model, Lazy])
+def test_weights_are_not_loaded_into_the_meta_device(kind: Any) -> None:
+    with torch.device("meta"):
+        model = kind()
+    with pytest.raises(ValueError, match=rf"of the {kind.__name__} is on the meta device, .*; make the model on anoth"):
+        load_weights(model, Model().state_dict(), "they")
+    hidden = Buffered(torch.zeros(1))
+    hidden.register_buffer("table", torch.zeros(1, device="meta"), persistent=False)
+    with pytest.raises(ValueError, match="table of the Buffered is on the meta device"):
+        load_weights(hidden, {"kept": torch.ones(1)}, "they")
+    with pytest.raises(ValueError, match="kept in they is on the meta device, without values; pass a tensor on"):
+        load_weights(Buffered(torch.zeros(1)), {"kept": torch.ones(1, device="meta")}, "they")
 
 
 @pytest.mark.parametrize(

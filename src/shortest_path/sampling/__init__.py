@@ -21,7 +21,7 @@ from ._saved_models import (
     save_model,
 )
 from ._times import first_time
-from ._weights import load_weights
+from ._weights import load_weights, restore_types
 
 __all__ = [
     "OnlyWeights",
@@ -36,5 +36,6 @@ __all__ = [
     "load_weights",
     "model_from_description",
     "register_model",
+    "restore_types",
     "save_model",
 ]

@@ -23,8 +23,9 @@ class SavedSampler(SamplerBase):
         """Write this sampler to a folder, for `from_pretrained` on any machine.
 
         `sampler.json` describes it; `arrays.npz` has the spectrum, the corruption's tables and the times, without
-        pickle. The model writes itself to `model/` if it has `save_pretrained`, else its state dict is written, as
-        safetensors where installed. Files of a former save are replaced together when all are written, and those that
+        pickle. The model writes itself to `model/` if it has `save_pretrained`, and `from_pretrained` or
+        `load_pretrained`; else its state dict is written, as safetensors where these are installed and have its types.
+        Files of a former save are replaced together when all are written, and those that
         are not written again are removed; other files stay. After an error the former save is as it was, and after an
         end of the process it is what is loaded.
 
@@ -33,10 +34,11 @@ class SavedSampler(SamplerBase):
             model: Whether to write the model too; without it, `from_pretrained` takes any.
 
         Raises:
-            TypeError: a model that is neither a module nor has `save_pretrained`, or whose state dict holds more than
-                tensors; a corruption made of functions; or `folder` is not a path.
+            TypeError: a model that is neither a module nor writes itself, or whose state dict holds more than tensors;
+                a corruption made of functions; or `folder` is not a path.
             ValueError: a corruption or basis that is not registered, or could not be loaded again, e.g. because a table
-                has NaN; a number that is not finite; a solver that is not the library's; or `folder` is empty.
+                has NaN; weights that are sparse, quantized, or without values; a number that is not finite; a solver
+                that is not the library's; or `folder` is empty.
             OSError: a file could not be written, or a folder of yours is where a file goes, or the reverse.
 
         Warns:
@@ -58,6 +60,9 @@ class SavedSampler(SamplerBase):
     ) -> Self:
         """Return the sampler in a folder that `save_pretrained` wrote. Runs no code that is in it.
 
+        Every file but texts (.json, .md) is first compared with its checksum in `sampler.json`, which takes about 1.5
+        seconds a GB. A file that you replaced is loaded if its entry in `"files"` there is null; a new save lists it.
+
         Args:
             folder: The folder.
             model: A module, made as for training, which takes the saved weights; where a wrapper of this library was
@@ -70,18 +75,19 @@ class SavedSampler(SamplerBase):
 
         Returns:
             A sampler whose samples are the same to the last bit, with the model in eval mode: the module that was
-            passed, or a new one on the CPU. Where parameters of the saved model did not require gradients, as those of
-            a trainer's average, the bits may differ until `sampler.model.requires_grad_(False)`.
+            passed, or a new one on the CPU with weights of the saved types. Where parameters of the saved model did not
+            require gradients, as those of a trainer's average, the bits may differ until
+            `sampler.model.requires_grad_(False)`.
 
         Raises:
             FileNotFoundError: a file is missing.
             TypeError: `model` is of another kind, or an option that `Sampler` does not have.
-            ValueError: a damaged file, a later version, a class that is not registered, or weights that do not fit;
-                a module that was passed is then unchanged.
+            ValueError: a file that is damaged or of another save, a later version, a class that is not registered,
+                weights that do not fit, or a module on the meta device; a module that was passed is then unchanged.
 
         Warns:
-            RuntimeWarning: a later save was interrupted or is under way; or the module that was passed has types in
-                which weights lose precision.
+            RuntimeWarning: a later save was interrupted or is under way; or weights lose precision in the types of the
+                module that was passed, or in those that its class makes.
 
         Example:
             >>> import tempfile, torch, shortest_path as sp

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from .._checks import check_has_values, check_name_is_free, kind_of
-from .._files import check_entries, replace_file
+from .._checks import check_name_is_free, kind_of
+from .._files import check_entries
 from .._model import network_of
-from ._weights import load_weights
+from ._weight_files import MODEL, own_weights, read_weights, write_weights
+from ._weights import are_weights_of, load_weights, restore_types, type_of_most_digits, warn_if_rounded
 
-MODEL = "model"
-SAFE, PICKLED = f"{MODEL}.safetensors", f"{MODEL}.pt"
 _MODELS: dict[str, Any] = {}
 ModelClass = TypeVar("ModelClass", bound=type)
 
@@ -129,7 +126,7 @@ def model_with_weights(description: Mapping[str, Any], weights: Mapping[str, Ten
         ValueError: weights that do not fit.
     """
     model = model_from_description(description, network)
-    load_weights(model, weights, f"the weights of the {description['class']}")
+    load_weights(model, weights, f"the weights of the {description['class']}", take_types=network is None)
     return model.eval()
 
 
@@ -138,45 +135,41 @@ def save_model(folder: str | os.PathLike[str], model: object) -> dict[str, Any]:
 
     Args:
         folder: The folder, which exists.
-        model: A module, or an object with `save_pretrained`; wrappers such as `torch.compile` are left out.
+        model: A module, or an object with `save_pretrained` and `from_pretrained` or `load_pretrained`; wrappers such
+            as `torch.compile` are left out.
 
     Raises:
-        TypeError: a model that is neither a module nor has `save_pretrained`, or whose state dict holds anything but
-            tensors.
-        ValueError: a model on the meta device.
+        TypeError: a model that is neither a module nor can write itself and be loaded, or whose state dict holds
+            anything but tensors.
+        ValueError: weights without values, as on the meta device or in a lazy module, or that are no dense arrays.
         OSError: a file could not be written.
     """
     folder, inside = Path(folder), network_of(model)
     check_can_be_saved(inside)
     only = isinstance(inside, OnlyWeights)
     kind = inside.kind if only else type(inside).__name__
-    if callable(getattr(inside, "save_pretrained", None)):
+    if _saves_itself(inside):
         inside.save_pretrained(folder / MODEL)
-        return {"by": "save_pretrained", "class": kind, "module": _public_module(type(inside))}
-    tensors = inside.weights if only else inside.state_dict()
-    for name, value in tensors.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(
-                f"cannot save {name} of {kind}, a {type(value).__name__}: weights are written as tensors alone; return "
-                "a tensor from get_extra_state, or give the class save_pretrained"
-            )
-        check_has_values(value, f"{kind}.{name}")
-    weights = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    if importlib.util.find_spec("safetensors") is not None:
-        data = importlib.import_module("safetensors.torch").save({name: each.clone() for name, each in weights.items()})
-        replace_file(folder / SAFE, lambda file: file.write(data))
-        return {"by": "state_dict", "class": kind, "file": SAFE}
-    replace_file(folder / PICKLED, lambda file: torch.save(weights, file))
-    return {"by": "state_dict", "class": kind, "file": PICKLED}
+        precision = type_of_most_digits(inside) if isinstance(inside, nn.Module) else None
+        own = {"module": _public_module(type(inside)), "precision": precision and str(precision)}
+        return {"by": "save_pretrained", "class": kind, **own}
+    file = write_weights(folder, inside.weights if only else inside.state_dict(), kind)
+    return {"by": "state_dict", "class": kind, "file": file}
 
 
 def check_can_be_saved(model: object) -> None:
-    """Raise a TypeError for a model that is neither a module nor has `save_pretrained`."""
-    if not (isinstance(model, nn.Module) or callable(getattr(model, "save_pretrained", None))):
+    """Raise a TypeError for a model that is neither a module nor can write itself and be loaded again."""
+    if not (isinstance(model, nn.Module) or _saves_itself(model)):
         raise TypeError(
-            f"only an nn.Module, or an object with save_pretrained, can be saved, got {type(model).__name__}; "
-            "make the model a module"
+            "only an nn.Module, or an object with save_pretrained and from_pretrained, can be saved, got "
+            f"{type(model).__name__}; make the model a module"
         )
+
+
+def _saves_itself(model: object) -> bool:
+    """Return whether a model can write itself, and what it writes can be loaded."""
+    has = (callable(getattr(model, f"{what}_pretrained", None)) for what in ("save", "from", "load"))
+    return next(has) and any(has)
 
 
 def load_model(folder: str | os.PathLike[str], saved: Mapping[str, Any] | None, model: object) -> Callable[..., Tensor]:
@@ -209,11 +202,14 @@ def load_model(folder: str | os.PathLike[str], saved: Mapping[str, Any] | None, 
             + (f", or first import {saved.get('module') or 'the module that registers it'}" if whole else "")
         )
     if whole:
-        loaded: Callable[..., Tensor] = _load_whole(folder, kind, model)
+        loaded: Callable[..., Tensor] = _load_whole(folder, saved, model)
         return loaded.eval() if isinstance(loaded, nn.Module) else loaded
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a module that takes the saved weights, got {type(model).__name__}")
-    load_weights(model, _read_weights(folder, saved["file"]), f"the weights in {folder}")
+        raise TypeError(
+            f"model must be a module that takes the saved weights, got {kind_of(model)}; pass model={kind}(...), made "
+            "as for training"
+        )
+    load_weights(model, read_weights(folder, saved["file"]), f"the weights in {folder}")
     return model.eval()
 
 
@@ -224,49 +220,53 @@ def _public_module(kind: type) -> str | None:
     return ".".join(parts[:private]) or None
 
 
-def _load_whole(folder: Path, kind: str, given: object) -> Any:
+def _load_whole(folder: Path, saved: Mapping[str, Any], given: object) -> Any:
     """Return a model that wrote itself to a folder: the given one, with these weights, or one that its class makes."""
-    inside = network_of(given)
-    known = _MODELS.get(kind)
+    inside, what = network_of(given), f"the weights in {folder}"
+    known = _MODELS.get(saved["class"])
     is_class = isinstance(inside, type)
     own: Any = known if inside is None else inside if is_class else type(inside)
     if known is not None and _takes_network(known.from_pretrained) and not issubclass(own, known):
         return known.from_pretrained(folder / MODEL, inside if is_class else given)
+    instance: Any = None if is_class else inside
+    if callable(getattr(instance, "load_pretrained", None)):
+        instance.load_pretrained(folder / MODEL)
+        return given
+    try:
+        made = _made(own, folder, saved["class"], instance)
+    except TypeError:
+        weights = own_weights(folder / MODEL)
+        if isinstance(instance, nn.Module) and are_weights_of(instance, weights):
+            load_weights(instance, weights, what)
+            return given
+        raise
+    if isinstance(made, nn.Module):
+        restore_types(made, folder / MODEL)
+        warn_if_rounded(made, saved.get("precision"), what, own.__name__)
+    if not isinstance(instance, nn.Module):
+        return made
+    load_weights(instance, made.state_dict(), what)
+    return given
+
+
+def _made(own: Any, folder: Path, kind: str, instance: object) -> Any:
+    """Return the model that a class makes of the files in a folder."""
     if not callable(getattr(own, "from_pretrained", None)):
         raise TypeError(
-            f"the model in {folder} was written by save_pretrained of {kind}; pass model={kind}, the class, "
-            f"got {own.__name__}"
+            f"the model in {folder} was written by save_pretrained of {kind}; pass a class with from_pretrained, or an "
+            f"instance of {kind}, got {own.__name__}"
         )
-    if inside is None or is_class:
+    try:
         return own.from_pretrained(folder / MODEL)
-    if callable(getattr(inside, "load_pretrained", None)):
-        inside.load_pretrained(folder / MODEL)
-        return given
-    loaded = own.from_pretrained(folder / MODEL)
-    if not isinstance(inside, nn.Module):
-        return loaded
-    load_weights(inside, loaded.state_dict(), f"the weights in {folder}")
-    return given
+    except TypeError as error:  # that of a constructor whose arguments the files do not have
+        mend = f"pass model={own.__name__}(...), made as for training"
+        if instance is not None:
+            mend = f"give {own.__name__} a method load_pretrained(folder), which loads into an instance"
+        raise TypeError(
+            f"{own.__name__}.from_pretrained could not make the model in {folder} ({error}); {mend}"
+        ) from error
 
 
 def _takes_network(make: Any) -> bool:
     """Return whether a method of a class makes wrappers of a network that the caller passes."""
     return "network" in inspect.signature(make).parameters
-
-
-def _read_weights(folder: Path, name: str) -> dict[str, Tensor]:
-    file = folder / (SAFE if name == SAFE else PICKLED)  # not another file that the description may name
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing; download the folder whole")
-    try:
-        if name == SAFE:
-            loaded: dict[str, Tensor] = importlib.import_module("safetensors.torch").load(file.read_bytes())
-            return loaded
-        if file.read_bytes()[:4] != b"PK\x03\x04":
-            raise ValueError("it is no zip archive")
-        weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-        return weights
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{file} requires safetensors to be read; pip install safetensors") from error
-    except Exception as error:
-        raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); download it again") from error

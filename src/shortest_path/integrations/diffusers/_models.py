@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -18,7 +19,14 @@ from ..._checks import check_network, check_numbers
 from ..._files import check_entries, checked_path, naming, read_description
 from ..._folders import reading, replace_folder
 from ..._model import network_of
-from ...sampling import OnlyWeights, load_model, load_weights, register_model, save_model
+from ...sampling import (
+    OnlyWeights,
+    load_model,
+    load_weights,
+    register_model,
+    restore_types,
+    save_model,
+)
 
 STEPS = 1000
 _MODELS: dict[str, Any] = {each.__name__: each for each in (UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel)}
@@ -40,6 +48,7 @@ class TimedModel(nn.Module):
 
     Raises:
         TypeError: `model` cannot be called, or `steps` or `shift` is not a number.
+        ValueError: `steps` or `shift` is not finite.
 
     Example:
         >>> import torch
@@ -53,9 +62,8 @@ class TimedModel(nn.Module):
     def __init__(self, model: nn.Module, *, steps: float = STEPS, shift: float = -1.0) -> None:
         super().__init__()
         check_network("model", model)
-        check_numbers(steps=steps, shift=shift)
         self.model: Any = model
-        self.steps, self.shift = steps, shift
+        self.steps, self.shift = _finite("steps", steps), _finite("shift", shift)
 
     @override
     def forward(self, x_t: Tensor, t: Tensor, **conditioning: Any) -> Tensor:
@@ -159,12 +167,22 @@ def _load(folder: Path, facts: Mapping[str, Any], network: Any) -> Any:
     read_description(config, f"the configuration of a {kind}")
     with naming(config):
         loaded = _MODELS[kind].from_pretrained(folder, low_cpu_mem_usage=False)  # True warns without accelerate
+    restore_types(loaded, folder)
     if not isinstance(network, nn.Module):
         for tensor in (*loaded.parameters(), *loaded.buffers()):
             tensor.data = tensor.data.clone()  # out of the file, where odd addresses make products round differently
         return loaded
     load_weights(network, loaded.state_dict(), f"the weights in {folder}")
     return network
+
+
+def _finite(name: str, value: Any) -> float:
+    """Return a finite number as Python's own, which JSON holds."""
+    check_numbers(**{name: value})
+    number = value if isinstance(value, int) else float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number}")
+    return number
 
 
 def _is_known(model: object) -> bool:
