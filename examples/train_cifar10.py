@@ -92,61 +92,59 @@ def train(settings: Settings, me: Ranks) -> None:
         np.random.seed(settings.seed % 2**32)  # a checkpoint holds the states of all three
         random.seed(settings.seed)
         network: nn.Module = runs.make_network(settings, corruption, spectrum, classes).to(me.device)
+        if chosen(settings.compile, on_gpu):
+            network.compile()  # in place: the names of the weights stay
+        if me.world > 1:
+            devices = [me.device] if on_gpu else None
+            # Buffers are not broadcast, as they are constants.
+            network = DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+        optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=chosen(settings.fused, on_gpu),
+        )
+        precision = "bf16" if chosen(settings.bf16, on_gpu and torch.cuda.is_bf16_supported()) else "fp32"
+        dropped = settings.drop_labels if classes else 0.0
+        metadata = runs.metadata(settings, spectrum, classes, provenance) | kept
+        trainer = sp.DiffusionTrainer(
+            network,
+            corruption,
+            prediction=settings.prediction,
+            weighting=settings.weighting,
+            spectrum=spectrum,
+            optimizer=optimizer,
+            ema_decay=settings.ema_decay,
+            ema_warmup=settings.ema_warmup,
+            precision=precision,
+            **runs.time_sampling(settings),
+            accumulation=settings.accumulation,
+            max_grad_norm=settings.max_grad_norm,
+            label_name=runs.LABELS if classes else None,
+            drop_conditioning=dropped,
+            null_conditioning={runs.LABELS: classes} if dropped else None,
+            seed=settings.seed,
+            metadata=metadata,
+        )
+        if chosen(settings.compile, on_gpu):
+            for average in trainer.ema_models.values():
+                average.compile()  # a copy of a compiled network is not compiled
+        if state is not None:
+            trainer.load_state_dict(state)
+            del state  # as large as the network, the average and the optimizer together
+        prepare(trainer, settings, me)
+
+        averaged = Bf16(trainer.ema_model) if precision == "bf16" else trainer.ema_model
+        run = runs.Run(settings, averaged, corruption, spectrum, spectrum.shape, classes, 0, provenance)
+        monitor = Monitor(run, held, training.images, me, fid)
+        if me.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            spectrum.save(out / "spectrum.npz")
+            (out / "config.yaml").write_text(yaml.safe_dump(to_dict(settings), sort_keys=False))
+            print(describe(provenance, kept, classes, network, me), flush=True)
     except (OSError, ValueError) as error:  # a setting that does not fit: its message is enough
         raise SystemExit(f"train_cifar10: {error}") from error
 
-    if me.first:
-        folder.mkdir(parents=True, exist_ok=True)
-        spectrum.save(out / "spectrum.npz")
-        (out / "config.yaml").write_text(yaml.safe_dump(to_dict(settings), sort_keys=False))
-        print(describe(provenance, kept, classes, network, me), flush=True)
-    if chosen(settings.compile, on_gpu):
-        network.compile()  # in place: the names of the weights stay
-    if me.world > 1:
-        devices = [me.device] if on_gpu else None
-        network = DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)  # they are constants
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=chosen(settings.fused, on_gpu),
-    )
-    precision = "bf16" if chosen(settings.bf16, on_gpu and torch.cuda.is_bf16_supported()) else "fp32"
-    dropped = settings.drop_labels if classes else 0.0
-    metadata = runs.metadata(settings, spectrum, classes, provenance) | kept
-    trainer = sp.DiffusionTrainer(
-        network,
-        corruption,
-        prediction=settings.prediction,
-        weighting=settings.weighting,
-        spectrum=spectrum,
-        optimizer=optimizer,
-        ema_decay=settings.ema_decay,
-        ema_warmup=settings.ema_warmup,
-        precision=precision,
-        **runs.time_sampling(settings),
-        accumulation=settings.accumulation,
-        max_grad_norm=settings.max_grad_norm,
-        label_name=runs.LABELS if classes else None,
-        drop_conditioning=dropped,
-        null_conditioning={runs.LABELS: classes} if dropped else None,
-        seed=settings.seed,
-        metadata=metadata,
-    )
-    if chosen(settings.compile, on_gpu):
-        for average in trainer.ema_models.values():
-            average.compile()  # a copy of a compiled network is not compiled
-    if state is not None:
-        try:
-            trainer.load_state_dict(state)
-        except ValueError as error:
-            raise SystemExit(f"train_cifar10: {error}") from error
-        del state  # as large as the network, the average and the optimizer together
-    prepare(trainer, settings, me)
-
-    averaged = Bf16(trainer.ema_model) if precision == "bf16" else trainer.ema_model
-    run = runs.Run(settings, averaged, corruption, spectrum, spectrum.shape, classes, 0, provenance)
-    monitor = Monitor(run, held, training.images, me, fid)
     meter = Meter(settings.batch_size * me.world * settings.accumulation, me.world)
     log = Log(out, trainer.step) if me.first else None
 

@@ -273,7 +273,7 @@ def test_a_step_draws_from_the_generator_that_it_was_given(solver: Any, several:
 def test_a_run_draws_from_one_kind_of_generator() -> None:
     scheduler, noise, model = drawing("ancestral")
     kinds: list[Any] = [None, torch.Generator(), [torch.Generator(), torch.Generator()]]
-    names = ["None", "a torch.Generator on cpu", "a list of generators"]
+    names = ["None", "a torch.Generator on cpu", "a list of 2 generators"]
     first, second = scheduler.timesteps[:2]
     for begun, name in zip(kinds, names, strict=True):
         sample = scheduler.step(model(noise), first, noise, begun).prev_sample
@@ -731,9 +731,9 @@ def test_numbers_of_numpy_and_torch_count_time(number: Any, tmp_path: Path) -> N
     again = ours.TimedModel.from_pretrained(tmp_path)
     assert (again.steps, again.shift) == (1000, -1000)
     for wrong in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=r"steps must be finite, got (nan|inf)"):
+        with pytest.raises(ValueError, match=r"steps must be a finite number, got (nan|inf)"):
             ours.TimedModel(unet(), steps=wrong)
-        with pytest.raises(ValueError, match=r"shift must be finite, got (nan|inf)"):
+        with pytest.raises(ValueError, match=r"shift must be a finite number, got (nan|inf)"):
             ours.TimedModel(unet(), shift=wrong)
 
 

@@ -57,6 +57,13 @@ CASES: dict[str, Callable[[], object]] = {
     "guidance_interval[0] must be a number": lambda: sampler(
         guidance_scale=2.0, guidance_interval=("a", 1.0), null_conditioning=NULL
     ),
+    "null_conditioning must have strings as names, got 3; pass e.g.": lambda: sampler(
+        guidance_scale=2.0, null_conditioning={3: 1}
+    ),
+    "null_conditioning must have strings as names, got 4": lambda: trainer(
+        drop_conditioning=0.1, null_conditioning={4: 1}
+    ),
+    "conditioning must have strings as names, got 3": lambda: sample(conditioning={3: 1}),
     "null_conditioning must be a mapping, got list": lambda: sampler(guidance_scale=2.0, null_conditioning=[1]),
     "got the class Uniform; make one, e.g. grid=Uniform()": lambda: sampler(grid=sp.grids.Uniform),
     "callback must be a function of a SampleStep, got int": lambda: sample(callback=1),

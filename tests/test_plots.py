@@ -392,3 +392,18 @@ for extra, package in ("plots", "matplotlib"), ("diffusers", "diffusers"):
     for line, (extra, module) in zip(found.splitlines(), modules.items(), strict=True):
         assert line.startswith(f"{module} requires the extra `{extra}` (")
         assert line.endswith(f'; from a clone of the repository: pip install -e ".[{extra}]"')
+
+
+def test_errors_give_code_that_runs_and_refuse_axes_that_are_not_straight() -> None:
+    x = torch.zeros(2, 3, 4, 4)
+    with pytest.raises(
+        TypeError, match=r"images of 'a' must be .*; convert 8-bit images with x\.float\(\) / 127\.5 - 1"
+    ):
+        plots.rows({"a": x.byte()})
+    with pytest.raises(ValueError, match=r"images is sparse; pass images\.to_dense\(\)"):
+        plots.images(x.to_sparse())
+    for projection in ("polar", "3d"):
+        axis = matplotlib.pyplot.figure().add_subplot(projection=projection)
+        for draw in (lambda on: plots.images(x, on), lambda on: plots.spectrum(spectrum(), on)):
+            with pytest.raises(ValueError, match=f"two straight axes, got the projection '{projection}'"):
+                draw(axis)

@@ -140,7 +140,11 @@ def _check_values(images: np.ndarray) -> None:
         mend = "scale images in [0, 1] with (255 * images).round().astype(np.uint8)"
     elif low >= -1 and high <= 1:
         mend = "scale images in [-1, 1] with (127.5 * (images + 1)).round().astype(np.uint8)"
-    else:
+    elif images.dtype == np.uint16 and high > 255:
+        mend = "scale 16-bit images with (images / 257).round().astype(np.uint8)"
+    elif low >= 0 and high <= 255:
         mend = "save it as uint8"
+    else:
+        mend = "scale it to 0 to 255, round, and save it as uint8, as a cast alone wraps larger values"
     span = f" in [{low:.4g}, {high:.4g}]" if known else ""
     raise FaultError(f"must hold uint8 values from 0 to 255, got {images.dtype}{span}; {mend}")

@@ -158,12 +158,18 @@ class Settings:
     out: str = "outputs/cifar10"
 
     def __post_init__(self) -> None:
-        for name in ("size", "blocks", "steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints"):
+        if not self.widths:
+            raise ValueError("widths must hold one number or more, got none")
+        for width in self.widths:
+            _at_least("widths", width, 1)
+        for name in ("size", "blocks", "head_channels", "groups", "steps", "batch_size", "accumulation"):
             _at_least(name, getattr(self, name), 1)
         for name in ("held_out", "warmup", "evaluate_every", "evaluation_samples", "evaluate_fid", "weight_decay"):
             _at_least(name, getattr(self, name), 0)
-        for name in ("evaluation_steps", "log_every"):
+        for name in ("evaluation_steps", "log_every", "checkpoint_every", "keep_checkpoints"):
             _at_least(name, getattr(self, name), 1)
+        if self.images is not None:
+            _at_least("images", self.images, 1)
         if self.evaluate_fid == 1:
             raise ValueError("evaluate_fid requires 2 samples or more, or 0 for no FID, got 1")
         if not 0 <= self.dropout < 1 or not 0 <= self.drop_labels < 1:
@@ -269,5 +275,5 @@ def _with_underscores(words: Sequence[str]) -> list[str]:
 
 
 def _at_least(name: str, value: float, least: float) -> None:
-    if value < least:
+    if not value >= least:  # NaN is neither
         raise ValueError(f"{name} must be {least} or more, got {value}")

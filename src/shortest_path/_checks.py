@@ -70,6 +70,14 @@ def check_numbers(**values: Any) -> None:
             raise TypeError(f"{name} must be a number, got {value!r}")
 
 
+def check_finite(**values: Any) -> None:
+    """Raise unless every value is a real number that is neither infinite nor NaN."""
+    check_numbers(**values)
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value}")
+
+
 def _is_number(value: Any) -> bool:
     try:
         float(value)
@@ -109,9 +117,17 @@ def check_mapping(name: str, value: object, example: str) -> None:
         raise TypeError(f"{name} must be a mapping, got {type(value).__name__}; pass e.g. {name}={example}")
 
 
+def check_keywords(name: str, value: object, example: str) -> None:
+    """Raise a TypeError unless `value` is a mapping whose names can be keyword arguments of a model, or None."""
+    check_mapping(name, value, example)
+    for key in value if isinstance(value, Mapping) else ():
+        if not isinstance(key, str):
+            raise TypeError(f"{name} must have strings as names, got {key!r}; pass e.g. {name}={example}")
+
+
 def check_function(name: str, value: object, form: str) -> None:
-    """Raise a TypeError unless `value` can be called, or is None."""
-    if isinstance(value, type) or not (value is None or callable(value)):
+    """Raise a TypeError unless `value` can be called, and is no class."""
+    if isinstance(value, type) or not callable(value):
         raise TypeError(f"{name} must be a function of {form}, got {kind_of(value)}")
 
 
@@ -156,14 +172,27 @@ def images_of(batch: object, image_key: str | None = None) -> Tensor:
 
 
 def check_floating(x: Tensor, name: str = "x") -> None:
-    """Raise unless `x` is a real floating-point tensor."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}; convert it with torch.as_tensor")
+    """Raise unless `x` is a real floating-point tensor, and dense."""
+    check_dense(x, name)
     if not x.is_floating_point():
-        mend = f"pass its parts, {name}.real and {name}.imag" if x.is_complex() else f"convert it with {name}.float()"
+        it = _variable(name)
+        mend = f"pass its parts, {it}.real and {it}.imag" if x.is_complex() else f"convert it with {it}.float()"
         if x.dtype == torch.uint8:
-            mend = f"convert 8-bit images with {name}.float() / 127.5 - 1"
+            mend = f"convert 8-bit images with {it}.float() / 127.5 - 1"
         raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}; {mend}")
+
+
+def check_dense(x: object, name: str = "x") -> None:
+    """Raise a TypeError unless `x` is a tensor, or a ValueError if it is sparse."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {kind_of(x)}; convert it with torch.as_tensor")
+    if x.layout is not torch.strided:
+        raise ValueError(f"{name} is sparse; pass {_variable(name)}.to_dense()")
+
+
+def _variable(name: str) -> str:
+    """Return how code can call an argument: by its name, or as x if that is a phrase."""
+    return name if name.replace(".", "").isidentifier() else "x"
 
 
 def check_has_values(x: Tensor, name: str = "x") -> None:

@@ -44,16 +44,18 @@ def network_of(model: Any) -> Any:
 
 
 def check_output(output: Tensor, x_t: Tensor) -> None:
-    """Raise unless a model's output is a tensor of the shape of its input.
+    """Raise unless a model's output is a real tensor of the shape of its input.
 
     Raises:
-        TypeError: the output is not a tensor.
+        TypeError: the output is not a tensor, or complex.
         ValueError: the output has another shape.
     """
     if not isinstance(output, Tensor):
         raise TypeError(
             f"the model must return a tensor like x_t, got {type(output).__name__}; wrap it, e.g. model(x, t).sample"
         )
+    if output.is_complex():
+        raise TypeError(f"the model must return real numbers, got {output.dtype}; return its real part, output.real")
     if output.shape != x_t.shape:
         raise ValueError(
             f"the model must return a tensor of the shape of x_t, {tuple(x_t.shape)}, got {tuple(output.shape)}; "

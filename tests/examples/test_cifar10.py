@@ -195,6 +195,15 @@ def test_mistakes_are_explained_before_anything_is_written(data: Path, tmp_path:
         ("--data=nowhere.parquet",): "nowhere.parquet does not exist",
         ("--size=6", "--widths=[8,8,8]", "--attention=[]"): "size 6 cannot be halved 2 times",
         ("--widths=[8,10]",): "widths must be multiples of groups=4 and head_channels=8, got [10]",
+        ("--widths=[]", "--attention=[]"): "widths must hold one number or more, got none",
+        ("--widths=[8,0]",): "widths must be 1 or more, got 0",
+        ("--groups=0",): "groups must be 1 or more, got 0",
+        ("--ema-decay=1.5",): "ema_decay must lie in [0, 1), or be None for no average, got 1.5",
+        ("--ema-decay=[0.5,0.5]",): "a sequence of ema_decay must hold one or more different decays, got (0.5, 0.5)",
+        ("--max-grad-norm=0",): "max_grad_norm must be positive, got 0",
+        ("--max-blur=-1", "--corruption=blur"): "max_blur must be positive",
+        ("--weight-decay=.nan",): "weight_decay must be 0 or more, got nan",
+        ("--images=0",): "images must be 1 or more, got 0",
         ("--attention=[16]",): "attention at [16], but the feature maps have the sizes [8, 4]",
         ("--batch-size=44",): "a step of 1 × 44 images needs as many, got 43; use more images",
         ("--data", tmp_path / "unlabelled.npz", "--class-conditional"): "unlabelled.npz holds no array label or labels",
@@ -204,6 +213,14 @@ def test_mistakes_are_explained_before_anything_is_written(data: Path, tmp_path:
         assert message in told
         assert told.startswith("train_cifar10: ")
         assert not out.exists()
+    assert "train_cifar10: [Errno 20] Not a directory" in refused("train_cifar10", "--data", data, "--out", data, *TINY)
+    told = refused("train_cifar10", "--data", data, "--out", out, *TINY, patch={"recipe.runs:make_sampler": no_sampler})
+    assert told == "train_cifar10: no sampler of such settings\n"
+    assert not out.exists()
+
+
+def no_sampler(*_: object, **__: object) -> None:
+    raise ValueError("no sampler of such settings")
 
 
 def options(out: Path, *more: object, count: int = 10) -> list[object]:

@@ -208,6 +208,8 @@ def test_arrays_of_other_shapes_and_scales_are_explained(tmp_path: Path) -> None
             r"holds only the values 0 and 1 of 0 to 255; multiply images in \[0, 1\] by 255 before",
         ),
         (LEAVES.astype(int), r"got int64 in \[.*; save it as uint8"),
+        (257 * LEAVES.astype(np.uint16), r"16-bit images with \(images / 257\)\.round\(\)\.astype\(np\.uint8\)"),
+        (LEAVES.astype(int) - 400, r"scale it to 0 to 255, round, and save it as uint8, as a cast alone wraps"),
         (LEAVES.astype("S1"), r"got \|S1; save it as uint8"),
     ):
         np.save(tmp_path / "a.npy", array)

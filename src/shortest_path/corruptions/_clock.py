@@ -61,10 +61,9 @@ class ClockCorruption(ElementwiseCorruption):
     def __init__(self, spectrum: PowerSpectrum, angle: OfTime, radius: OfTime | None = None) -> None:
         check_spectrum(spectrum)
         form = "times (B, 1, …, 1)"
-        if angle is None:
-            raise TypeError(f"angle must be a function of {form}, got NoneType")
         check_function("angle", angle, form)
-        check_function("radius", radius, form)
+        if radius is not None:
+            check_function("radius", radius, form)
         super().__init__(copy.deepcopy(spectrum.basis), mean=spectrum.mean)
         self.register_buffer("power", spectrum.power.clone())
         self.angle, self.radius = angle, radius

@@ -23,12 +23,18 @@ def drawing(axis: Axes | None) -> Iterator[Axes]:
 
     Raises:
         TypeError: `axis` is not a matplotlib Axes or None.
+        ValueError: `axis` is polar, in three dimensions or of another projection.
     """
     if axis is not None:
         if not isinstance(axis, Axes):
             raise TypeError(
                 f"axis must be a matplotlib Axes or None, got {kind_of(axis)}; pass figure.add_subplot(), or one of "
                 "several, e.g. axes[0]"
+            )
+        if axis.name != "rectilinear":
+            raise ValueError(
+                f"axis must have two straight axes, got the projection {axis.name!r}; pass figure.add_subplot() "
+                "without projection"
             )
         yield axis
         return

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from .._checks import check_choice, check_floating, check_function, check_mapping, check_sizes
+from .._checks import check_choice, check_floating, check_function, check_keywords, check_sizes
 from .._devices import device_of, usable_device
 from .._html import curves, table
 from .._model import own
@@ -139,7 +139,8 @@ class SamplerBase:
             ValueError: a shape that does not fit, a model whose output has another shape, no `x_1` where
                 the corruption requires one, or a device that cannot be used.
         """
-        check_function("callback", callback, "a SampleStep")
+        if callback is not None:
+            check_function("callback", callback, "a SampleStep")
         times, edit = self._times_from(start), then_clip(denoised_callback, clip)
         with Progress("sampling", total=len(times) - 1, show=progress) as bar:
             for step in self._run(times, shape, x_1, conditioning, generator, edit, device, dtype):
@@ -235,7 +236,7 @@ class SamplerBase:
         dtype: torch.dtype,
     ) -> Iterator[SampleStep]:
         """Check the arguments and return an iterator over every step, with its tensors in coefficients."""
-        check_mapping("conditioning", conditioning, "{'class_labels': labels}")
+        check_keywords("conditioning", conditioning, "{'class_labels': labels}")
         device = usable_device(device_of(self.model) if device is None else device)
         self._process.to(device)
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:

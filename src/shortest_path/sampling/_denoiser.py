@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import values_are_readable
+from .._checks import kind_of, values_are_readable
 from .._conditioning import unconditional
 from .._exact import as_dtype
 from .._model import check_output, evaluating, own, weights_dtype
@@ -120,15 +120,15 @@ class Denoiser:
         """Return û_0 after an edit of the clean images at time t.
 
         Raises:
-            ValueError: `edit` returns another shape.
+            ValueError: `edit` returns another shape, or complex numbers.
         """
-        x_0 = self._process.synthesize(u_0)
+        x_0 = own(self._process.synthesize(u_0), u_0)
         edited = edit(x_0, t)
-        if not isinstance(edited, Tensor) or edited.shape != x_0.shape:
-            found = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
+        if not isinstance(edited, Tensor) or edited.shape != x_0.shape or edited.is_complex():
+            found = f"{edited.dtype} of shape {tuple(edited.shape)}" if isinstance(edited, Tensor) else kind_of(edited)
             raise ValueError(
-                f"denoised_callback must return the clean images it was given, changed, of shape {tuple(x_0.shape)}; "
-                f"got {found}"
+                "denoised_callback must return the clean images it was given, changed, real and of shape "
+                f"{tuple(x_0.shape)}; got {found}"
             )
         return own(self._process.analyze(edited.to(u_0.dtype)), edited)
 

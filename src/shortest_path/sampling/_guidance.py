@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .._checks import check_mapping, check_numbers
+from .._checks import check_keywords, check_numbers
 
 
 class Guidance(NamedTuple):
@@ -34,7 +34,7 @@ def make_guidance(
         TypeError: an option of another type.
         ValueError: options without a scale, a scale that is not finite, no null conditioning, or a wrong interval.
     """
-    check_mapping("null_conditioning", null, "{'class_labels': 10}")
+    check_keywords("null_conditioning", null, "{'class_labels': 10}")
     if scale is None:
         given = [
             name for name, value in (("guidance_interval", interval), ("null_conditioning", null)) if value is not None

@@ -14,6 +14,32 @@ from .._checks import check_count
 Generators: TypeAlias = "torch.Generator | Sequence[torch.Generator]"
 
 
+def check_generator(generator: object, shape: Sequence[int]) -> None:
+    """Raise unless `generator` is a generator, one for each image, or None, for torch's own.
+
+    Args:
+        generator: The argument.
+        shape: Shape of the images, (B, C, *spatial).
+
+    Raises:
+        TypeError: `generator` is not made of generators.
+        ValueError: another number of generators than of images.
+    """
+    if generator is None or isinstance(generator, torch.Generator):
+        return
+    found, images = type(generator).__name__, shape[0] if shape else 0
+    if isinstance(generator, Sequence) and not isinstance(generator, str):
+        others = [type(one).__name__ for one in generator if not isinstance(one, torch.Generator)]
+        if not others and len(generator) == images:
+            return
+        if not others:
+            raise ValueError(f"expected one generator for each of {images} images, got {len(generator)}")
+        found = f"a {found} with {others[0]}"
+    raise TypeError(
+        f"generator must be a torch.Generator or one per image, got {found}; use torch.Generator().manual_seed(0)"
+    )
+
+
 def white(shape: Sequence[int], device: torch.device, dtype: torch.dtype, generator: Generators | None) -> Tensor:
     """Return white normal noise, drawn on the generator's device: white in pixels is white in every orthonormal basis.
 
@@ -24,20 +50,14 @@ def white(shape: Sequence[int], device: torch.device, dtype: torch.dtype, genera
         generator: Source of random numbers: one for all images, one per image, or None for torch's own.
 
     Raises:
-        TypeError: `generator` is not made of generators.
-        ValueError: another number of generators than of images.
+        TypeError: as `check_generator` raises.
+        ValueError: as `check_generator` raises.
     """
+    check_generator(generator, shape)
     if isinstance(generator, Sequence):
-        if len(generator) != shape[0]:
-            raise ValueError(f"expected one generator for each of {shape[0]} images, got {len(generator)}")
         if not generator:
             return torch.empty(tuple(shape), dtype=dtype, device=device)
         return torch.stack([white(shape[1:], device, dtype, one) for one in generator])
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(
-            f"generator must be a torch.Generator or one per image, got {type(generator).__name__}; "
-            "use torch.Generator().manual_seed(0)"
-        )
     source = device if generator is None else generator.device
     return torch.randn(tuple(shape), generator=generator, dtype=dtype, device=source).to(device)
 

@@ -14,7 +14,7 @@ from .._model import own
 from ..corruptions import Point, Process
 from ..solvers import Solver, Step, StepNumbers, check_step
 from ._denoiser import Denoiser
-from ._noise import Generators, white
+from ._noise import Generators, check_generator, white
 from ._parts import PartwiseSteps, rows_of
 from .edits import DenoisedCallback
 
@@ -42,6 +42,10 @@ class Reverse:
         conditioning: Keyword arguments for the model.
         generator: Source of all random numbers.
         edit: Applied to the predicted clean images, or None.
+
+    Raises:
+        TypeError: `generator` is not made of generators.
+        ValueError: another number of generators than of images.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Reverse:
         generator: Generators | None,
         edit: DenoisedCallback | None,
     ) -> None:
+        check_generator(generator, like.shape)
         self._process, self._denoiser, self._solver, self._like = process, denoiser, solver, like
         self._conditioning, self._generator, self._edit = conditioning or {}, generator, edit
         self._weights = StepNumbers(denoiser.weights, reach=1)
@@ -99,8 +104,7 @@ class Reverse:
             with no_grad:
                 u_0, u_s = take(u_t, t, s)
                 if s == 0 and self._edit is not None and u_s is not u_0:  # extrapolated beyond the edited prediction
-                    edited = self._edit(own(self._process.synthesize(u_s), u_s), 0.0)
-                    u_s = own(self._process.analyze(edited.to(u_t.dtype)), edited)
+                    u_s = self._denoiser.edited(u_s, 0.0, self._edit)
             found, t, u_t = SampleStep(s, u_s, u_0), s, u_s
             del u_0, u_s  # not held here while the next step is taken
             yield found

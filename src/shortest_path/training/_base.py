@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from .._checks import check_floating, check_mapping, images_of, kind_of
+from .._checks import check_floating, check_keywords, check_mapping, images_of, kind_of
 from .._devices import device_of
 from .._html import table
 from .._model import weights_dtype
@@ -216,7 +216,7 @@ class TrainerBase:
             ValueError: wrong shapes, of the inputs or of the model's output.
         """
         check_floating(x_0, "x_0")
-        check_mapping("conditioning", conditioning, "{'class_labels': labels}")
+        check_keywords("conditioning", conditioning, "{'class_labels': labels}")
         return self._loss(x_0, self._ranks.even_share(len(x_0)), conditioning or {}, t, eps)[0]
 
     def _loss(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
-from .._checks import check_choice, check_count, check_mapping, check_numbers, check_seed
+from .._checks import check_choice, check_count, check_keywords, check_numbers, check_seed
 from ..prediction import Prediction
 from ._loss import Weighting
 from ._times import BY_LOSS, TimeSampling
@@ -49,7 +49,7 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         optional = {name: getattr(self, name) for name in ("learning_rate", "max_grad_norm")}
         check_numbers(drop_conditioning=self.drop_conditioning, **{k: v for k, v in optional.items() if v is not None})
-        check_mapping("null_conditioning", self.null_conditioning, "{'class_labels': 10}")
+        check_keywords("null_conditioning", self.null_conditioning, "{'class_labels': 10}")
         for name in ("image_key", "label_name", "label_key"):
             if not isinstance(value := getattr(self, name), (str, type(None))):
                 raise TypeError(f"{name} must be a string or None, got {value!r}")

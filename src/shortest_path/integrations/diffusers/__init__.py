@@ -15,8 +15,9 @@ try:
 except ModuleNotFoundError as error:
     raise missing_extra(__name__, "diffusers", error) from error
 
+from ._loops import CorruptionSchedulerOutput
 from ._models import TimedModel
-from ._scheduler import CorruptionScheduler, CorruptionSchedulerOutput
+from ._scheduler import CorruptionScheduler
 from ._table import TableCorruption, read_scheduler
 
 # Pipelines save the module of a scheduler, and look there for the class and for the base class that it has.

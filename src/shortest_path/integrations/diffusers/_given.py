@@ -28,8 +28,8 @@ class Given:
         self.source = generator
         if isinstance(generator, torch.Generator):
             self.source = torch.Generator(generator.device)
-        elif isinstance(generator, Sequence):
-            self.source = []
+        elif isinstance(generator, list | tuple):
+            self.source = list(generator)
 
     def check(self, generator: Any) -> None:
         """Raise a ValueError unless a step can draw from a generator."""
@@ -59,8 +59,9 @@ class Given:
 def _kind(generator: Any) -> str:
     if isinstance(generator, torch.Generator):
         return f"a torch.Generator on {generator.device}"
-    if isinstance(generator, Sequence):
-        return "a list of generators"
+    if isinstance(generator, list | tuple):
+        others = [type(one).__name__ for one in generator if not isinstance(one, torch.Generator)]
+        return f"a list with {others[0]}" if others else f"a list of {len(generator)} generators"
     return "None" if generator is None else type(generator).__name__
 
 

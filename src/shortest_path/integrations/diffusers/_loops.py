@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
-from ..._checks import values_are_readable
+from ..._checks import check_floating, check_has_values, values_are_readable
 from ...corruptions import Process, prior_deviation
 
 _WITH_IMAGES = (
@@ -13,24 +16,118 @@ _WITH_IMAGES = (
 )
 
 
+class CorruptionSchedulerOutput(NamedTuple):
+    """What a step returns: `prev_sample`, and the predicted clean image `pred_original_sample`."""
+
+    prev_sample: Tensor
+    pred_original_sample: Tensor | None = None
+
+
+def check_options(options: Mapping[str, Any], steps: int, shift: float) -> None:
+    """Raise a TypeError for options of other schedulers' `set_timesteps`, with those that take their place."""
+    if "timesteps" in options:
+        index = f"k {'-' if shift > 0 else '+'} {abs(shift):g}"
+        raise TypeError(f"set_timesteps has no timesteps=; pass times=[({index}) / {steps} for k in timesteps] + [0.0]")
+    if "sigmas" in options:
+        raise TypeError("set_timesteps has no sigmas=; pass times=, which fall from 1, noise, to 0, data")
+
+
+def check_model_output(output: object) -> None:
+    """Raise a TypeError unless what a model returned is a floating-point tensor, with how to find that in it."""
+    if not isinstance(output, Tensor):
+        mend = "convert it with torch.as_tensor"
+        if isinstance(getattr(output, "sample", None), Tensor):
+            mend = "pass model_output.sample"
+        elif isinstance(output, (tuple, list)):
+            mend = "pass model_output[0]"
+        raise TypeError(f"model_output must be a torch.Tensor, got {type(output).__name__}; {mend}")
+    check_floating(output, "model_output")
+
+
+def check_pair(name: str, images: Tensor, noise: Tensor) -> None:
+    """Raise unless images and noise are floating-point tensors of one shape on one device.
+
+    Args:
+        name: What the images are called.
+        images: The images.
+        noise: The noise.
+    """
+    check_floating(images, name)
+    check_floating(noise, "noise")
+    mend = f"use torch.randn_like({name})"
+    if noise.shape != images.shape:
+        raise ValueError(
+            f"noise must have the shape of {name}, {tuple(images.shape)}, got {tuple(noise.shape)}; {mend}"
+        )
+    if noise.device != images.device:
+        raise ValueError(f"noise must be on the device of {name}, {images.device}, got {noise.device}; {mend}")
+
+
+def as_timesteps(name: str, timesteps: Any, what: str) -> Tensor:
+    """Return timesteps as a tensor; raise a TypeError that says what they must be unless they are real numbers."""
+    try:
+        found = torch.as_tensor(timesteps)
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if found is None or found.dtype == torch.bool or found.is_complex():
+        raise TypeError(f"{name} must be {what}, got {timesteps!r}")
+    return found
+
+
+def times_of(timesteps: Tensor | float, like: Tensor, steps: int, shift: float, rounding: float) -> Tensor:
+    """Return the times of timesteps, on the device of images, in [0, 1].
+
+    Args:
+        timesteps: One for each image, (B,), or one for all.
+        like: The images.
+        steps: Number of steps that timesteps count.
+        shift: The timestep of clean images.
+        rounding: How far timesteps may lie beyond the ends.
+
+    Raises:
+        TypeError: timesteps that are not numbers.
+        ValueError: timesteps beyond the ends; checked on the CPU only.
+    """
+    exact, example = torch.promote_types(like.dtype, torch.float32), f"torch.randint(0, {steps}, (batch,))"
+    timesteps = as_timesteps("timesteps", timesteps, f"a number or a tensor (B,), e.g. {example}")
+    low, high = shift, steps + shift
+    inside = (timesteps > low - rounding) & (timesteps < high + rounding)
+    if values_are_readable(timesteps) and not bool(inside.all()):
+        raise ValueError(
+            f"timesteps must lie from {low:g}, clean, to {high:g}, noise, got {timesteps.flatten()[:6].tolist()}; "
+            f"e.g. {example}"
+        )
+    return ((timesteps.to(like.device, exact) - shift) / steps).clamp(0, 1)  # of rounding
+
+
 def place_of(timestep: Tensor | float, timesteps: Tensor, *, due: int, rounding: float) -> int:
     """Return the place of a timestep among all: of those nearest to it, the one that is due, else the first.
 
     Args:
-        timestep: The timestep.
+        timestep: The timestep, one number, or the same one for every image.
         timesteps: All timesteps, on the CPU; equal ones are possible, where times differ by less than float32 tells.
         due: The place that comes next.
         rounding: How far from one of them a timestep may be.
 
     Raises:
-        ValueError: a timestep that is not one of them.
+        TypeError: `timestep` is not a number.
+        ValueError: a timestep that is not one of them, or several.
     """
-    wanted = torch.as_tensor(timestep, dtype=torch.float32).cpu()
+    given = as_timesteps("timestep", timestep, "a number, one of scheduler.timesteps")
+    check_has_values(given, "timestep")
+    several = sorted(set(given.to("cpu", torch.float32).flatten().tolist()))
+    if len(several) != 1:
+        found = ", ".join(f"{each:g}" for each in several[:6]) or "none"
+        raise ValueError(
+            f"timestep must be one, and the same for all images, got {found}; take a step at each of "
+            "scheduler.timesteps, one after the other"
+        )
+    wanted = several[0]
     gaps = (timesteps - wanted).abs()
     nearest = gaps.min()
     if not nearest <= rounding:
         raise ValueError(
-            f"timestep must be one of scheduler.timesteps, as set_timesteps chose them, got {float(wanted):g}; call "
+            f"timestep must be one of scheduler.timesteps, as set_timesteps chose them, got {wanted:g}; call "
             "set_timesteps and loop over scheduler.timesteps"
         )
     if due < len(timesteps) and gaps[due] == nearest:

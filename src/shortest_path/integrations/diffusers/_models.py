@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -15,7 +14,7 @@ from diffusers import DiTTransformer2DModel, ModelMixin, UNet2DConditionModel, U
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from ..._checks import check_network, check_numbers
+from ..._checks import check_finite, check_network
 from ..._files import check_entries, checked_path, naming, read_description
 from ..._folders import reading, replace_folder
 from ..._model import network_of
@@ -47,8 +46,9 @@ class TimedModel(nn.Module):
         shift: −1 (default): the numbers of diffusers' schedulers. 0 suits a model that was trained with `steps · t`.
 
     Raises:
-        TypeError: `model` cannot be called, or `steps` or `shift` is not a number.
-        ValueError: `steps` or `shift` is not finite.
+        TypeError: `model` cannot be called, or `steps` or `shift` is not a number; when called, a model that returns
+            a tensor or a tuple.
+        ValueError: `steps` or `shift` is infinite or NaN.
 
     Example:
         >>> import torch
@@ -62,14 +62,21 @@ class TimedModel(nn.Module):
     def __init__(self, model: nn.Module, *, steps: float = STEPS, shift: float = -1.0) -> None:
         super().__init__()
         check_network("model", model)
+        check_finite(steps=steps, shift=shift)
         self.model: Any = model
-        self.steps, self.shift = _finite("steps", steps), _finite("shift", shift)
+        self.steps, self.shift = _plain(steps), _plain(shift)
 
     @override
     def forward(self, x_t: Tensor, t: Tensor, **conditioning: Any) -> Tensor:
         # A float tensor of shape (B,): a Python float would be cut down to a whole number.
-        output: Tensor = self.model(x_t, self.steps * t + self.shift, **conditioning).sample
-        return output[:, : x_t.shape[1]]
+        output = self.model(x_t, self.steps * t + self.shift, **conditioning)
+        if isinstance(output, (Tensor, tuple)):
+            raise TypeError(
+                f"{type(self.model).__name__} must return an output with .sample, as those of diffusers, got "
+                f"{type(output).__name__}; a model that returns a tensor is passed as it is, without TimedModel"
+            )
+        sample: Tensor = output.sample
+        return sample[:, : x_t.shape[1]]
 
     def description(self) -> dict[str, Any]:
         """Return the class and the configuration of the model, and how it counts time, as plain values."""
@@ -176,13 +183,9 @@ def _load(folder: Path, facts: Mapping[str, Any], network: Any) -> Any:
     return network
 
 
-def _finite(name: str, value: Any) -> float:
-    """Return a finite number as Python's own, which JSON holds."""
-    check_numbers(**{name: value})
-    number = value if isinstance(value, int) else float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {number}")
-    return number
+def _plain(number: Any) -> float:
+    """Return a number as Python's own, which JSON holds."""
+    return number if isinstance(number, int) else float(number)
 
 
 def _is_known(model: object) -> bool:

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from diffusers import SchedulerMixin
@@ -15,18 +15,20 @@ from diffusers.configuration_utils import ConfigMixin
 from torch import Tensor
 from typing_extensions import Self
 
-from ..._checks import check_count, check_floating, check_numbers, values_are_readable
+from ..._checks import check_count, check_finite, check_floating
+from ..._devices import usable_device
 from ..._files import SAMPLER_FILE, check_entries, checked_path, naming, read_description
 from ..._folders import reading, replace_folder
-from ...corruptions import Corruption, Process, as_times, corrupt
+from ...corruptions import Corruption, Process, as_times, check_corruption, corrupt
 from ...grids import GridName, TimeGrid
 from ...prediction import Prediction
 from ...prediction import target as target_of
 from ...sampling import Sampler, SampleStep, first_time
 from ...solvers import Solver, SolverName
 from ...spectra import PowerSpectrum
+from . import _loops
 from ._given import Given, given_output
-from ._loops import check_place, check_white, deviation_at, mark_of, place_of, was_changed
+from ._loops import CorruptionSchedulerOutput
 from ._models import STEPS
 from ._table import NAMES
 
@@ -35,15 +37,8 @@ _NOT_SAVED = (
     "grid {!r} is not saved: a loaded scheduler has the present times, until set_timesteps(n) of a pipeline chooses "
     "those of the default grid; pass a grid by name, or after loading make the scheduler again, with this grid"
 )
+# In the configuration. Schedulers of betas refuse it with "{beta_schedule} is not implemented for {class}".
 NO_BETAS = "none (a CorruptionScheduler has no betas: use it as it is, not from_config of it)"
-"""Entry of the configuration. Schedulers of betas refuse it with "{beta_schedule} is not implemented for {class}"."""
-
-
-class CorruptionSchedulerOutput(NamedTuple):
-    """What a step returns: `prev_sample`, and the predicted clean image `pred_original_sample`."""
-
-    prev_sample: Tensor
-    pred_original_sample: Tensor | None = None
 
 
 class CorruptionScheduler(SchedulerMixin, ConfigMixin):
@@ -68,7 +63,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
 
     Raises:
         TypeError: as `Sampler` raises, or `num_train_timesteps` or `shift` is not such a number.
-        ValueError: as `Sampler` raises, or `num_train_timesteps` less than 1.
+        ValueError: as `Sampler` raises, `num_train_timesteps` less than 1, or a `shift` that is infinite or NaN.
 
     Example:
         >>> import shortest_path as sp
@@ -92,10 +87,11 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         num_train_timesteps: int = STEPS,
         shift: float = -1.0,
     ) -> None:
+        check_corruption(corruption)
+        check_finite(shift=shift)
         self.corruption, self.prediction, self.spectrum = corruption, prediction, spectrum
         self._options: dict[str, Any] = {"solver": solver, "grid": grid}
-        check_numbers(shift=shift)
-        self._steps, self._shift = check_count("num_train_timesteps", num_train_timesteps), shift
+        self._steps, self._shift = check_count("num_train_timesteps", num_train_timesteps), float(shift)
         self._config_of_loops()
         self.set_timesteps(50)
 
@@ -123,7 +119,13 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
 
         The first step is at the end of the corruption, as pipelines begin there with white noise. A `Sampler` of a
         model that predicts noise begins earlier: pass `times=sampler.times`, and begin with `initial_noise`.
+
+        Raises:
+            TypeError: as `Sampler` raises, or `timesteps` or `sigmas`, in whose place are `times`.
+            ValueError: as `Sampler` raises, or a device that cannot be used.
         """
+        _loops.check_options(options, self._steps, self._shift)
+        device = usable_device("cpu" if device is None else device)
         chosen = {**self._options, "spectrum": self.spectrum, "prediction": self.prediction, **options}
         if chosen.get("times") is None:
             chosen.setdefault("start", first_time(self.corruption, chosen["prediction"], None))
@@ -131,7 +133,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         self.num_inference_steps = self.sampler.steps
         times = self.sampler.times[:-1]
         self._every = (self._steps * times + self._shift).to(torch.float32)
-        self.timesteps = self._every.to(device or "cpu", copy=True)  # a pipeline may cut it
+        self.timesteps = self._every.to(device, copy=True)  # a pipeline may cut it
         self._run: tuple[Iterator[SampleStep], Given] | None = None
         self._last: Tensor | None = None
         self._mark: int | Tensor | None = None
@@ -172,7 +174,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         """
         check_floating(noise, "noise")
         # Raises in the words of a loop what `Sampler` raises in its own.
-        deviation_at(self._process(noise.device), float(self.sampler.times[0]), noise)
+        _loops.deviation_at(self._process(noise.device), float(self.sampler.times[0]), noise)
         self._index, self._run = 0, None
         return self._hand(self.sampler.initial_noise(noise))
 
@@ -189,8 +191,10 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             timesteps: One for each image, (B,), or one for all: `shift` is clean, the last of the training is noise.
 
         Raises:
-            ValueError: timesteps beyond these; checked on the CPU only.
+            TypeError: images or noise that are not floating-point tensors, or timesteps that are not numbers.
+            ValueError: timesteps beyond these, checked on the CPU only; or noise of another shape or on another device.
         """
+        _loops.check_pair("original_samples", original_samples, noise)
         return corrupt(self.corruption, original_samples, self._time(timesteps, original_samples), noise)
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor | float) -> Tensor:
@@ -202,8 +206,10 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             timesteps: As in `add_noise`.
 
         Raises:
+            TypeError: as in `add_noise`.
             ValueError: as in `add_noise`.
         """
+        _loops.check_pair("sample", sample, noise)
         process = self._process(sample.device)
         signal, scale = process.scales(as_times(self._time(timesteps, sample), sample), sample)
         of_data, of_noise = process.analyze(sample), process.basis.analyze(noise)
@@ -225,23 +231,27 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
 
         Args:
             model_output: What the model returned for `sample` at `timestep`.
-            timestep: The timestep, one of `timesteps`.
+            timestep: The timestep, one of `timesteps`; or a tensor (B,) in which all are that one.
             sample: The images there.
             generator: Source of the noise of this step.
             return_dict: Whether to return an object, or the pair of its values.
 
         Raises:
+            TypeError: `model_output` or `sample` is not a floating-point tensor, `timestep` not a number, or
+                `generator` not made of generators.
             ValueError: a timestep that is not one of `timesteps`, not that of `sample`, or not that of
                 `set_begin_index`; a corruption that does not end in white noise whose sampling did not begin with
                 `initial_noise` or `set_begin_index`; or a generator of another kind or on another device than the
                 one of the step before.
         """
+        _loops.check_model_output(model_output)
+        check_floating(sample, "sample")
         known = sample is self._last
-        as_handed = known and not was_changed(sample, self._mark)
+        as_handed = known and not _loops.was_changed(sample, self._mark)
         place = self._place(timestep, due=self._index if self.begin_index is None else self.begin_index)
-        check_place(place, self._every, begin=self.begin_index, due=self._index if as_handed else None)
+        _loops.check_place(place, self._every, begin=self.begin_index, due=self._index if as_handed else None)
         if place == 0 and not known and self.begin_index is None:
-            check_white(self._process(sample.device), float(self.sampler.times[0]), sample)
+            _loops.check_white(self._process(sample.device), float(self.sampler.times[0]), sample)
         run = self._run if as_handed else None
         if run is not None:
             run[1].check(generator)
@@ -257,7 +267,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
 
     def _hand(self, sample: Tensor) -> Tensor:
         """Return a sample after noting what it is, so that it is known if it comes back as it was."""
-        self._last, self._mark = sample, mark_of(sample)
+        self._last, self._mark = sample, _loops.mark_of(sample)
         return sample
 
     def _begin(self, sample: Tensor, generator: Any) -> tuple[Iterator[SampleStep], Given]:
@@ -267,7 +277,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         return sampler.trajectory(sample.shape, x_1=sample, conditioning={"given": given}, **options), given
 
     def _place(self, timestep: Tensor | float, due: int) -> int:
-        return place_of(timestep, self._every, due=due, rounding=_ROUNDING * self._steps)
+        return _loops.place_of(timestep, self._every, due=due, rounding=_ROUNDING * self._steps)
 
     def _process(self, device: torch.device) -> Process:
         process = Process(self.corruption, self.spectrum)
@@ -275,15 +285,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         return process
 
     def _time(self, timesteps: Tensor | float, like: Tensor) -> Tensor:
-        exact = torch.promote_types(like.dtype, torch.float32)
-        timesteps = torch.as_tensor(timesteps)
-        low, high, about = self._shift, self._steps + self._shift, _ROUNDING * self._steps
-        if values_are_readable(timesteps) and not bool(((timesteps > low - about) & (timesteps < high + about)).all()):
-            raise ValueError(
-                f"timesteps must lie from {low:g}, clean, to {high:g}, noise, got {timesteps.flatten()[:6].tolist()}; "
-                f"e.g. torch.randint(0, {self._steps}, (batch,))"
-            )
-        return ((timesteps.to(like.device, exact) - self._shift) / self._steps).clamp(0, 1)  # of rounding
+        return _loops.times_of(timesteps, like, self._steps, self._shift, _ROUNDING * self._steps)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
         """Write the configuration, and the corruption, spectrum and solver as `Sampler.save_pretrained` does.
@@ -320,11 +322,11 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             TypeError: `pretrained_model_name_or_path` or `subfolder` is not a path.
             ValueError: a damaged file, or a corruption that is not registered.
         """
-        name, instead = "pretrained_model_name_or_path", "the folder that save_pretrained wrote"
-        folder = checked_path(name, pretrained_model_name_or_path, instead)
-        folder = (
-            folder if subfolder is None else folder / checked_path("subfolder", subfolder, "None for the folder itself")
+        folder = checked_path(
+            "pretrained_model_name_or_path", pretrained_model_name_or_path, "the folder that was saved"
         )
+        if subfolder is not None:
+            folder = folder / checked_path("subfolder", subfolder, "None for the folder itself")
         with reading(folder, SAMPLER_FILE) as saved:
             sampler = Sampler.from_pretrained(saved, given_output)
             file, what = saved / cls.config_name, "the configuration of a CorruptionScheduler"
