@@ -322,7 +322,7 @@ class TrainerBase:
         """
         check_format(state)
         ours = self.state_dict()
-        if missing := sorted(ours.keys() - state.keys() - {SAMPLER, SCALES}):
+        if missing := sorted(ours.keys() - state.keys() - {SAMPLER}):
             raise ValueError(f"the state has no {', '.join(missing)}; pass what state_dict returned, unchanged")
         learned = self._weights.trained_in(self.corruption)
         changed = differences(state, ours, allow_changes, learned)

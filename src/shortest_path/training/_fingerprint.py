@@ -30,6 +30,8 @@ def fingerprint(corruption: Corruption) -> Tensor:
     return torch.stack(rows).cpu().double()
 
 
-def is_another(theirs: Tensor | None, ours: Tensor) -> bool:
-    """Whether two fingerprints are of different corruptions; None is of an unknown one."""
-    return theirs is not None and not torch.allclose(theirs, ours, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True)
+def is_another(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether two fingerprints are of different corruptions."""
+    return theirs.shape != ours.shape or not torch.allclose(
+        theirs, ours, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True
+    )

@@ -66,7 +66,7 @@ def differences(
     }
     if None in (config.get("learning_rate"), our_config["learning_rate"]):  # of an optimizer that was passed
         found.pop("learning_rate", None)
-    if not learned and "corruption" not in found and is_another(state.get(SCALES), ours[SCALES]):
+    if not learned and "corruption" not in found and is_another(state[SCALES], ours[SCALES]):
         found["corruption"] = f"corruption: another signal or noise, of the same {_short(our_config['corruption'])}"
     for part in ("corruption", "spectrum"):
         if others := _other_tables(part, state[part], ours[part], learned):
