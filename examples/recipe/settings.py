@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jsonargparse
+try:
+    import jsonargparse
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f'{error}; the examples for CIFAR-10 require the extra `cifar10`: pip install -e ".[cifar10]"', name=error.name
+    ) from error
 
 FREE = {  # settings that may change when a run continues; images, global batch and precision are compared themselves
     *("data", "images", "on_error", "data_on_device", "steps", "batch_size", "resume", "out"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from subprocess import run
 
 import pytest
 import yaml
@@ -23,6 +25,12 @@ def test_the_command_line_goes_over_the_file_and_the_file_over_the_defaults(tmp_
         parse([*words, "--print-config"])
     file.write_text(capsys.readouterr().out)
     assert parse(["--config", str(file)]) == found
+
+
+def test_a_missing_extra_is_named() -> None:
+    code = "import sys; sys.modules['jsonargparse'] = None; import examples.recipe.settings"
+    found = run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert 'the examples for CIFAR-10 require the extra `cifar10`: pip install -e ".[cifar10]"' in found.stderr
 
 
 def test_settings_survive_a_checkpoint() -> None:
