@@ -21,7 +21,7 @@ _AT_ONCE = 2**22  # numbers in memory, where scales are computed of all coeffici
 def picker(shape: Sequence[int], index: Tensor) -> Pick:
     """Return a function that takes the coefficients at flat places `index` (n,) of `shape`, (C, *spatial)."""
     axes = len(shape)
-    place = torch.unravel_index(index, tuple(shape))
+    place = [torch.from_numpy(each) for each in np.unravel_index(index.numpy(), tuple(shape))]  # torch's imports sympy
 
     def pick(x: Tensor) -> Tensor:
         """Return what x (..., C or 1, *spatial or 1) holds at the chosen places, (..., 1, …, 1, n)."""
@@ -104,7 +104,11 @@ def strongest(power: Tensor, count: int, *, candidates: int) -> tuple[Tensor, Te
 
     Of more than `candidates` places, the others are of as many spread over all.
     """
-    first = power.topk(count).indices
+    # Part by part, as torch copies what it sorts, with its places.
+    starts = range(0, len(power), candidates)
+    each = [power[k : k + candidates].topk(min(count, len(power) - k)).indices + k for k in starts]
+    among = torch.cat(each)
+    first = among[power[among].topk(count).indices]
     rest = torch.arange(len(power), device="cpu") if len(power) <= candidates else spread(len(power), candidates)
     among_first = torch.zeros(len(power), dtype=torch.bool, device="cpu")
     among_first[first] = True

@@ -254,7 +254,7 @@ def _compare(rank: int, ranks: int, folder: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", ["cosine-rotated", "db10", "separable-rotated"])
+@pytest.mark.parametrize("name", ["cosine-rotated", "fourier-rotated", "db10", "separable-rotated"])
 def test_transforms_compile_without_graph_breaks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made: set[object] = set()
 

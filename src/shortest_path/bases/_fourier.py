@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from .._exact import no_autocast
 from ._base import Basis, positive_sizes, radius
-from ._complex import complex_of, complex_type
+from ._complex import complex_type
 from ._registry import register
 
 
@@ -45,13 +45,14 @@ class FourierBasis(Basis):
             return super().mix(x, y, *weights)
         self._check_pair(x, y)
         with no_autocast(x):
-            # Even real weights keep real signals real, so both travel in one complex transform there and back:
-            # w_x x + w_y y = Re F⁻¹[(w_x − i w_y) F(x + i y)].
-            both = torch.fft.fftn(complex_of(self._rotate(x), self._rotate(y)), dim=self._axes)
+            # Even real weights keep real signals real, and so half of their spectra is enough.
+            half, sizes = x.shape[-1] // 2 + 1, x.shape[-self.dims :]
+            z_x, z_y = (torch.fft.rfftn(self._rotate(each), dim=self._axes) for each in (x, y))
             mixed = []
-            for of_x, of_y in weights:
-                pair = torch.complex(of_x.to(x.dtype), -of_y.to(x.dtype))
-                mixed.append(self._rotate(torch.fft.ifftn(both * pair, dim=self._axes).real, transpose=True))
+            for pair in weights:
+                of_x, of_y = ((each[..., :half] if each.ndim else each).to(x.dtype) for each in pair)
+                z = (of_x * z_x).add_(of_y * z_y)
+                mixed.append(self._rotate(torch.fft.irfftn(z, s=sizes, dim=self._axes), transpose=True))
             return tuple(mixed)
 
     @override
@@ -60,10 +61,12 @@ class FourierBasis(Basis):
 
     @override
     def _real_coefficients(self, x: Tensor) -> Tensor:
-        if not self.dims:
+        if not (self.dims and x.numel()):
             return x
-        coefficients = self.spatial_coefficients(x)
-        return coefficients.real - coefficients.imag
+        # Of real x, Re F is even and Im F odd: the other half of the coefficients is Re F + Im F at −k.
+        z = torch.fft.rfftn(x, dim=self._axes, norm="ortho")
+        others = (z.real + z.imag)[..., 1 : (x.shape[-1] + 1) // 2].flip(self._axes)
+        return torch.cat([z.real - z.imag, _rolled(others, self._axes[:-1])], -1)
 
     @override
     def _real_inverse(self, u: Tensor) -> Tensor:
@@ -71,10 +74,13 @@ class FourierBasis(Basis):
 
     def mirror(self, values: Tensor) -> Tensor:
         """Return `values`, a tensor over the frequencies k, at −k."""
-        if not self.dims:  # vectors: the one frequency is its own mirror
-            return values
-        return values.flip(self._axes).roll([1] * self.dims, self._axes)
+        return _rolled(values.flip(self._axes), self._axes)
 
     @property
     def _axes(self) -> list[int]:
         return list(range(-self.dims, 0))
+
+
+def _rolled(values: Tensor, axes: list[int]) -> Tensor:
+    """Return values whose frequency 0, the last after a flip, comes first again along some axes."""
+    return values.roll([1] * len(axes), axes) if axes else values

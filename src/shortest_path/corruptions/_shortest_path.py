@@ -71,7 +71,8 @@ class ShortestPathCorruption(ElementwiseCorruption):
             log_ratio = log_ratio - final_power.log()
         log_ratio = _one_for_all(log_ratio)
         # L enters through ratios that have their limit at L → 0, and a tiny L gives it exactly.
-        self.register_buffer("log_ratio", log_ratio.masked_fill_(log_ratio.abs() < _TINY, _TINY))
+        tiny = (log_ratio < _TINY) & (log_ratio > -_TINY)
+        self.register_buffer("log_ratio", log_ratio.masked_fill_(tiny, _TINY))
         self.register_buffer("final_power", final_power)
 
     @override

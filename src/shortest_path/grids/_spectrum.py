@@ -30,6 +30,8 @@ from ._coefficients import by_power, of_coefficients
 from ._interpolation import fine_times, times_at
 from ._protocol import falling_fractions, strictly_falling
 
+_TOGETHER = 32  # times whose scales are in memory together
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -80,7 +82,10 @@ class Spectrum:
         pick, count = by_power(power)
         if pick is not None:
             power = pick(power)
-        angle = Rotation(power).whitened(Point(start, *scales_at(self.corruption, fine, pick))).angle
-        error = count * power * angle.diff(dim=0) ** 6
-        steps = error.flatten(1).sum(1) ** (1 / 6)  # e^⅓ Δt
+        errors = []
+        for first in range(0, len(fine) - 1, _TOGETHER):
+            times = fine[first : first + _TOGETHER + 1]
+            angle = Rotation(power).whitened(Point(start, *scales_at(self.corruption, times, pick))).angle
+            errors.append((count * power * angle.diff(dim=0) ** 6).flatten(1).sum(1))
+        steps = torch.cat(errors) ** (1 / 6)  # e^⅓ Δt
         return fine, torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), steps.cumsum(0)])

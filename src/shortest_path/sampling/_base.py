@@ -245,7 +245,7 @@ class SamplerBase:
         self._process.check_shape(shape)
         if min(shape, default=0) < 0:
             raise ValueError(f"shape must be (B, C, *spatial) without negative sizes, got {shape}")
-        like = torch.empty(shape, dtype=torch.promote_types(dtype, torch.float32), device=device)
+        like = torch.empty((), dtype=torch.promote_types(dtype, torch.float32), device=device).expand(shape)
         reverse = Reverse(
             self._process,
             self._denoiser,

@@ -82,7 +82,9 @@ class Denoiser:
         u_0 = self.clean(u_t, predicted, here, numbers, self._process.shift)
         return u_0 if edit is None else self.edited(u_0, here.time, edit)
 
-    def predict(self, u_t: Tensor, t: float, signal: Tensor | None, conditioning: Mapping[str, Any]) -> Tensor:
+    def predict(
+        self, u_t: Tensor, t: float, signal: Tensor | None, conditioning: Mapping[str, Any], *, owned: bool = False
+    ) -> Tensor:
         """Return the coefficients of the model's output.
 
         Args:
@@ -90,12 +92,15 @@ class Denoiser:
             t: The time.
             signal: a_t, used only where the process has a shift.
             conditioning: Keyword arguments for the model.
+            owned: Whether the caller changes them, so that they must not be the output itself.
         """
         process = self._process
         output = self._output(own(process.synthesize(u_t, signal), u_t), t, conditioning)
         output = as_dtype(output, u_t.dtype)
         # Only clean images have the data's mean; velocities are measured from what the corruption knows of it.
-        return own(process.analyze(output), output) if self.prediction == "data" else process.coefficients(output)
+        data = self.prediction == "data"
+        predicted = process.analyze(output) if data else process.coefficients(output)
+        return own(predicted, output) if data or owned else predicted
 
     def clean(
         self, u_t: Tensor, predicted: Tensor, here: Point, numbers: Sequence[Tensor | float], shift: Tensor | None

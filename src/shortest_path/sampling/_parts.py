@@ -155,8 +155,8 @@ class PartwiseSteps:
         """Return û_0 and u_s."""
         process, denoiser = self._process, self._denoiser
         signal = None if process.shift is None else process.at(t, u_t.shape, u_t.device).signal
-        predicted = denoiser.predict(u_t, t, signal, conditioning)
-        u_0, step = torch.empty_like(u_t), _Step(u_t, t, s, noise)
+        predicted = denoiser.predict(u_t, t, signal, conditioning, owned=True)
+        u_0, step = predicted, _Step(u_t, t, s, noise)  # each part of û_0 is found from the same part alone
         for part in self._parts:
             here, rows = self._at(part.rows, t), part.rows
             numbers = [each.to(u_t.dtype) for each in denoiser.weights(here, part.power)]

@@ -83,4 +83,4 @@ def _in_range(power: Tensor, parameters: str) -> Tensor:
             f"a law must have positive and finite power, got {power.min():.3g} … {power.max():.3g} from {parameters}; "
             "choose milder values"
         )
-    return power.clone()
+    return power

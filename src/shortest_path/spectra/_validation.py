@@ -36,12 +36,14 @@ def checked_power(basis: Basis, power: Tensor) -> Tensor:
     if rotation is not None and rotation.shape[0] != power.shape[0]:
         raise ValueError(f"power has {power.shape[0]} channels, the basis rotates {rotation.shape[0]}")
     if isinstance(basis, FourierBasis):
-        mirrored = basis.mirror(power)
-        if not torch.allclose(power, mirrored, rtol=1e-6, atol=0):
-            raise ValueError(
-                "a Fourier spectrum must be symmetric, S(k) = S(-k), because images are real; pass (S(k) + S(-k)) / 2"
-            )
-        power = (power + mirrored) / 2
+        for channel in power:  # one at a time: large spectra are in memory once
+            mirrored = basis.mirror(channel)
+            if not torch.allclose(channel, mirrored, rtol=1e-6, atol=0):
+                raise ValueError(
+                    "a Fourier spectrum must be symmetric, S(k) = S(-k), because images are real; "
+                    "pass (S(k) + S(-k)) / 2"
+                )
+            channel.add_(mirrored).div_(2)
     return power
 
 
