@@ -1,12 +1,13 @@
 """Cost of corrupting, of a training task and of estimating a spectrum against the size of the images.
 
-    python -m benchmarks.cost_by_size [--sizes 32 128] [--clock cpu] [--json FILE] [--before FOLDER]
+    python -m benchmarks.cost_by_size [--sizes 32 128] [--clock cpu] [--json FILE] [--before FOLDER] [--compile]
 
 Everything is given relative to a floor: drawing the noise, and one complex FFT of the batch there and back. A batch has
 384 Ki to 6 Mi values, so that times are milliseconds. `task` is `DiffusionLoss.task` with its noise, `estimate` one
 update of a `SpectrumEstimator`. One thread, float32, a warm heap, interleaved repeats; medians of the ratios within a
 repeat, with quartiles in the JSON. With `--before`, an earlier version is timed in the same repeats: FOLDER is its
-`src/shortest_path`, e.g. of a `git worktree`, 0.1 or later.
+`src/shortest_path`, e.g. of a `git worktree`, 0.1 or later. With `--compile`, the tasks are also timed as compiled
+functions, which are given their noise: on a CPU, a compiled function takes several times as long to draw it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,14 @@ from torch import Tensor
 
 import shortest_path as sp
 from benchmarks.timing import describe_machine, interleaved, one_thread, parser, warm_heap
+from shortest_path.prediction import Prediction
 
 BATCHES = {32: 128, 64: 64, 128: 32, 256: 8, 512: 4, 1024: 2}
 """Images in a batch by size."""
 
 FLOOR = "floor"
 BEFORE = ", before"
+PREDICTIONS: tuple[Prediction, ...] = ("noise", "whitened-velocity")
 LAW = {"amplitude": 1.59, "offset": 0.0086, "exponent": 2.0}
 
 
@@ -44,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{describe_machine()}, {arguments.clock} time\n", flush=True)
     for size in arguments.sizes:
         calls = {FLOOR: floor(size), **contenders(size)}
+        if arguments.compile:
+            calls |= compiled(size)
         if earlier is not None:
             calls |= {f"{name}{BEFORE}": call for name, call in contenders(size, earlier).items()}
         timings = interleaved(calls, repeats=arguments.repeats, warmup=2, clock=arguments.clock)
@@ -111,10 +117,29 @@ def contenders(size: int, library: Any = sp) -> dict[str, Callable[[], object]]:
         "path, rotated cosine": cosine,
     }
     calls = {name: corrupting(library, corruption, x_0, t) for name, corruption in corruptions.items()}
-    for prediction in ("noise", "whitened-velocity"):
+    for prediction in PREDICTIONS:
         calls[f"task, {prediction}"] = task(library, cosine, prediction, x_0, t)
     for basis in ("fourier", "cosine"):
         calls[f"estimate, {basis}"] = estimate(library, basis, x_0)
+    return calls
+
+
+def compiled(size: int) -> dict[str, Callable[[], object]]:
+    """Return the tasks as compiled functions, after a first call each, in which they are compiled."""
+    torch.compiler.reset()  # a graph for this size alone
+    x_0 = batch(size)
+    t = torch.rand(len(x_0), generator=torch.Generator().manual_seed(1))
+    corruption = sp.ShortestPathCorruption(coloured(size))
+    calls: dict[str, Callable[[], object]] = {}
+    for prediction in PREDICTIONS:
+        loss = sp.DiffusionLoss(corruption, prediction)
+        faster = torch.compile(partial(loss.task, analyzed=loss.draws_coefficients), fullgraph=True)
+
+        def call(faster: Callable[..., object] = faster) -> object:
+            return faster(x_0, t, torch.randn_like(x_0))
+
+        call()
+        calls[f"task, {prediction}, compiled"] = call
     return calls
 
 
@@ -149,6 +174,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     result = parser("benchmarks.cost_by_size", __doc__, repeats=11)
     result.add_argument("--sizes", type=int, nargs="+", choices=tuple(BATCHES), default=list(BATCHES), metavar="N")
     result.add_argument("--before", type=Path, metavar="FOLDER", help="package of an earlier version, timed as well")
+    result.add_argument("--compile", action="store_true", help="time compiled tasks as well; needs a C++ compiler")
     return result.parse_args(argv)
 
 

@@ -201,6 +201,14 @@ def check_has_values(x: Tensor, name: str = "x") -> None:
         raise ValueError(f"{name} is on the meta device, without values; pass a tensor on the CPU or an accelerator")
 
 
+def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether a tensor of a shape broadcasts to another of as many axes, which stays as it is.
+
+    Sizes are compared one by one: inside `torch.compile`, an unknown size that is equal to another is not `in` a tuple.
+    """
+    return len(shape) == len(to) and all(ours == 1 or ours == theirs for ours, theirs in zip(shape, to, strict=True))
+
+
 def values_are_readable(x: Tensor) -> bool:
     """Whether looking at the values of `x` costs nothing: on the CPU, outside `torch.compile` and `torch.func`."""
     if torch.compiler.is_compiling() or x.device.type != "cpu":

@@ -25,6 +25,7 @@ from einops import einsum, rearrange
 from torch import Tensor
 
 from ._blocks import check_condition, lengths
+from ._checks import broadcasts
 from ._devices import device_of
 from ._picked import coefficients_shape, picker, scales_at
 from ._strata import Chosen, Size, choose
@@ -183,7 +184,7 @@ def _checked_shape(corruption: Corruption, shape: tuple[int, ...]) -> tuple[int,
     """Return the shape to which the scales broadcast, after checking that it broadcasts to `shape`."""
     if isinstance(corruption, ElementwiseCorruption):
         found = coefficients_shape(corruption)
-        if len(found) == len(shape) and all(ours in (1, theirs) for ours, theirs in zip(found, shape, strict=True)):
+        if broadcasts(found, shape):
             return found
     pair = scales(corruption, one_time(0.5, device_of(corruption)), (1, *shape))
     return tuple(torch.broadcast_shapes(*(scale.shape[1:] for scale in pair)))  # type: ignore[no-untyped-call]

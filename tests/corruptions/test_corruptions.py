@@ -313,6 +313,19 @@ def test_compiles_without_graph_breaks(name: str, images: Tensor) -> None:
     torch.testing.assert_close(compiled(x, t, eps), corruption.corrupt(x, t, eps), atol=2e-4, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("basis", [sp.CosineBasis(), sp.FourierBasis()], ids=str)
+def test_tasks_of_several_sizes_compile_without_graph_breaks(basis: sp.bases.Basis) -> None:
+    torch.compiler.reset()
+    for size in (8, 12, 16):  # sizes are numbers in the first graph, and unknown in those after it
+        law = sp.PowerSpectrum.power_law((3, size, size), amplitude=1.0, offset=0.1, exponent=2.0, basis=basis)
+        task = sp.DiffusionLoss(sp.ShortestPathCorruption(law), "whitened-velocity").task
+        compiled = torch.compile(task, backend="eager", fullgraph=True)
+        for count in (4, 3):
+            x, t, eps = torch.randn(count, 3, size, size), torch.rand(count), torch.randn(count, 3, size, size)
+            torch.testing.assert_close(compiled(x, t, eps)[:3], task(x, t, eps)[:3])
+
+
 def test_corrupt_is_pure(corruption: sp.Corruption, images: Tensor) -> None:
     t, eps = torch.rand(16, dtype=torch.float64), torch.randn_like(images)
     before = [value.clone() for value in (images, t, eps)]

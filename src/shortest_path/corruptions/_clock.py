@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from .._checks import check_function, values_are_readable
+from .._checks import broadcasts, check_function, values_are_readable
 from .._exact import exact_dtype
 from ..spectra import PowerSpectrum
 from ._elementwise import ElementwiseCorruption, Pick
@@ -98,8 +98,7 @@ class ClockCorruption(ElementwiseCorruption):
         form = f"{name} must return a tensor that broadcasts to (B, C, *spatial) = {shape}"
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise TypeError(f"{form}, got {type(value).__name__}")
-        last = zip(reversed(value.shape), reversed(shape), strict=False)
-        if value.ndim > len(shape) or any(ours not in (1, theirs) for ours, theirs in last):
+        if value.ndim > len(shape) or not broadcasts(value.shape, shape[len(shape) - value.ndim :]):
             raise ValueError(f"{form}, got shape {tuple(value.shape)}")
         return pick(value.reshape(*(1,) * (len(shape) - value.ndim), *value.shape))
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .._checks import broadcasts
 from .._devices import device_of
 from .._exact import as_dtype, exact_dtype, working_dtype
 from ..bases import Basis, PixelBasis
@@ -191,8 +192,7 @@ class Process:
         known = () if self.power is None else tuple(self.power.shape)
         if len(shape) == len(known) > 0:
             raise ValueError(_no_batch_axis(shape))
-        images = tuple(shape)[len(shape) - len(known) :]
-        if len(known) >= len(shape) or any(ours not in (1, theirs) for ours, theirs in zip(known, images, strict=True)):
+        if len(known) >= len(shape) or not broadcasts(known, tuple(shape)[len(shape) - len(known) :]):
             raise ValueError(
                 f"the data's power has shape {known}, the images {tuple(shape)}; estimate the spectrum on images of "
                 "this shape"

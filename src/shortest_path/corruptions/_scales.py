@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._checks import check_has_values, check_time, is_true_or_false
+from .._checks import broadcasts, check_has_values, check_time, is_true_or_false
 from .._devices import device_of, has_tensors
 from .._exact import as_dtype, exact_dtype, working_dtype
 from ._protocol import Corruption
@@ -84,9 +84,7 @@ def scales(
     """
     pair = both_scales(corruption, t)
     for name, scale in zip(("signal", "noise"), pair, strict=True):
-        if len(scale.shape) != len(shape) or any(
-            ours not in (1, theirs) for ours, theirs in zip(scale.shape, shape, strict=True)
-        ):
+        if not broadcasts(scale.shape, shape):
             raise ValueError(
                 f"{type(corruption).__name__}.{name}(t) has shape {tuple(scale.shape)}, which does not broadcast "
                 f"against images of shape {tuple(shape)}, (B, C, *spatial); "

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._checks import broadcasts
 from ..corruptions import ElementwiseCorruption, Point, Process, Rows, computes_picked, divided, in_parts, one_time
 from ..grids import coefficients_shape
 from ..prediction import data_weights
@@ -220,7 +221,7 @@ def rows_of(process: Process, shape: Sequence[int], device: torch.device) -> lis
         return []
     power = () if process.power is None else tuple(process.power.shape)
     scales = coefficients_shape(process.corruption)
-    if len(scales) != len(sizes) or any(ours not in (1, size) for ours, size in zip(scales, sizes, strict=True)):
+    if not broadcasts(scales, sizes):
         return []  # an error, which is told where the scales are used
     largest = max(math.prod(scales), math.prod(power))
     parts = min(sizes[-dims] // 2, largest // at_once)
