@@ -18,7 +18,7 @@ from torch import Tensor
 import shortest_path as sp
 from shortest_path.corruptions import _elementwise, per_sample, prior_deviation
 from shortest_path.corruptions._heat_kernel import laplacian_eigenvalues
-from tests.worlds import CORRUPTIONS, ENDS, SHAPE, SHORTEST, TO_NOISE, correlated_images, white
+from tests.worlds import CORRUPTIONS, ENDS, SHAPE, SHORTEST, TO_NOISE, correlated_images, spectrum, white
 
 TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)
 
@@ -324,6 +324,22 @@ def test_tasks_of_several_sizes_compile_without_graph_breaks(basis: sp.bases.Bas
         for count in (4, 3):
             x, t, eps = torch.randn(count, 3, size, size), torch.rand(count), torch.randn(count, 3, size, size)
             torch.testing.assert_close(compiled(x, t, eps)[:3], task(x, t, eps)[:3])
+
+
+def test_corrupting_does_without_the_power_of_every_coefficient() -> None:
+    class Counting(sp.ShortestPathCorruption):
+        looked = 0
+
+        @property
+        def power(self) -> Tensor:
+            type(self).looked += 1
+            return super().power
+
+    corruption, x_0 = Counting(spectrum()), torch.zeros(2, *SHAPE)
+    corruption.corrupt(x_0, torch.rand(2), torch.randn_like(x_0))
+    assert Counting.looked == 0
+    sp.Sampler(lambda x_t, t: x_t, corruption, steps=2)
+    assert Counting.looked > 0
 
 
 def test_corrupt_is_pure(corruption: sp.Corruption, images: Tensor) -> None:

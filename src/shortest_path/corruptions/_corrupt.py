@@ -57,6 +57,6 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor,
     check_flag("analyzed", analyzed)
     if not torch.compiler.is_compiling():
         check_device(corruption, x_0.device)
-    process = Process(corruption)
+    process = Process(corruption, informed=False)
     (x_t,) = process.mix(x_0, eps, process.scales(as_times(t, x_0), x_0), analyzed=analyzed)
     return as_dtype(x_t, x_0.dtype)

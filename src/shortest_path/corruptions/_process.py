@@ -40,20 +40,23 @@ class Process:
         corruption: Any object that implements `Corruption`.
         spectrum: The data's power; None takes the corruption's own, if it has one. An isotropic corruption is seen in
             the spectrum's basis.
+        informed: Whether to look up the power that the corruption knows: a table of the size of an image, which
+            corrupting does without.
 
     Raises:
         TypeError: `spectrum` is not a `PowerSpectrum`.
         ValueError: the corruption is not diagonal in the spectrum's basis.
     """
 
-    def __init__(self, corruption: Corruption, spectrum: PowerSpectrum | None = None) -> None:
+    def __init__(self, corruption: Corruption, spectrum: PowerSpectrum | None = None, *, informed: bool = True) -> None:
         if spectrum is not None:
             check_spectrum(spectrum)
         self.corruption = corruption
         self.basis = self._basis = corruption.basis if spectrum is None else common_basis(corruption, spectrum)
         self._centred = known_mean(corruption) is not None
         self._in_pixels = type(self.basis) is PixelBasis and self.basis.channel_rotation is None
-        self.power = self._power = known_power(corruption) if spectrum is None else spectrum.power
+        found = known_power(corruption) if informed and spectrum is None else None
+        self.power = self._power = found if spectrum is None else spectrum.power
         self.shift = self._shift = None if spectrum is None else _mean_not_told(corruption, spectrum, self.basis)
         self._device: torch.device | None = None
 
