@@ -316,6 +316,8 @@ def test_compiles_without_graph_breaks(name: str, images: Tensor) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("basis", [sp.CosineBasis(), sp.FourierBasis()], ids=str)
 def test_tasks_of_several_sizes_compile_without_graph_breaks(basis: sp.bases.Basis) -> None:
+    if isinstance(basis, sp.FourierBasis) and torch.__version__ < "2.5":
+        pytest.skip("torch 2.4 compiles FFTs of real numbers for known sizes only")
     torch.compiler.reset()
     for size in (8, 12, 16):  # sizes are numbers in the first graph, and unknown in those after it
         law = sp.PowerSpectrum.power_law((3, size, size), amplitude=1.0, offset=0.1, exponent=2.0, basis=basis)

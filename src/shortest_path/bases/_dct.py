@@ -139,7 +139,7 @@ class _Transform(torch.autograd.Function):
 
 
 # A graph gains nothing from the steps around an FFT, which it takes less well than the eager functions.
-@torch.library.custom_op("shortest_path::fft_cosine", mutates_args=())
+@torch.library.custom_op("shortest_path::fft_cosine", mutates_args=(), schema="(Tensor x, bool inverse) -> Tensor")
 def _compiled(x: Tensor, inverse: bool) -> Tensor:
     def make(build: Callable[..., Tensor], *numbers: int) -> Tensor:
         return kept(build.__name__, numbers, x.device, table_type(build, x.dtype))

@@ -31,7 +31,12 @@ def built(build: Callable[..., Tensor], numbers: Sequence[int], device: torch.de
 
 
 # A graph that made the table itself would do so on the CPU, and copy it, in every call.
-@torch.library.custom_op("shortest_path::table", mutates_args=())
+# torch 2.4 cannot tell the schema from annotations that are not evaluated.
+@torch.library.custom_op(
+    "shortest_path::table",
+    mutates_args=(),
+    schema="(str name, int[] numbers, Device device, ScalarType dtype) -> Tensor",
+)
 def _compiled(name: str, numbers: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
     return kept(name, tuple(numbers), device, dtype).clone()  # a graph may write to what an operation returns
 

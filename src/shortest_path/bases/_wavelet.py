@@ -117,8 +117,9 @@ class WaveletBasis(Basis):
         sizes = tuple(int(n) for n in spatial)
         if not sizes:
             return []
-        common = math.gcd(*sizes)
-        possible = (common & -common).bit_length() - 1  # how many times 2 divides every size
+        common, possible = math.gcd(*sizes), 0
+        while common % 2 ** (possible + 1) == 0:  # not `bit_length`, which torch 2.4 does not compile
+            possible += 1
         levels = self.levels or max(1, possible)
         if levels > possible:
             needed = "even axes" if levels == 1 else f"axes divisible by 2^{levels}"
