@@ -312,8 +312,8 @@ def test_a_network_that_is_refused_is_unchanged(refused: str, tmp_path: Path) ->
 
 def test_weights_adapted_by_a_hook_are_loaded() -> None:
     model = Two()
-    model.register_load_state_dict_pre_hook(
-        lambda module, state, prefix, *_: state.update({"first.bias": state.pop("old")})
+    model._register_load_state_dict_pre_hook(  # whose public name torch 2.4 lacks
+        lambda state, prefix, *_: state.update({"first.bias": state.pop("old")})
     )
     weights = Two().state_dict()
     load_weights(model, {"old" if name == "first.bias" else name: each for name, each in weights.items()}, "they")
@@ -342,6 +342,8 @@ class Buffered(nn.Module):
     ids=["complex128", "conjugate", "float8", "transposed", "uint16", "empty", "negative"],
 )
 def test_weights_of_every_type_come_back(value: Tensor, tmp_path: Path) -> None:
+    if value.dtype == torch.uint16 and torch.__version__ < "2.5":
+        pytest.skip("torch 2.4 cannot save uint16")
     value = value.resolve_conj() if value.dtype == torch.complex128 else value
     given: Any = Buffered(torch.zeros_like(value.resolve_conj().resolve_neg()))
     again: Any = saved_and_loaded(tmp_path, given, model=Buffered(value)).model
