@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -22,6 +23,7 @@ from studies.trained_networks.report import BITS, MEASURES, contrasts
 
 REPORT = HERE.parents[1] / "studies" / "trained_networks" / "results" / "evidence-8.json"
 BASE = "gaussian-cosine"
+_FAR = 5.0  # intervals that reach so many times further than most are cut off
 LOOKS = dict(zip(MEASURES, ((BLUE, "o"), (ORANGE, "s"), (PURPLE, "^")), strict=True))
 
 
@@ -49,10 +51,11 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
 
 
 def limits(found: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Return the ends of an axis that shows all differences with intervals that tell something, and their like."""
-    told = [each for differences in found for each in differences.values() if half(each)] or [
-        each for differences in found for each in differences.values()
-    ]
+    """Return the ends of an axis that shows all intervals but those far wider than the others."""
+    every = [each for differences in found for each in differences.values()]
+    reach = {each: abs(each.mean) + half(each) for each in every}
+    usual = median(reach.values()) if reach else 0.0
+    told = [each for each in every if half(each) and reach[each] <= _FAR * usual] or every
     ends = [each.mean + side * half(each) for each in told for side in (-1, 1)]
     low, high = min(0.0, *ends), max(0.0, *ends)
     margin = 0.1 * (high - low) or 1.0
@@ -84,7 +87,7 @@ def bars(axis: Axes, cases: Sequence[str], found: Mapping[str, Any], shift: floa
     axis.errorbar(
         [min(max(difference.mean, low), high) for _, difference in known],
         [place + 0.3 * shift for place, _ in known],
-        xerr=[half(difference) for _, difference in known],
+        xerr=[half(difference) if difference.mean <= high else 0.0 for _, difference in known],
         linestyle="none",
         color=colour,
         marker=marker,
