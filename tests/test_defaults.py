@@ -77,7 +77,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "spatial": (32, 32),
         "channel_rotation": None,
     },
-    "corruptions.Process": {"spectrum": None},
+    "corruptions.Process": {"spectrum": None, "informed": True},
     "corruptions.scales": {"dtype": None},
     "prediction.data_weights": POWER,
     "prediction.denoise": POWER,
