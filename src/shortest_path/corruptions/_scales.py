@@ -51,7 +51,7 @@ def as_times(t: Tensor | float, x: Tensor) -> Tensor:
         raise ValueError("images must have shape (B, C, *spatial), got a scalar; add the axes with x.view(1, 1, ...)")
     if t.ndim == 0:
         t = t[None]
-    if len(t) not in (1, x.shape[0]):
+    if not broadcasts(t.shape, x.shape[:1]):
         raise ValueError(f"t has {len(t)} times for a batch of {x.shape[0]}; pass one per image, or a scalar")
     return t.to(x.device, working_dtype(t))
 
