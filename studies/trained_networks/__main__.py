@@ -35,7 +35,7 @@ import numpy as np
 import shortest_path as sp
 from benchmarks.timing import describe_machine
 from studies.trained_networks import samples
-from studies.trained_networks.cases import CASES, MAIN, ODE_STEPS, OUTPUTS, PRIMARY, Case
+from studies.trained_networks.cases import CASES, LIKE, MAIN, ODE_STEPS, OUTPUTS, PRIMARY, Case
 from studies.trained_networks.extension import restore, restored_image_errors
 from studies.trained_networks.report import tables
 from studies.trained_networks.runs import Run, execute
@@ -154,9 +154,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], help="random seeds of trainings (%(default)s)")
     add(
         "--density",
-        choices=["uniform", "matched"],
+        choices=["uniform", *LIKE],
         default="uniform",
-        help="training times: uniform, or such that the mean log-SNR is distributed as under Gaussian noise",
+        help="training times: uniform, or such that the mean log-SNR is distributed as under Gaussian noise (matched) "
+        "or the shortest path (path)",
     )
     add("--secondary", action="store_true", help="also sample with 20 and 1000 calls")
     add("--extend", type=Path, metavar="REPORT", help="an evidence.json whose runs are not repeated")

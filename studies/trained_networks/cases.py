@@ -101,6 +101,8 @@ CASES: dict[str, Case] = {
 BASELINES = ("gaussian-cosine", "path-cosine")  # every other case is compared with these two
 MAIN = tuple(name for name in CASES if name not in ("scale-0.9", "scale-1.1"))  # the two answer another question
 TELLING = ("gaussian-cosine", "path-cosine", "path-rgb", "equal-snr")  # for larger networks
+LIKE = {"matched": "gaussian-cosine", "path": "path-cosine"}
+"""Densities of training times, and the case whose distribution of the mean log-SNR, at uniform times, each has."""
 
 
 def matched_times(

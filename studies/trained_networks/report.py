@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from studies.trained_networks.cases import ANGLES, BASELINES, CHAIN_STEPS, MAIN, ODE_STEPS, OUTPUTS, PRIMARY, SECONDARY
+from studies.trained_networks.cases import (
+    ANGLES,
+    BASELINES,
+    CASES,
+    CHAIN_STEPS,
+    LIKE,
+    MAIN,
+    ODE_STEPS,
+    OUTPUTS,
+    PRIMARY,
+    SECONDARY,
+)
 from studies.trained_networks.statistics import Difference, interval, paired, seeds_to_tell
 
 Report = Mapping[str, Any]
@@ -68,8 +79,10 @@ def tables(report: Report) -> str:
     for output, described in OUTPUTS.items():
         if any(run["output"] == output for run in report["runs"]):
             parts += [f"**{described.title}**", primary(report, output), differences(report, output)]
-    if any(run["density"] == "matched" for run in report["runs"]):
-        parts += ["**Training times of equal mean log-SNR**", matched(report)]
+    for density, like in LIKE.items():
+        if any(run["density"] == density for run in report["runs"]):
+            title = f"Training times at which the mean log-SNR is distributed as under: {CASES[like].title}"
+            parts += [f"**{title}**", matched(report, density)]
     departures = [f"{described.title}\n\n{deviation(report, output)}" for output, described in OUTPUTS.items()]
     if any(case.startswith("scale-") for case in report["cases"]):
         parts += ["**Departures from the shortest path**, less the path itself", *departures]
@@ -138,16 +151,16 @@ def image_error(report: Report, output: str, case: str, base: str) -> float | No
     return found
 
 
-def matched(report: Report) -> str:
-    """Return the primary measures of networks trained at times of equal mean log-SNR, and their gain."""
+def matched(report: Report, density: str) -> str:
+    """Return the primary measures of networks trained at the times of a density, and the change from uniform times."""
     rows = []
     for output, described in OUTPUTS.items():
         for case, facts in report["cases"].items():
             cells, seeds = [], 0
             for measure in MEASURES:
                 own, plain = (
-                    by_seed(report, case, output, density, lambda run, m=measure: value_of(run, m))
-                    for density in ("matched", "uniform")
+                    by_seed(report, case, output, times, lambda run, m=measure: value_of(run, m))
+                    for times in (density, "uniform")
                 )
                 seeds = max(seeds, len(own))
                 common = {seed: value - plain[seed] for seed, value in own.items() if seed in plain}

@@ -21,6 +21,7 @@ from studies.trained_networks import images, measures, networks, samples
 from studies.trained_networks.cases import (
     CASES,
     CHAIN_STEPS,
+    LIKE,
     ODE_STEPS,
     OUTPUTS,
     PRIMARY,
@@ -41,7 +42,7 @@ from studies.trained_networks.study import (
     write,
 )
 
-Density = Literal["uniform", "matched"]
+Density = Literal["uniform", "matched", "path"]
 
 
 class Run(NamedTuple):
@@ -117,8 +118,7 @@ def make_trainer(study: Study, run: Run, steps: int, spectrum: sp.PowerSpectrum)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / scale.warmup, 1.0) * max(1 - step / steps, 0.0)
     )
-    like = sp.GaussianCorruption("cosine")
-    matched = run.density == "matched"
+    like = CASES[LIKE[run.density]].make(spectrum) if run.density in LIKE else None
     return sp.DiffusionTrainer(
         network,
         corruption,
@@ -128,7 +128,7 @@ def make_trainer(study: Study, run: Run, steps: int, spectrum: sp.PowerSpectrum)
         scheduler=scheduler,
         ema_decay=scale.ema_decay,
         precision="fp32",
-        time_sampling=matched_times(corruption, like, spectrum) if matched else "stratified",
+        time_sampling="stratified" if like is None else matched_times(corruption, like, spectrum),
         max_grad_norm=1.0,
         seed=run.seed,
     )

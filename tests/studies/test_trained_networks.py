@@ -13,7 +13,7 @@ import shortest_path as sp
 from examples.recipe.dead_leaves import dead_leaves
 from studies.trained_networks import classifier, images, report, runs, starts
 from studies.trained_networks.__main__ import main
-from studies.trained_networks.cases import CASES, OUTPUTS, matched_times
+from studies.trained_networks.cases import CASES, LIKE, OUTPUTS, matched_times
 from studies.trained_networks.runs import Run, Study, make_trainer
 
 
@@ -72,7 +72,9 @@ def test_a_study_can_be_extended_and_repeats_nothing(words: list[str], tmp_path:
     more = study(words, tmp_path, "--cases", "gaussian-cosine", "--seeds", "0", "--secondary", "--density", "matched")
     assert [run for run in more["runs"] if run["density"] == "uniform"] == first["runs"]
     assert all("ancestral_1000" in run for run in more["runs"] if run["density"] == "matched")
-    assert "Training times of equal mean log-SNR" in (tmp_path / "evidence.md").read_text()
+    shown = (tmp_path / "evidence.md").read_text()
+    assert "Training times at which the mean log-SNR is distributed as under: Gaussian, cosine" in shown
+    assert "as under: shortest path" not in shown
     held_out = words[words.index("--held-out") + 1]
     with pytest.raises(SystemExit, match=r"is of another study \(its data differ\); pass another --out"):
         study(words, tmp_path, *own, "--data", held_out)
@@ -116,15 +118,25 @@ def test_gaussian_noise_on_the_geodesic_ties_with_gaussian_noise(words: list[str
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_matched_times_give_the_mean_log_snr_of_gaussian_noise(case: str, spectrum: sp.PowerSpectrum) -> None:
-    corruption, like = CASES[case].make(spectrum), sp.GaussianCorruption("cosine")
+@pytest.mark.parametrize("like", LIKE.values())
+def test_matched_times_give_the_mean_log_snr_of_a_case(case: str, like: str, spectrum: sp.PowerSpectrum) -> None:
+    corruption, other = CASES[case].make(spectrum), CASES[like].make(spectrum)
     uniform = torch.linspace(0.02, 0.95, 50, dtype=torch.float64)
-    times = matched_times(corruption, like, spectrum)(uniform)
+    times = matched_times(corruption, other, spectrum)(uniform)
     own, wanted = (
         (each.signal(t).square() * spectrum.power / each.noise(t).square()).log().flatten(1).mean(1)
-        for each, t in ((corruption, times), (like, uniform))
+        for each, t in ((corruption, times), (other, uniform))
     )
     torch.testing.assert_close(own, wanted, atol=0.02, rtol=0)
+
+
+def test_training_times_of_a_density_are_those_of_its_case(words: list[str], spectrum, tmp_path: Path) -> None:
+    one, uniform = Study(*words[1:8:2], tmp_path), torch.linspace(0.1, 0.9, 5)
+    changed = {"matched": {"path-cosine"}, "path": {"gaussian-cosine"}}
+    for density, cases in changed.items():
+        for case in LIKE.values():
+            times = make_trainer(one, Run(case, "noise", 0, 1e-3, density), 4, spectrum).options.time_sampling
+            assert torch.allclose(times(uniform), uniform, atol=1e-3) == (case not in cases)
 
 
 def test_every_case_is_the_corruption_that_its_name_says(spectrum: sp.PowerSpectrum) -> None:
