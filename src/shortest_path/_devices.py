@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
-from torch import Tensor
 
 
 def device_of(module: object) -> torch.device:
     """Return the device of a module's parameters and buffers; the CPU for anything without them."""
-    return next((tensor.device for tensor in _tensors(module)), torch.device("cpu"))
+    found = device_of_tensors(module)
+    return torch.device("cpu") if found is None else found
 
 
-def has_tensors(module: object) -> bool:
-    """Return whether a module has parameters or buffers, which must be on the device of the images."""
-    return any(True for _ in _tensors(module))
+def device_of_tensors(module: object) -> torch.device | None:
+    """Return the device of a module's parameters and buffers, where images must be too; None for one without them."""
+    if not isinstance(module, torch.nn.Module):
+        return None
+    parts = list(module.modules())  # walked once, as this is asked at every call of `corrupt`
+    tables = [part._parameters for part in parts] + [part._buffers for part in parts]
+    return next((tensor.device for table in tables for tensor in table.values() if tensor is not None), None)
 
 
 def usable_device(device: torch.device | str) -> torch.device:
@@ -29,9 +31,3 @@ def usable_device(device: torch.device | str) -> torch.device:
     except (RuntimeError, TypeError, AssertionError) as error:
         raise ValueError(f"device {device!r} cannot be used; use 'cpu', or 'cuda' where there is a GPU") from error
     return torch.device(device)
-
-
-def _tensors(module: object) -> Iterator[Tensor]:
-    if isinstance(module, torch.nn.Module):
-        yield from module.parameters()
-        yield from module.buffers()

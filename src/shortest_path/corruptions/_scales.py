@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._checks import broadcasts, check_has_values, check_time, is_true_or_false
-from .._devices import device_of, has_tensors
+from .._devices import device_of_tensors
 from .._exact import as_dtype, exact_dtype, working_dtype
 from ._protocol import Corruption
 
@@ -142,7 +142,6 @@ def known_mean(corruption: Corruption) -> Tensor | None:
 
 def check_device(corruption: Corruption, device: torch.device) -> None:
     """Raise a ValueError if the corruption's tables are on another device than the images will be."""
-    if device_of(corruption).type != device.type and has_tensors(corruption):
-        raise ValueError(
-            f"the corruption is on {device_of(corruption)}, the images are on {device}; call corruption.to('{device}')"
-        )
+    found = device_of_tensors(corruption)
+    if found is not None and found.type != device.type:
+        raise ValueError(f"the corruption is on {found}, the images are on {device}; call corruption.to('{device}')")
