@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from docs.figures.style import BLUE, GREY, HERE, ORANGE, PURPLE, parser, save
-from studies.trained_networks.cases import OUTPUTS
+from studies.trained_networks.cases import MAIN, OUTPUTS
 from studies.trained_networks.report import BITS, MEASURES, contrasts
 
 REPORT = HERE.parents[1] / "studies" / "trained_networks" / "results" / "evidence-8.json"
@@ -30,7 +30,7 @@ LOOKS = dict(zip(MEASURES, ((BLUE, "o"), (ORANGE, "s"), (PURPLE, "^")), strict=T
 def draw(report: Mapping[str, Any], path: Path) -> None:
     """Plot a row of panels for each network output: bits/dim on the left, kernel distances on the right."""
     figure, axes = plt.subplots(len(OUTPUTS), 2, figsize=(7.6, 5.2), layout="constrained", squeeze=False)
-    cases = [case for case in report["cases"] if case != BASE]
+    cases = [case for case in report["cases"] if case in MAIN and case != BASE]
     for row, (output, described) in zip(axes, OUTPUTS.items(), strict=True):
         for axis, measures in zip(row, ([BITS], [name for name in MEASURES if name != BITS]), strict=True):
             axis.set_xlim(*limits([contrasts(report, measure, output, BASE) for measure in measures]))

@@ -59,9 +59,9 @@ CONTRASTS = len(OUTPUTS) * len({frozenset((case, base)) for case in MAIN for bas
 
 
 def contrasts(report: Report, measure: str, output: str, base: str, density: str = "uniform") -> dict[str, Difference]:
-    """Return the paired difference of each case from a baseline, with intervals for all contrasts of the measure."""
+    """Return the paired difference of each main case from a baseline, with intervals for all contrasts of a measure."""
     found = {}
-    for case in report["cases"]:
+    for case in (name for name in report["cases"] if name in MAIN):
         ours, theirs = (
             by_seed(report, name, output, density, lambda run: value_of(run, measure)) for name in (case, base)
         )

@@ -167,3 +167,11 @@ def test_tables_show_both_measures_with_intervals() -> None:
     assert row(text, "path − Gaussian")[1] == "**-0.5000 ± 0.0000**"
     assert report.tables({**make_report(), "runs": []}) == "Nothing has been measured yet.\n"
     assert row(report.deviation(make_report(), "noise"), "log S × 0.8")[1:] == ["–", "–", "0", "–", "–", "–"]
+
+
+def test_differences_are_of_the_contrasts_that_were_fixed() -> None:
+    known = make_report()
+    runs = [run("scale-0.9", seed, 5.0 + seed / 10, 0.02) for seed in range(3)]
+    known |= {"runs": [*known["runs"], *runs], "cases": known["cases"] | {"scale-0.9": {"title": "other", "length": 1}}}
+    assert set(report.contrasts(known, report.BITS, "noise", "gaussian-cosine")) == {"path-cosine"}
+    assert row(report.deviation(known, "noise"), "other")[1] == "**-0.5000 ± 0.0000**"
