@@ -16,7 +16,7 @@ from .._checks import check_choice, check_images, check_numbers, images_of
 from .._exact import exact_dtype
 from ..bases import Basis, CosineBasis, FourierBasis, PrincipalBasis
 from ._covariances import Channels, block_power, choose_channels, floor_blocks, raise_to_floor
-from ._sums import sums
+from ._sums import completed, sums
 
 NamedBasis: TypeAlias = Literal["cosine", "fourier", "principal"]
 
@@ -54,6 +54,7 @@ class Moments:
         self._center = center
         self._check_range, self._image_key = check_range, image_key
         self._basis: Basis | None = None
+        self._shape: tuple[int, ...] = ()  # of an image
         self._moment = torch.zeros((), device="cpu")
         self._sum = torch.zeros((), device="cpu")
         self.count = 0
@@ -80,9 +81,7 @@ class Moments:
             moment, total = flat.T @ flat, flat.sum(0).view(shape)
         else:
             moment, total = sums(images, basis)  # may refuse: nothing is kept yet
-        self._begin(basis, shape, images.device)
-        self._moment += moment
-        self._sum += total
+        self._add(moment, total, basis, shape)
         self.count += len(images)
         return len(images)
 
@@ -97,13 +96,10 @@ class Moments:
             raise TypeError(f"can only merge another SpectrumEstimator, got {type(other).__name__}")
         if other.count == 0:
             return
-        shape = tuple(other._sum.shape)
         if not _same_basis(self._requested, other._requested):
             raise ValueError(f"cannot merge an estimate in basis {other._requested!r} into one in {self._requested!r}")
-        self._require_shape(shape)
-        self._begin(other._known_basis, shape, other._sum.device)
-        self._moment += other._moment.to(self._moment.device)
-        self._sum += other._sum.to(self._sum.device)
+        self._require_shape(other._shape)
+        self._add(other._moment.clone(), other._sum.clone(), other._known_basis, other._shape)
         self.count += other.count
 
     def all_reduce(self) -> None:
@@ -145,6 +141,8 @@ class Moments:
         mean = self._sum.cpu() / self.count
         if not bool(torch.isfinite(torch.view_as_real(moment) if moment.is_complex() else moment).all()):
             raise ValueError("the squares of these images are beyond float64; scale them down, to about [-1, 1]")
+        if not self._whole:
+            moment, mean = completed(moment, mean, self._known_basis, self._shape[-1])
         # What centring leaves of images that are all the same is rounding.
         least = 1e-13 * float(mean.abs().square().mean()) if self._center else 0.0
         image = self._mean_image(mean)
@@ -184,19 +182,18 @@ class Moments:
     def _require_data(self) -> None:
         _ = self._known_basis
 
-    def _begin(self, basis: Basis, shape: tuple[int, ...], device: torch.device) -> None:
+    def _add(self, moment: Tensor, total: Tensor, basis: Basis, shape: tuple[int, ...]) -> None:
+        """Add sums, which are kept if they are the first."""
         if self._basis is None:
-            self._basis = basis
-            dtype = torch.complex128 if isinstance(self._basis, FourierBasis) else torch.float64
-            size = torch.Size(shape).numel()
-            self._sum = torch.zeros(shape, dtype=dtype, device=device)
-            moment_shape = (size, size) if self._whole else (shape[0], *shape)
-            self._moment = torch.zeros(moment_shape, dtype=dtype, device=device)
+            self._basis, self._shape, self._moment, self._sum = basis, shape, moment, total
+        else:
+            self._moment += moment.to(self._moment.device)
+            self._sum += total.to(self._sum.device)
 
     def _require_shape(self, shape: tuple[int, ...]) -> None:
-        if self._basis is not None and tuple(self._sum.shape) != shape:
+        if self._basis is not None and self._shape != shape:
             raise ValueError(
-                f"all images must have the same shape; got {shape} after {tuple(self._sum.shape)}; resize or crop them"
+                f"all images must have the same shape; got {shape} after {self._shape}; resize or crop them"
             )
 
     def _make_basis(self, dims: int) -> Basis:

@@ -16,7 +16,9 @@ _PAIRED = 8  # the most channels of which each pair is multiplied by itself, whi
 
 
 def sums(images: Tensor, basis: Basis) -> tuple[Tensor, Tensor]:
-    """Return Σ u_i u_j* and Σ u over the images of a batch, at every frequency, in float64.
+    """Return Σ u_i u_j* and Σ u over the images of a batch, in float64; `completed` fills in what follows from them.
+
+    The products are those of i ≤ j, and in the Fourier basis all is at half of the frequencies.
 
     On the CPU, coefficients of images in float32 or less are computed in float32, whose rounding is of the size of that
     of the images themselves, where it is faster: in other bases than Fourier. Not where torch may take less precise
@@ -27,7 +29,7 @@ def sums(images: Tensor, basis: Basis) -> tuple[Tensor, Tensor]:
         basis: A basis without channel rotation, on the same device.
 
     Returns:
-        (C, C, *spatial) and (C, *spatial), float64 or complex128.
+        (C, C, *spatial) and (C, *spatial), float64 or complex128, whose last axis is shorter in the Fourier basis.
     """
     faster = images.device.type == "cpu" and not isinstance(basis, FourierBasis)
     if images.dtype != torch.float64 and faster and torch.get_float32_matmul_precision() == "highest":
@@ -39,8 +41,7 @@ def sums(images: Tensor, basis: Basis) -> tuple[Tensor, Tensor]:
 
 def _sums(images: Tensor, basis: Basis) -> tuple[Tensor, Tensor]:
     together = max(1, _AT_ONCE // images[0].numel()) if images.device.type == "cpu" else len(images)
-    half = type(basis) is FourierBasis and basis.dims > 0
-    axes = list(range(-basis.dims, 0))
+    half, axes = _at_half(basis), list(range(-basis.dims, 0))
     moment: Tensor | None = None
     total: Tensor | None = None
     for part in torch.split(images, together):
@@ -53,11 +54,34 @@ def _sums(images: Tensor, basis: Basis) -> tuple[Tensor, Tensor]:
         _add_products(moment, u)
     assert moment is not None
     assert total is not None
+    return moment, total
+
+
+def completed(moment: Tensor, total: Tensor, basis: Basis, size: int) -> tuple[Tensor, Tensor]:
+    """Return sums of batches for all pairs of channels and at all frequencies.
+
+    Once, of the sums of all batches: for large images this takes several times as long as to transform them.
+
+    Args:
+        moment: Σ u_i u_j*, as `sums` returns it.
+        total: Σ u, as `sums` returns it.
+        basis: The basis of both.
+        size: Size of the images' last axis.
+
+    Returns:
+        (C, C, *spatial) and (C, *spatial).
+    """
+    moment = moment.clone()
     for i, j in itertools.combinations(range(len(moment)), 2):
         moment[j, i] = moment[i, j].conj()
-    if half:
-        moment, total = (_whole(each, basis.dims, images.shape[-1]) for each in (moment, total))
-    return moment, total
+    if not _at_half(basis):
+        return moment, total
+    return _whole(moment, basis.dims, size), _whole(total, basis.dims, size)
+
+
+def _at_half(basis: Basis) -> bool:
+    """Whether sums are at half of the frequencies: those at −k are the conjugates of those at k."""
+    return type(basis) is FourierBasis and basis.dims > 0
 
 
 def _add_products(moment: Tensor, u: Tensor) -> None:
@@ -82,6 +106,7 @@ def _whole(half: Tensor, dims: int, size: int) -> Tensor:
     """
     conjugate = half.conj().resolve_conj().movedim(-1, 0)
     mirrored = FourierBasis(dims - 1).mirror(conjugate).movedim(0, -1)  # along all axes but the last
+    half = half.clone()
     for own in (0, size // 2) if size % 2 == 0 else (0,):
         half[..., own] = (half[..., own] + mirrored[..., own]) / 2
     return torch.cat([half, mirrored[..., 1 : size - half.shape[-1] + 1].flip(-1)], -1)
