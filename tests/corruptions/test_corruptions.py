@@ -134,7 +134,16 @@ def test_scales_stay_finite_and_sum_to_one_for_any_power(log_power: float, t: fl
     corruption = sp.ShortestPathCorruption(sp.PowerSpectrum(sp.PixelBasis(1), power))
     time = torch.tensor([t], dtype=dtype)
     signal, noise = corruption.signal(time), corruption.noise(time)
-    assert (signal**2 + noise**2).item() == pytest.approx(1, abs=4 * torch.finfo(dtype).eps)
+    rounding = 4 + abs(log_power) / 2  # that of an exponent is of its own size
+    assert (signal**2 + noise**2).item() == pytest.approx(1, abs=rounding * torch.finfo(dtype).eps)
+
+
+def test_powers_too_far_from_those_of_the_end_are_refused() -> None:
+    data, end = (
+        sp.PowerSpectrum(sp.CosineBasis(1), torch.full((1, 4), power, dtype=torch.float64)) for power in (1e-160, 1e160)
+    )
+    with pytest.raises(ValueError, match=r"must lie in \[1e-304, 1e304\], got 1e320 or its inverse; raise the floor"):
+        sp.ShortestPathCorruption(data, final=end)
 
 
 def test_the_limit_of_unit_power() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
+from .._exact import as_dtype, exact_dtype
 from ..bases import FourierBasis
 from ..spectra import PowerSpectrum
 from ._elementwise import ElementwiseCorruption, Pick
@@ -17,6 +18,7 @@ from ._registry import register
 from ._scales import root
 
 _TINY = 1e-20
+_STEEP, _STEEPEST = 80.0, 700.0  # |L| up to which exp(L) is finite in float32, and in float64
 
 
 @register
@@ -25,15 +27,11 @@ class ShortestPathCorruption(ElementwiseCorruption):
 
     With the data's power spectrum S, that of the end state N(m, Q) and L = log(S / Q) (equation 3 of docs/theory.md):
 
-        a_t² = expm1((1−t) L) / expm1(L),    s_t² = Q (1 − a_t²),    1 − a_t² = exp((1−t) L) expm1(t L) / expm1(L)
+        a_t² = expm1((1−t) L) / expm1(L),    s_t² = Q (1 − a_t²),    1 − a_t² = expm1(−tL) / expm1(−L)
 
-    and a_t² = 1 − t in the limit L → 0; where Q = S the path has no length. Evaluated without differences of nearly
-    equal numbers, as
-
-        a_t² = e^(−tL) expm1(−(1−t) L) / expm1(−L),    1 − a_t² = expm1(−tL) / expm1(−L)
-
-    for L > 0, and with t and 1 − t, a² and 1 − a² exchanged for L < 0, so that nothing overflows. The relative
-    error of the signal-to-noise ratio is below 1e-5 in float32 for S / Q in [1e-8, 1e8], 1 included.
+    and a_t² = 1 − t in the limit L → 0; where Q = S the path has no length. No two numbers that are nearly equal are
+    subtracted: the relative error of the signal-to-noise ratio is below 1e-5 in float32 for S / Q in [1e-8, 1e8], 1
+    included. Where S / Q lies outside [1e-34, 1e34] at some coefficient, all is computed in float64.
 
     docs/theory.md tells what the length of a path decides; docs/results.md compares trained networks.
 
@@ -43,8 +41,8 @@ class ShortestPathCorruption(ElementwiseCorruption):
 
     Raises:
         TypeError: `spectrum` or `final` is not a `PowerSpectrum`.
-        ValueError: `t` outside [0, 1], images of another shape than the spectrum's, an empty coefficient, or an end
-            state of another mean or that is not diagonal in the basis of `spectrum`.
+        ValueError: `t` outside [0, 1], images of another shape than the spectrum's, an empty coefficient, S / Q outside
+            [1e-304, 1e304], or an end state of another mean or that is not diagonal in the basis of `spectrum`.
 
     Source: Das et al. 2023, arXiv:2306.00501, theorem 3.2 and equation 17.
 
@@ -74,6 +72,7 @@ class ShortestPathCorruption(ElementwiseCorruption):
         tiny = (log_ratio < _TINY) & (log_ratio > -_TINY)
         self.register_buffer("log_ratio", log_ratio.masked_fill_(tiny, _TINY))
         self.register_buffer("final_power", final_power)
+        self._steep = _steepness(log_ratio) > _STEEP
 
     @override
     def arguments(self) -> dict[str, Any]:
@@ -85,17 +84,11 @@ class ShortestPathCorruption(ElementwiseCorruption):
 
     @override
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
-        log_ratio = pick(self.log_ratio).to(time.dtype)
-        size = log_ratio.abs().neg_()  # −|L|
-        factor = 1 / torch.expm1(size)
-        rises = (log_ratio > 0).to(time.dtype)
-        falls = 1 - rises
-        shared = torch.addcmul(log_ratio.clamp(max=0), time, -log_ratio).exp_()
-        signal = root(_multiply(torch.addcmul(falls * factor, shared, rises * factor), ((1 - time) * size).expm1_()))
-        noise = root(_multiply(torch.addcmul(rises * factor, shared, falls * factor), (time * size).expm1_()))
-        if self.final_power is None:
-            return signal, noise
-        return signal, noise * pick(self.final_power).sqrt().to(time.dtype)
+        exact = time.to(exact_dtype(time.device)) if self._steep else time
+        log_ratio = pick(self.log_ratio).to(exact.dtype)
+        signal, noise = root(_risen(1 - exact, log_ratio)), root(_risen(exact, -log_ratio))
+        signal, noise = as_dtype(signal, time.dtype), as_dtype(noise, time.dtype)
+        return signal, noise if self.final_power is None else noise * pick(self.final_power).sqrt().to(time.dtype)
 
     @property
     def power(self) -> Tensor:
@@ -113,6 +106,18 @@ def _one_for_all(values: Tensor) -> Tensor:
     return values[:1].clone() if bool((values == values[:1]).all()) else values
 
 
-def _multiply(x: Tensor, y: Tensor) -> Tensor:
-    """Return x y, in the memory of x where autograd does not need it: new memory costs as much as the arithmetic."""
-    return x * y if x.requires_grad or y.requires_grad else x.mul_(y)
+def _steepness(log_ratio: Tensor) -> float:
+    """Return the largest |L|, after checking that exp(L) is finite in float64."""
+    largest = float(log_ratio.abs().max())
+    if largest > _STEEPEST:
+        raise ValueError(
+            "the data's power over that of the end state must lie in [1e-304, 1e304], got "
+            f"1e{largest / math.log(10):.0f} or its inverse; raise the floor of the spectrum, as estimate does"
+        )
+    return largest
+
+
+def _risen(part: Tensor, exponent: Tensor) -> Tensor:
+    """Return expm1(part · exponent) / expm1(exponent), which is 0 at part = 0 and 1 at part = 1, to the last bit."""
+    risen, whole = (part * exponent).expm1_(), exponent.expm1()
+    return risen / whole if risen.requires_grad else risen.div_(whole)  # new memory costs as much as the arithmetic
