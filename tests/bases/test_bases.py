@@ -150,6 +150,11 @@ def test_long_axes_take_the_fft(shape: str, limit: int, monkeypatch: pytest.Monk
     there_and_back = lambda x: basis.synthesize(basis.analyze(x) ** 2)  # noqa: E731
     assert torch.autograd.gradcheck(there_and_back, x, fast_mode=True, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(there_and_back, x, fast_mode=True)
+    loss = lambda x: there_and_back(x).square().sum()  # noqa: E731
+    small = x.detach()[:1]
+    forward_over_reverse = torch.func.jvp(torch.func.grad(loss), (small,), (torch.ones_like(small),))[1]
+    twice = torch.func.grad(lambda x: torch.func.grad(loss)(x).sum())(small)
+    torch.testing.assert_close(forward_over_reverse, twice)
     slopes = torch.vmap(torch.func.grad(lambda x: there_and_back(x).sum()))(x.detach())
     torch.testing.assert_close(slopes, torch.autograd.grad(there_and_back(x).sum(), x)[0])
     mapped = torch.vmap(basis.analyze)(torch.stack([x, 2 * x]))

@@ -454,7 +454,7 @@ def test_scales_in_parts_are_those_of_all(name: str, monkeypatch: pytest.MonkeyP
         assert len(in_parts._parts or []) == (3 if name == "blur" else 4)
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch has no batched addcmul_
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch has no batched addcmul
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_corrupt_under_vmap_and_grad(name: str) -> None:
     corruption, x_0, eps = CORRUPTIONS[name](), correlated_images(4), white()
@@ -467,3 +467,53 @@ def test_corrupt_under_vmap_and_grad(name: str) -> None:
         x_0, eps, t = x_0[1:3], eps[1:3], t[1:3]
         low, high = (sp.corrupt(corruption, x_0, t + step, eps).square().sum((1, 2, 3)) for step in (-1e-6, 1e-6))
         torch.testing.assert_close(slope[1:3], (high - low) / 2e-6, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch has no batched addcmul
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_corrupt_maps_over_one_argument_alone(name: str) -> None:
+    corruption, x_0, eps = CORRUPTIONS[name](), correlated_images(4), white()
+    t = torch.tensor([0.0, 0.3, 0.6, 1.0], dtype=torch.float64)
+    given = (x_0, t, eps)
+    for place in range(3):
+        others = torch.stack([given[place], given[place].flip(0)])
+
+        def one(value: Tensor, place: int = place) -> Tensor:
+            x, time, noise = (*given[:place], value, *given[place + 1 :])
+            return sp.corrupt(corruption, x, time, noise)
+
+        mapped = torch.func.vmap(one)(others)
+        torch.testing.assert_close(mapped, torch.stack([one(each) for each in others]), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name != "own"])
+def test_forward_derivatives_are_those_that_go_backward(name: str) -> None:
+    corruption, x_0, eps = CORRUPTIONS[name](), correlated_images(4), white()
+    t = torch.tensor([0.0, 0.3, 0.6, 1.0], dtype=torch.float64)
+
+    def total(time: Tensor) -> Tensor:
+        return sp.corrupt(corruption, x_0, time, eps).square().sum((1, 2, 3))
+
+    slope = torch.func.grad(lambda time: total(time).sum())(t)
+    torch.testing.assert_close(torch.func.jvp(total, (t,), (torch.ones_like(t),))[1], slope)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(t, torch.ones_like(t))
+        torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(total(dual)).tangent, slope)
+
+
+@pytest.mark.parametrize("known", [sp.ShortestPathCorruption, sp.GaussianCorruption])
+def test_scales_of_a_subclass_need_no_symmetry(known: type) -> None:
+    fourier = sp.PowerSpectrum.estimate([correlated_images(20)], "fourier")
+
+    class Tilted(known):  # type: ignore[misc, valid-type]
+        def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+            signal, noise = super().scales(t)
+            return signal * torch.linspace(0.5, 1, SHAPE[-1], dtype=signal.dtype), noise
+
+    corruption = Tilted(fourier) if known is sp.ShortestPathCorruption else Tilted(noise=fourier)
+    x_0, eps, t = correlated_images(4), white(), torch.full((4,), 0.4, dtype=torch.float64)
+    signal, noise = corruption.scales(t)
+    basis = corruption.basis
+    expected = basis.synthesize(signal * basis.analyze(x_0 - corruption.mean) + noise * basis.analyze(eps))
+    torch.testing.assert_close(corruption.corrupt(x_0, t, eps), expected + corruption.mean)

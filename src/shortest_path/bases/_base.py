@@ -14,6 +14,7 @@ from typing_extensions import Self, override
 
 from .._checks import check_count, check_floating, check_has_values, check_sizes
 from .._exact import ExactModule, no_autocast, working_dtype
+from .._in_place import add_product
 from ._tables import built
 
 _MOST_CACHED = 32
@@ -106,10 +107,10 @@ class Basis(ExactModule):
         if len(weights) == 1:  # coefficients of x are let go before those of y are made: new memory is what costs
             ((of_x, of_y),) = weights
             scaled = of_x.to(x.dtype) * self.analyze(x)
-            return (self.synthesize(scaled.addcmul_(of_y.to(x.dtype), self.analyze(y))),)
+            return (self.synthesize(add_product(scaled, of_y.to(x.dtype), self.analyze(y))),)
         u_x, u_y = self.analyze(x), self.analyze(y)
         return tuple(
-            self.synthesize((of_x.to(x.dtype) * u_x).addcmul_(of_y.to(x.dtype), u_y)) for of_x, of_y in weights
+            self.synthesize(add_product(of_x.to(x.dtype) * u_x, of_y.to(x.dtype), u_y)) for of_x, of_y in weights
         )
 
     def spatial_coefficients(self, x: Tensor) -> Tensor:

@@ -137,6 +137,11 @@ class _Transform(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return _apply(grad, ctx.tables, not ctx.inverse), None, None
 
+    @staticmethod
+    @override
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return _apply(tangent, ctx.tables, ctx.inverse)
+
 
 # A graph gains nothing from the steps around an FFT, which it takes less well than the eager functions.
 @torch.library.custom_op("shortest_path::fft_cosine", mutates_args=(), schema="(Tensor x, bool inverse) -> Tensor")

@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from .._exact import no_autocast
+from .._in_place import in_torch_func
 from ._base import Basis, positive_sizes, radius
 from ._complex import complex_type
 from ._registry import register
@@ -51,7 +52,8 @@ class FourierBasis(Basis):
             mixed = []
             for pair in weights:
                 of_x, of_y = ((each[..., :half] if each.ndim else each).to(x.dtype) for each in pair)
-                z = (of_x * z_x).add_(of_y * z_y)
+                z, added = of_x * z_x, of_y * z_y
+                z = z + added if in_torch_func(z, added) else z.add_(added)
                 mixed.append(self._rotate(torch.fft.irfftn(z, s=sizes, dim=self._axes), transpose=True))
             return tuple(mixed)
 

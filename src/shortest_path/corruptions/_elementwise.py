@@ -86,6 +86,11 @@ class ElementwiseCorruption(DiagonalCorruption):
         signal, noise = self.scales(t)
         return pick(signal), pick(noise)
 
+    def _keeps_scales_of(self, author: type[ElementwiseCorruption]) -> bool:
+        """Whether the scales are those that a class defines, and no subclass has others."""
+        names = ("signal", "noise", "scales", "_scales")
+        return all(getattr(type(self), name) is getattr(author, name) for name in names)
+
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
         """Return (signal, noise) of the coefficients that `pick` takes, in the type of `time`.
 

@@ -76,7 +76,8 @@ class GaussianCorruption(ElementwiseCorruption):
             raise ValueError(f"noise has its own number of spatial axes, {noise.basis.dims}; omit dims={dims}")
         else:
             super().__init__(copy.deepcopy(noise.basis), mean=noise.mean)
-            self._even = isinstance(noise.basis, FourierBasis)  # PowerSpectrum checks the symmetry
+            # PowerSpectrum checks the symmetry of its power.
+            self._even = isinstance(noise.basis, FourierBasis) and self._keeps_scales_of(GaussianCorruption)
         self.register_buffer("color", None if noise is None else noise.power.to(torch.float64).sqrt())
         self._stays = noise is not None and bool((noise.power == 0).any())
         if not callable(schedule):

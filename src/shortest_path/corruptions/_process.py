@@ -21,6 +21,7 @@ from torch import Tensor
 from .._checks import broadcasts
 from .._devices import device_of
 from .._exact import as_dtype, exact_dtype, working_dtype
+from .._in_place import add_product
 from ..bases import Basis, PixelBasis
 from ..spectra import PowerSpectrum
 from ._end import check_spectrum, same_rotation
@@ -132,7 +133,7 @@ class Process:
         u_0 = self.coefficients(x_0 if mean is None else x_0 - mean)
         away = u_0 if shift is None else u_0 - shift
         x_t, *others = (
-            self._images((as_dtype(of_data, x_0.dtype) * data).addcmul_(as_dtype(of_noise, x_0.dtype), eps))
+            self._images(add_product(as_dtype(of_data, x_0.dtype) * data, as_dtype(of_noise, x_0.dtype), eps))
             for data, (of_data, of_noise) in ((u_0, at_t), *((away, pair) for pair in weights))
         )
         return (x_t if mean is None else x_t + mean, *others)

@@ -11,6 +11,7 @@ from torch import Tensor
 from .._checks import broadcasts, check_has_values, check_time, is_true_or_false
 from .._devices import device_of_tensors
 from .._exact import as_dtype, exact_dtype, working_dtype
+from .._in_place import has_derivative
 from ._protocol import Corruption
 
 
@@ -39,7 +40,7 @@ def as_times(t: Tensor | float, x: Tensor) -> Tensor:
     """
     if not isinstance(t, Tensor):
         try:
-            if isinstance(t, str) or is_true_or_false(t):
+            if not isinstance(t, float) and (isinstance(t, str) or is_true_or_false(t)):
                 raise TypeError
             t = torch.tensor(float(t), dtype=working_dtype(x), device="cpu")
         except (TypeError, ValueError):
@@ -118,11 +119,11 @@ def per_sample(scale: Tensor, dims: int) -> Tensor:
 
 
 def root(x: Tensor) -> Tensor:
-    """Return √x for x ≥ 0, in the memory of x unless autograd needs it; its derivative at 0 is taken as 0.
+    """Return √x for x ≥ 0, in the memory of x unless a derivative needs it; its derivative at 0 is taken as 0.
 
     It is infinite there, as that of a noise √t at t = 0 is, and would make every gradient NaN.
     """
-    if not x.requires_grad:
+    if not has_derivative(x):
         return x.sqrt_()
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)

@@ -61,7 +61,8 @@ class ShortestPathCorruption(ElementwiseCorruption):
     def __init__(self, spectrum: PowerSpectrum, *, final: PowerSpectrum | None = None) -> None:
         check_spectrum(spectrum)
         super().__init__(copy.deepcopy(spectrum.basis), mean=spectrum.mean)  # to move without moving the spectrum's
-        self._even = isinstance(spectrum.basis, FourierBasis)  # PowerSpectrum checks the symmetry
+        # PowerSpectrum checks the symmetry of its power.
+        self._even = isinstance(spectrum.basis, FourierBasis) and self._keeps_scales_of(ShortestPathCorruption)
         self.shape = spectrum.shape
         log_ratio, final_power = spectrum.power.log(), None
         if final is not None:

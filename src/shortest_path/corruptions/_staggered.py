@@ -84,7 +84,8 @@ class StaggeredCorruption(ElementwiseCorruption):
         self.spread = float(spread)
         self.register_buffer("delay", delay.detach().to(device_of(corruption), torch.float64, copy=True))
         symmetric = isinstance(basis, FourierBasis) and torch.equal(self.delay, basis.mirror(self.delay))
-        self._even = bool(getattr(corruption, "_even", False)) and symmetric
+        symmetric = symmetric and self._keeps_scales_of(StaggeredCorruption)
+        self._even = symmetric and bool(getattr(corruption, "_even", False))
 
     @override
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
