@@ -51,6 +51,10 @@ def loss(**options: object) -> Tensor:
     return sp.DiffusionLoss(FLOW)(Net(), IMAGES, **options)
 
 
+def average(model: object = Net, decay: object = 0.9, **options: object) -> sp.training.ExponentialMovingAverage:
+    return sp.training.ExponentialMovingAverage(Net() if model is Net else model, decay, **options)
+
+
 NULL = {"y": 0}
 CASES: dict[str, Callable[[], object]] = {
     "guidance_scale must be a number, got '2'": lambda: sampler(guidance_scale="2", null_conditioning=NULL),
@@ -145,6 +149,36 @@ CASES: dict[str, Callable[[], object]] = {
     "expected a PowerSpectrum, variances or a number, got [1.0, True]": lambda: sp.geometry.fisher_distance(
         [1.0, True], 1.0
     ),
+    # Values that Python takes for True or False.
+    "center must be True or False, got 'no'": lambda: sp.PowerSpectrum.estimate([IMAGES], center="no"),
+    "check_range must be True or False, got None": lambda: sp.PowerSpectrum.estimate([IMAGES], check_range=None),
+    "check_range must be True or False, got 0": lambda: trainer(check_range=0),
+    "ema_warmup must be True, False or None, got 0": lambda: trainer(ema_warmup=0),
+    "ema_warmup must be True, False or None, got np.False_; pass bool(ema_warmup)": lambda: trainer(
+        ema_warmup=np.False_
+    ),
+    "warmup must be True or False, got 'no'": lambda: average(warmup="no"),
+    "progress must be True, False or None, got 'x'": lambda: sample(progress="x"),
+    "analyzed must be True or False, got 0": lambda: sp.DiffusionLoss(FLOW).task(IMAGES, 0.5, IMAGES, analyzed=0),
+    "model must be True or False, got 'no'": lambda: sampler().save_pretrained("folder", model="no"),
+    "corrector must be True, False or None, got 1": lambda: sp.solvers.Multistep(corrector=1),
+    "model must be a torch.nn.Module, whose weights are averaged, got NoneType": lambda: average(None),
+    "ema_decay must be a number, got '0.9'": lambda: average(decay="0.9"),
+    "has the entries ('model', 'exact', 'updates'), got []; pass": lambda: average().load_state_dict({}),
+    "eps must be on the device of x_0, cpu, got meta": lambda: loss(eps=torch.randn(2, *SHAPE, device="meta")),
+    "x_0 holds no images": lambda: sp.DiffusionLoss(FLOW)(Net(), IMAGES[:0]),
+    "images must be a floating-point tensor, got torch.float8_e5m2; convert it": lambda: sp.PowerSpectrum.estimate(
+        [IMAGES.to(torch.float8_e5m2)]
+    ),
+    "x_0 must be a floating-point tensor, got torch.float8_e5m2; convert it": lambda: sp.corrupt(
+        FLOW, IMAGES.to(torch.float8_e5m2), 0.5, IMAGES
+    ),
+    "image_to_image starts from x_0, corrupted; omit x_1": lambda: sampler().image_to_image(
+        IMAGES, start=0.5, x_1=IMAGES
+    ),
+    "conditioning must be a mapping, got tuple": lambda: sampler().batches(1, SHAPE, conditioning=(1,)),
+    "or a list or range of indices, got Tensor; pass its tolist()": lambda: sampler().batches(torch.arange(3), SHAPE),
+    "or a list or range of indices, got ndarray; pass its tolist()": lambda: sampler().batches(np.arange(3), SHAPE),
     "step must be a whole number of 0 or more, got True": lambda: sp.training.save_checkpoint(".", True, {}, keep=1),
 }
 

@@ -41,10 +41,12 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return count
 
 
-def check_flag(name: str, value: object) -> None:
-    """Raise a TypeError unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+def check_flag(name: str, value: object, *, optional: bool = False) -> None:
+    """Raise a TypeError unless `value` is True or False, or None if it is optional."""
+    if not (isinstance(value, bool) or (optional and value is None)):
+        kinds = "True, False or None" if optional else "True or False"
+        mend = f"; pass bool({name})" if is_true_or_false(value) else ""  # numpy's, or a tensor
+        raise TypeError(f"{name} must be {kinds}, got {value!r}{mend}")
 
 
 def check_seed(seed: Any) -> int:
@@ -174,7 +176,7 @@ def images_of(batch: object, image_key: str | None = None) -> Tensor:
 def check_floating(x: Tensor, name: str = "x") -> None:
     """Raise unless `x` is a real floating-point tensor, and dense."""
     check_dense(x, name)
-    if not x.is_floating_point():
+    if not x.is_floating_point() or x.element_size() == 1:  # 8-bit floats have no arithmetic
         it = _variable(name)
         mend = f"pass its parts, {it}.real and {it}.imag" if x.is_complex() else f"convert it with {it}.float()"
         if x.dtype == torch.uint8:

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from numbers import Number
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+ROWS = (Tensor, np.ndarray, list)
+"""What has a row for every image, where images are taken in parts; all else holds for all of them."""
 
 
 def conditioning_of(batch: object, label_name: str | None = None, label_key: str | None = None) -> dict[str, Any]:
@@ -85,6 +89,16 @@ def drop(conditioning: Mapping[str, Any], null: Mapping[str, Any], dropped: Tens
         mask = dropped.view(-1, *[1] * (value.ndim - 1))
         mixed[name] = torch.where(mask, mixed[name], value)
     return mixed
+
+
+def check_rows(name: str, rows: object, images: int) -> None:
+    """Raise a ValueError if what has rows has another number of them than there are images."""
+    if not isinstance(rows, ROWS):
+        return
+    shape = (len(rows),) if isinstance(rows, list) else tuple(rows.shape)
+    if shape[:1] != (images,):
+        mend = "; pass what holds for all images as a tuple" if isinstance(rows, list) else ""
+        raise ValueError(f"{name} must have one row for each of the {images} images, got shape {shape}{mend}")
 
 
 def _null_like(name: str, value: object, null: Any) -> Any:

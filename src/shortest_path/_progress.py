@@ -9,6 +9,8 @@ from types import TracebackType
 
 from typing_extensions import Self
 
+from ._checks import check_flag
+
 
 class Progress:
     """Shows how far a piece of work has come and how long it will still take.
@@ -32,6 +34,7 @@ class Progress:
         show: bool | None = None,
         patience: float = 2.0,
     ) -> None:
+        check_flag("progress", show, optional=True)
         self._label, self._total, self._unit = label, total, unit
         self._terminal = sys.stderr.isatty() or _in_a_notebook()
         self._show = self._terminal if show is None else show

@@ -323,7 +323,7 @@ def test_compiles_without_graph_breaks(name: str, images: Tensor) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("basis", [sp.CosineBasis(), sp.FourierBasis()], ids=str)
+@pytest.mark.parametrize("basis", [sp.CosineBasis(), sp.FourierBasis(), sp.bases.WaveletBasis()], ids=str)
 def test_tasks_of_several_sizes_compile_without_graph_breaks(basis: sp.bases.Basis) -> None:
     if isinstance(basis, sp.FourierBasis) and torch.__version__ < "2.5":
         pytest.skip("torch 2.4 compiles FFTs of real numbers for known sizes only")
@@ -335,6 +335,18 @@ def test_tasks_of_several_sizes_compile_without_graph_breaks(basis: sp.bases.Bas
         for count in (4, 3):
             x, t, eps = torch.randn(count, 3, size, size), torch.rand(count), torch.randn(count, 3, size, size)
             torch.testing.assert_close(compiled(x, t, eps)[:3], task(x, t, eps)[:3])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_numbers_as_times_and_wavelets_compile_without_graph_breaks() -> None:
+    torch.compiler.reset()
+    corruption, basis = sp.GaussianCorruption("cosine"), sp.bases.WaveletBasis()
+    corrupt = torch.compile(lambda x, t, eps: sp.corrupt(corruption, x, t, eps), backend="eager", fullgraph=True)
+    analyze = torch.compile(basis.analyze, backend="eager", fullgraph=True)
+    for t, size in ((0.2, 8), (0.5, 12), (0.7, 16)):  # numbers are known in the first graph, and not in those after it
+        x, eps = torch.randn(2, 3, size, size), torch.randn(2, 3, size, size)
+        torch.testing.assert_close(corrupt(x, t, eps), sp.corrupt(corruption, x, t, eps))
+        torch.testing.assert_close(analyze(x), basis.analyze(x))
 
 
 def test_corrupting_does_without_the_power_of_every_coefficient() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -83,8 +86,22 @@ def test_wrong_batches_are_explained() -> None:
     sampler = sp.Sampler(wave, sp.GaussianCorruption("flow"), prediction="data", steps=2)
     with pytest.raises(ValueError, match="batch_size must be 1 or more, got 0"):
         next(sampler.batches(2, SHAPE, batch_size=0))
-    with pytest.raises(ValueError, match=r"label must have one row for each of the 2 images, got shape \(3,\)"):
-        next(sampler.batches(2, SHAPE, conditioning={"label": torch.zeros(3)}))
+    for rows in (torch.zeros(3), np.zeros(3), [0, 1, 2]):
+        with pytest.raises(ValueError, match=r"label must have one row for each of the 2 images, got shape \(3,\)"):
+            sampler.batches(2, SHAPE, conditioning={"label": rows})
+
+
+@pytest.mark.parametrize("rows", [torch.arange(5), np.arange(5), list(range(5))], ids=lambda rows: type(rows).__name__)
+def test_conditioning_is_cut_with_the_images(rows: Any) -> None:
+    seen: list[tuple[int, Any, Any]] = []
+
+    def model(x_t: Tensor, t: Tensor, label: Any, size: Any) -> Tensor:
+        seen.append((len(x_t), list(label), size))
+        return x_t
+
+    sampler = sp.Sampler(model, sp.GaussianCorruption("flow"), prediction="data", solver="ddim", steps=1)
+    list(sampler.batches(5, SHAPE, batch_size=2, conditioning={"label": rows, "size": (8, 8)}))
+    assert seen == [(2, [0, 1], (8, 8)), (2, [2, 3], (8, 8)), (1, [4], (8, 8))]
 
 
 # --- starting in the middle -------------------------------------------------------------------------------

@@ -394,6 +394,26 @@ def test_an_average_of_another_model_is_refused() -> None:
             average.update(other)
 
 
+def test_an_average_follows_all_weights() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
+    average = sp.training.ExponentialMovingAverage(layers, 0.9)
+    with pytest.raises(ValueError, match="the average follows another model: this one has no weight '1.bias'"):
+        average.update(layers[:1])
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_complex_weights_are_averaged(dtype: torch.dtype) -> None:
+    model = nn.Module()
+    model.weight = nn.Parameter(torch.full((3,), 1 + 1j, dtype=dtype))
+    for bad in (None, torch.tensor(False)):
+        average = sp.training.ExponentialMovingAverage(model, 0.75, warmup=False)
+        with torch.no_grad():
+            model.weight.add_(1 - 2j)
+        average.update(model, unless=bad)
+        expected = (model.weight - 1 + 2j) + 0.25 * (1 - 2j)
+        torch.testing.assert_close(average.model.weight, expected)
+
+
 def test_weights_of_errors_are_not_negative() -> None:
     loss = sp.DiffusionLoss(sp.GaussianCorruption("flow"), weighting=lambda t, signal, noise: -torch.ones_like(t))
     with pytest.raises(ValueError, match="weighting must return weights of 0 or more, got -1"):

@@ -117,8 +117,8 @@ class WaveletBasis(Basis):
         sizes = tuple(int(n) for n in spatial)
         if not sizes:
             return []
-        common, possible = math.gcd(*sizes), 0
-        while common % 2 ** (possible + 1) == 0:  # not `bit_length`, which torch 2.4 does not compile
+        possible = 0
+        while all(n % 2 ** (possible + 1) == 0 for n in sizes):  # neither gcd nor `bit_length` compile for any size
             possible += 1
         levels = self.levels or max(1, possible)
         if levels > possible:

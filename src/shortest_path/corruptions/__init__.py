@@ -25,7 +25,18 @@ from ._process import Process, common_basis, prior_deviation
 from ._protocol import Corruption, check_corruption
 from ._registry import corruption_from_state, corruption_state, register
 from ._rows import Rows, divided, in_parts
-from ._scales import Point, as_times, both_scales, check_device, known_mean, known_power, one_time, per_sample, scales
+from ._scales import (
+    Point,
+    as_times,
+    both_scales,
+    check_device,
+    check_noise,
+    known_mean,
+    known_power,
+    one_time,
+    per_sample,
+    scales,
+)
 from ._schedules import LinearSchedule, Schedule, ScheduleName
 from ._shortest_path import ShortestPathCorruption
 from ._staggered import StaggeredCorruption
@@ -51,6 +62,7 @@ __all__ = [
     "both_scales",
     "check_corruption",
     "check_device",
+    "check_noise",
     "common_basis",
     "computes_picked",
     "corrupt",

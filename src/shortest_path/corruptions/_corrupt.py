@@ -9,7 +9,7 @@ from .._checks import check_flag, check_floating
 from .._exact import as_dtype
 from ._process import Process
 from ._protocol import Corruption, check_corruption
-from ._scales import as_times, check_device
+from ._scales import as_times, check_device, check_noise
 
 
 def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor, *, analyzed: bool = False) -> Tensor:
@@ -46,13 +46,7 @@ def corrupt(corruption: Corruption, x_0: Tensor, t: Tensor | float, eps: Tensor,
         0.5
     """
     check_floating(x_0, "x_0")
-    check_floating(eps, "eps")
-    if eps.shape != x_0.shape:
-        raise ValueError(
-            f"eps must have the shape of x_0, {tuple(x_0.shape)}, got {tuple(eps.shape)}; use torch.randn_like(x_0)"
-        )
-    if eps.device != x_0.device:
-        raise ValueError(f"eps must be on the device of x_0, {x_0.device}, got {eps.device}; use torch.randn_like(x_0)")
+    check_noise(eps, x_0)
     check_corruption(corruption)
     check_flag("analyzed", analyzed)
     if not torch.compiler.is_compiling():

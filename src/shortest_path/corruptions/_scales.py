@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._checks import broadcasts, check_has_values, check_time, is_true_or_false
+from .._checks import broadcasts, check_floating, check_has_values, check_time, is_true_or_false
 from .._devices import device_of_tensors
 from .._exact import as_dtype, exact_dtype, working_dtype
 from .._in_place import has_derivative
@@ -55,6 +55,17 @@ def as_times(t: Tensor | float, x: Tensor) -> Tensor:
     if not broadcasts(t.shape, x.shape[:1]):
         raise ValueError(f"t has {len(t)} times for a batch of {x.shape[0]}; pass one per image, or a scalar")
     return t.to(x.device, working_dtype(t))
+
+
+def check_noise(eps: Tensor, x_0: Tensor) -> None:
+    """Raise unless `eps` is floating point, of the shape of the images and on their device."""
+    check_floating(eps, "eps")
+    if eps.shape != x_0.shape:
+        raise ValueError(
+            f"eps must have the shape of x_0, {tuple(x_0.shape)}, got {tuple(eps.shape)}; use torch.randn_like(x_0)"
+        )
+    if eps.device != x_0.device:
+        raise ValueError(f"eps must be on the device of x_0, {x_0.device}, got {eps.device}; use torch.randn_like(x_0)")
 
 
 def one_time(t: float, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
-from .._checks import check_sizes
+from .._checks import check_flag, check_sizes
 from ..bases import FourierBasis
 from ..corruptions import Corruption, both_scales, check_corruption, common_basis
 from ..spectra import PowerSpectrum, require_power
@@ -36,11 +36,12 @@ def spectrum(spectrum: PowerSpectrum, axis: Axes | None = None, *, law: bool = T
         law: Whether to add the power law that fits the mean over channels.
 
     Raises:
-        TypeError: `spectrum` is not a `PowerSpectrum`, or `axis` not an Axes.
+        TypeError: `spectrum` is not a `PowerSpectrum`, `axis` not an Axes, or `law` not True or False.
         ValueError: no spatial axes, sides of one pixel, no power beyond frequency 0, or a law of a spectrum with
             coefficients without power.
     """
     check_spectrum("spectrum", spectrum)
+    check_flag("law", law)
     frequency, means = _powers(spectrum)
     if law:
         require_power(spectrum, "law=True")

@@ -62,6 +62,18 @@ def white(shape: Sequence[int], device: torch.device, dtype: torch.dtype, genera
     return torch.randn(tuple(shape), generator=generator, dtype=dtype, device=source).to(device)
 
 
+def indices_of(images: int | Sequence[int]) -> Sequence[int]:
+    """Return the indices of images, of which the number or the indices are given; raise a TypeError for others."""
+    if isinstance(images, Sequence) and not isinstance(images, str):
+        return images
+    if isinstance(images, (Tensor, np.ndarray)) and images.ndim:
+        raise TypeError(
+            f"images must be their number, or a list or range of indices, got {type(images).__name__}; "
+            "pass its tolist()"
+        )
+    return range(check_count("images", images, least=0))
+
+
 def mixed_seed(seed: int, index: int) -> int:
     """Return one seed for both numbers; near numbers give unrelated ones."""
     check_count("every index", index, least=0)

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import check_count, check_floating, check_fraction, check_has_values, check_sizes
+from .._checks import check_count, check_floating, check_fraction, check_has_values, check_keywords, check_sizes
+from .._conditioning import ROWS, check_rows
 from .._devices import device_of, usable_device
 from .._exact import working_dtype
 from .._progress import Progress
 from ..corruptions import as_times
 from ..solvers import is_deterministic
 from ._encoding import Encoded, encode, log_density, spherical
-from ._noise import Generators, mixed_seed, white
+from ._noise import Generators, indices_of, mixed_seed, white
 from ._parts import Numbers
 from ._saved import SavedSampler
 from .edits import then_clip
@@ -105,7 +106,8 @@ class Sampler(SavedSampler):
             batch_size: Number of images in memory at once.
             seed: Random seed.
             x_1: As for `sample`, one row for every image.
-            conditioning: As for `sample`; tensors have one row for every image.
+            conditioning: As for `sample`; tensors, arrays and lists have one row for every image, all else holds for
+                all images.
             device: As for `sample`; the random numbers are drawn there.
             progress: True or False; None shows progress on a terminal if the work is long.
             **options: Further arguments of `sample`.
@@ -120,13 +122,11 @@ class Sampler(SavedSampler):
         check_count("batch_size", batch_size)
         check_count("seed", seed, least=0)
         shape = check_sizes("shape", shape)
-        indices = images if isinstance(images, Sequence) else range(check_count("images", images, least=0))
+        indices = indices_of(images)
         device = usable_device(device_of(self.model) if device is None else device)
+        check_keywords("conditioning", conditioning, "{'class_labels': labels}")
         for name, rows in {"x_1": x_1, **(conditioning or {})}.items():
-            if isinstance(rows, Tensor) and (rows.ndim == 0 or len(rows) != len(indices)):
-                raise ValueError(
-                    f"{name} must have one row for each of the {len(indices)} images, got shape {tuple(rows.shape)}"
-                )
+            check_rows(name, rows, len(indices))
         if "generator" in options:
             raise TypeError("batches makes a generator for every image; pass seed= instead of generator=")
         own = {"generator": None, "x_1": None, "conditioning": None, "device": None, "progress": None}
@@ -143,7 +143,7 @@ class Sampler(SavedSampler):
                         (len(chosen), *shape),
                         x_1=None if x_1 is None else x_1[rows],
                         conditioning={
-                            name: value[rows] if isinstance(value, Tensor) else value
+                            name: value[rows] if isinstance(value, ROWS) else value
                             for name, value in (conditioning or {}).items()
                         },
                         generator=[torch.Generator(device).manual_seed(mixed_seed(seed, index)) for index in chosen],
@@ -170,13 +170,17 @@ class Sampler(SavedSampler):
             Images, of the shape and type of `x_0`.
 
         Raises:
-            TypeError: `x_0` is not floating point.
+            TypeError: `x_0` is not floating point, or an argument that `sample` does not have, or `x_1`.
             ValueError: `start` outside (0, 1].
 
         Source: Meng et al. 2022, arXiv:2108.01073.
         """
         check_floating(x_0, "x_0")
         check_has_values(x_0, "x_0")
+        if "x_1" in options:
+            raise TypeError(
+                "image_to_image starts from x_0, corrupted; omit x_1, or call sample(shape, x_1=..., start=...)"
+            )
         self._times_from(start)
         device = options.pop("device", None)
         device = usable_device(device_of(self.model) if device is None else device)

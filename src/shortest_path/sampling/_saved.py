@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Self
 
+from .._checks import check_flag
 from .._files import SAMPLER_FILE, check_entries, checked_path
 from .._folders import reading
 from ._base import SamplerBase
@@ -35,7 +36,7 @@ class SavedSampler(SamplerBase):
 
         Raises:
             TypeError: a model that is neither a module nor writes itself, or whose state dict holds more than tensors;
-                a corruption made of functions; or `folder` is not a path.
+                a corruption made of functions; `folder` is not a path; or `model` not True or False.
             ValueError: a corruption or basis that is not registered, or could not be loaded again, e.g. because a table
                 has NaN; weights that are sparse, quantized, or without values; a number that is not finite; a solver
                 that is not the library's; or `folder` is empty.
@@ -44,6 +45,7 @@ class SavedSampler(SamplerBase):
         Warns:
             RuntimeWarning: the former save does not list its files, or the system could not flush the folder.
         """
+        check_flag("model", model)
         description = describe_sampler(
             self.corruption,
             prediction=self.prediction,

@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .._checks import check_flag
 from ..corruptions import Point
 from ._coordinates import Exponential, Form, Rotation, extrapolation
 from ._numbers import Number, StepNumbers, add_scaled
@@ -62,8 +63,7 @@ class Multistep:
     def __post_init__(self) -> None:
         if self.order not in (1, 2) or isinstance(self.order, bool):
             raise ValueError(f"order must be 1 or 2, got {self.order!r}")
-        if self.corrector not in (None, True, False):
-            raise TypeError(f"corrector must be True, False or None, got {self.corrector!r}")
+        check_flag("corrector", self.corrector, optional=True)
         check_eta(self.eta)
         if self.corrector is None:
             object.__setattr__(self, "corrector", self.eta == 0)

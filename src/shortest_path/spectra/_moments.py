@@ -12,7 +12,7 @@ from einops import einsum
 from torch import Tensor
 from typing_extensions import Self
 
-from .._checks import check_choice, check_images, check_numbers, images_of
+from .._checks import check_choice, check_flag, check_images, check_numbers, images_of
 from .._exact import exact_dtype
 from ..bases import Basis, CosineBasis, FourierBasis, PrincipalBasis
 from ._covariances import Channels, block_power, choose_channels, floor_blocks, raise_to_floor
@@ -50,6 +50,8 @@ class Moments:
             raise TypeError(f"basis must be a Basis or the name of one, got {type(basis).__name__}")
         elif basis is not None and basis.channel_rotation is not None:
             raise ValueError("pass a basis without channel_rotation; channels='rotate' finds one from the data")
+        check_flag("center", center)
+        check_flag("check_range", check_range)
         self._requested: Basis | NamedBasis = "cosine" if basis is None else basis
         self._center = center
         self._check_range, self._image_key = check_range, image_key

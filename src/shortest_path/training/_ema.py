@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._checks import check_flag, check_numbers, kind_of
 from .._exact import exact_dtype
 
 
@@ -18,8 +19,8 @@ class ExponentialMovingAverage:
         θ_ema ← d_k θ_ema + (1 − d_k) θ,    d_k = min(decay, (1 + k) / (10 + k)) at update k
 
     The warm-up d_k lets the average forget the initial weights in a short training. Weights are averaged by name, in
-    float32 or float64 whatever their own type. Frozen and integer weights and buffers, such as the statistics of batch
-    normalisation, are copied; buffers that the model makes later are taken over.
+    float32 or float64 whatever their own type, complex ones too. Frozen and integer weights and buffers, such as the
+    statistics of batch normalisation, are copied; buffers that the model makes later are taken over.
 
     Args:
         model: The model to follow.
@@ -27,12 +28,17 @@ class ExponentialMovingAverage:
         warmup: Whether to use d_k; False uses `decay` from the first update on.
 
     Raises:
+        TypeError: `model` is not a module, `decay` not a number, or `warmup` not True or False.
         ValueError: `decay` out of range.
 
     Source: the warm-up of TensorFlow's `ExponentialMovingAverage(num_updates=...)`.
     """
 
     def __init__(self, model: nn.Module, decay: float, *, warmup: bool = True) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, whose weights are averaged, got {kind_of(model)}")
+        check_numbers(ema_decay=decay)
+        check_flag("warmup", warmup)
         if not 0 <= decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {decay}")
         self.decay, self.warmup = decay, warmup
@@ -40,9 +46,9 @@ class ExponentialMovingAverage:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         """The averaged model, in eval mode."""
         self._exact = {  # what the weights of lower precision are rounded from
-            name: weight.detach().to(torch.float32)
+            name: weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
             for name, weight in self.model.named_parameters()
-            if weight.is_floating_point() and torch.promote_types(weight.dtype, torch.float32) != weight.dtype
+            if _has_fractions(weight) and torch.promote_types(weight.dtype, torch.float32) != weight.dtype
         }
 
     @property
@@ -68,12 +74,16 @@ class ExponentialMovingAverage:
                     f"the average follows another model: it has no weight {name!r} of shape {tuple(weight.shape)}; "
                     "make an average of this model"
                 )
-            if not (weight.requires_grad and weight.is_floating_point()):
+            if not (weight.requires_grad and _has_fractions(weight)):
                 mine[name].copy_(weight)
                 continue
             exact = self._exact.get(name)
             averaged.append(mine[name] if exact is None else exact)
             current.append(weight if exact is None else weight.to(exact.dtype))
+        if missing := mine.keys() - {name for name, _ in model.named_parameters()}:
+            raise ValueError(
+                f"the average follows another model: this one has no weight {min(missing)!r}; make an average of it"
+            )
         if averaged and isinstance(step, Tensor):
             _move(averaged, current, step)
         elif averaged and not isinstance(step, Tensor):
@@ -105,11 +115,25 @@ class ExponentialMovingAverage:
         return {"model": self.model.state_dict(), "exact": dict(self._exact), "updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Continue from what `state_dict` returned.
+
+        Raises:
+            ValueError: the state has other entries.
+            RuntimeError: it is that of another model.
+        """
+        entries = ("model", "exact", "updates")
+        if not isinstance(state, Mapping) or any(name not in state for name in entries):
+            found = list(state) if isinstance(state, Mapping) else type(state).__name__
+            raise ValueError(f"the state of an average has the entries {entries}, got {found}; pass its state_dict()")
         self.model.load_state_dict(state["model"])
         for name, exact in self._exact.items():
             exact.copy_(state["exact"][name])
         self._updates = int(state["updates"])
+
+
+def _has_fractions(weight: Tensor) -> bool:
+    """Whether an average of the weight's values is of its type: it is no whole number."""
+    return weight.is_floating_point() or weight.is_complex()
 
 
 def _move(averaged: list[Tensor], current: list[Tensor], step: Tensor) -> None:

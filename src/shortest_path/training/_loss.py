@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from .._checks import check_choice, check_floating, check_function, values_are_readable
+from .._checks import check_choice, check_flag, check_floating, check_function, values_are_readable
 from .._exact import working_dtype
 from .._model import check_output, weights_dtype
 from ..bases import Basis
-from ..corruptions import Corruption, Process, as_times, check_corruption
+from ..corruptions import Corruption, Process, as_times, check_corruption, check_noise
 from ..prediction import Prediction, check_power, error_weight, target_weights
 from ..spectra import PowerSpectrum
 from ._likelihood import likelihood_factor
@@ -153,7 +153,7 @@ class DiffusionLoss:
 
         Raises:
             TypeError: `x_0` is not floating point.
-            ValueError: wrong shapes, of the inputs or of the model's output.
+            ValueError: no images, wrong shapes, of the inputs or of the model's output, or noise on another device.
         """
         check_floating(x_0, "x_0")
         check_function("model", model, "(x_t, t)")
@@ -189,13 +189,14 @@ class DiffusionLoss:
             x_t, t (B,), the target, and `loss(output)`.
 
         Raises:
-            TypeError: `x_0` is not floating point.
-            ValueError: wrong shapes, or a corruption on another device.
+            TypeError: `x_0` or `eps` is not floating point, or `analyzed` not True or False.
+            ValueError: no images, wrong shapes, or noise or a corruption on another device.
         """
         check_floating(x_0, "x_0")
-        check_floating(eps, "eps")
-        if eps.shape != x_0.shape:
-            raise ValueError(f"eps must have the shape of x_0, {tuple(x_0.shape)}, got {tuple(eps.shape)}")
+        if x_0.shape[:1] == (0,):
+            raise ValueError("x_0 holds no images, so that a loss has no value; leave out empty batches")
+        check_noise(eps, x_0)
+        check_flag("analyzed", analyzed)
         process, prediction, dtype = self._process, self.prediction, working_dtype(x_0)
         if not (x_0.is_meta or torch.compiler.is_compiling()):
             process.to(x_0.device)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
-from .._checks import check_choice, check_count, check_keywords, check_numbers, check_seed
+from .._checks import check_choice, check_count, check_flag, check_keywords, check_numbers, check_seed
 from ..prediction import Prediction
 from ._loss import Weighting
 from ._times import BY_LOSS, TimeSampling
@@ -53,9 +53,8 @@ class TrainingOptions:
         for name in ("image_key", "label_name", "label_key"):
             if not isinstance(value := getattr(self, name), (str, type(None))):
                 raise TypeError(f"{name} must be a string or None, got {value!r}")
-        for name in ("ema_warmup", "check_range"):
-            if getattr(self, name) not in (True, False, None):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        check_flag("ema_warmup", self.ema_warmup, optional=True)
+        check_flag("check_range", self.check_range)
         if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}; 2e-4 is usual")
         if self.time_sampling == BY_LOSS and self.discrete_steps is not None:
