@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.json is not None:
         command = " ".join(["python", *sys.orig_argv[1:]])
         report = {"machine": describe_machine(), "command": command, "clock": arguments.clock, "sizes": rows}
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 

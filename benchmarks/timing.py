@@ -23,6 +23,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 
+from examples.recipe.arguments import output_file
+
 Contender: TypeAlias = Callable[[], object]
 Clock: TypeAlias = Literal["wall", "cpu"]
 _CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -185,6 +187,7 @@ def save_report(path: Path | None, rows: Sequence[Row], **extra: object) -> None
         "rows": [row._asdict() | {"reached": row.reached} for row in rows],
         **extra,
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"\nwrote {path}")
 
@@ -214,7 +217,7 @@ def parser(module: str, description: str | None, *, repeats: int | None) -> argp
     result = argparse.ArgumentParser(
         prog=f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write the results to this file")
+    result.add_argument("--json", type=output_file, metavar="FILE", help="also write the results to this file")
     if repeats is not None:
         result.add_argument(
             "--repeats", type=int, default=repeats, help=f"number of interleaved repeats (default {repeats})"

@@ -12,6 +12,7 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
+from examples.recipe.arguments import output_file
 from examples.recipe.dead_leaves import dead_leaves
 
 OUT = Path(__file__).parent / "javascripts/play/leaves.js"
@@ -31,12 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m docs.leaves", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="file to write (%(default)s)")
+    parser.add_argument("--out", type=output_file, default=OUT, help="file to write (%(default)s)")
     out = parser.parse_args(arguments).out
     text = _HEAD
     for size, count in COUNTS.items():
         lines = [f'    "{base64.b64encode(image.tobytes()).decode()}",\n' for image in dead_leaves(count, size)]
         text += f"  {size}: [\n{''.join(lines)}  ],\n"
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text + "};\n", encoding="utf-8")
 
 

@@ -27,10 +27,12 @@ import torch
 
 import shortest_path as sp
 from recipe import cifar10, runs
-from recipe.arguments import path
+from recipe.arguments import output_folder, path
 from recipe.reference import converted
 from recipe.settings import CONFIGS, Settings, parse
 from shortest_path.training import load_checkpoint, write_checkpoint
+
+_WRITTEN = "pass a file that a trainer wrote, e.g. a checkpoint-<step>.pt"  # which this program does not convert
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("model", type=path, help="a file model….pt or ema_….pt of the paper's code")
-    parser.add_argument("out", type=path, help="folder for checkpoint-<step>.pt")
+    parser.add_argument("out", type=output_folder, help="folder for checkpoint-<step>.pt")
     parser.add_argument("--config", type=path, default=CONFIGS / "reference.yaml", help="settings (reference.yaml)")
     parser.add_argument("--data", help="images whose spectrum to measure (default: the paper's power law)")
     args, rest = parser.parse_known_args(argv)
@@ -54,7 +56,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def convert(model: Path, out: Path, settings: Settings, *, measure: bool = False) -> Path:
     """Write the network in `model` as a checkpoint that `load_run` reads; return its path."""
-    theirs = load_checkpoint(model)
+    try:
+        theirs = load_checkpoint(model)
+    except ValueError as error:
+        raise ValueError(
+            str(error).replace(_WRITTEN, "pass a file model….pt or ema_….pt of the paper's code")
+        ) from error
     spectrum = measured(settings) if measure else law(settings)
     corruption = runs.make_corruption(settings, spectrum)
     network = runs.make_network(settings, corruption, spectrum, classes=0)

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from recipe.arguments import path
+from recipe.arguments import output_file, path
 from recipe.cifar10 import load
 from recipe.comparison import FAULTS, check, read
 from recipe.features import Network, frechet_label, load_network
@@ -136,7 +136,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--cache", type=path, default=Path("outputs/statistics"), help="folder of statistics (%(default)s)")
     add("--batch-size", type=int, default=250, help="images in a batch (%(default)s)")
-    add("--json", type=path, metavar="FILE", help="write all results to this file")
+    add("--json", type=output_file, metavar="FILE", help="write all results to this file")
     add("--allow", action="append", default=[], choices=FAULTS, help="evaluate in spite of this fault; may be repeated")
     add("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
     args = parser.parse_args(argv)

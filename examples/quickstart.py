@@ -30,7 +30,7 @@ from torch import Tensor
 
 import shortest_path as sp
 from recipe import figures
-from recipe.arguments import path, positive, seed, two_or_more
+from recipe.arguments import output_folder, path, positive, seed, two_or_more
 from recipe.images import Batches, check_several, load_images, to_unit
 from recipe.judge import told_apart
 from recipe.landscapes import landscapes
@@ -257,7 +257,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=path, help="folder of images, parquet file, .npy or .npz array (default: landscapes)")
-    add("--out", type=path, default=Path("outputs/quickstart"), help="folder for all results (%(default)s)")
+    add("--out", type=output_folder, default="outputs/quickstart", help="folder for all results (%(default)s)")
     add("--images", type=positive, help="maximum number to train with (default: 20000 landscapes, or all of --data)")
     add(
         "--held-out",

@@ -35,7 +35,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import shortest_path as sp
-from recipe.arguments import label, path, positive, seed
+from recipe.arguments import label, output_file, path, positive, seed
 from recipe.chunks import Chunks, check_same
 from recipe.files import replacing
 from recipe.images import to_uint8
@@ -264,7 +264,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("checkpoint", type=path, help="file, or a folder for the newest in it")
-    add("--out", type=path, default=Path("samples.npz"), help="archive to write (%(default)s)")
+    add("--out", type=output_file, default="samples.npz", help="archive to write (%(default)s)")
     add("--count", type=positive, default=50_000, help="number of samples (%(default)s)")
     add("--ema", type=float, metavar="DECAY", help="which of several averages (default: the first)")
     add_solver(parser)

@@ -26,7 +26,7 @@ from importlib.util import find_spec
 import torch
 
 import shortest_path as sp
-from recipe.arguments import module, path, positive
+from recipe.arguments import in_flags, module, path, positive
 from recipe.solvers import add_solver, solver_of
 
 DIFFUSERS = "shortest_path.integrations.diffusers"
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         raise SystemExit(f"share: {error}; PYTHONPATH must have the folder of the module, e.g. PYTHONPATH=.") from error
     except (OSError, ImportError, TypeError, ValueError) as error:
-        raise SystemExit(f"share: {error}") from error
+        raise SystemExit(f"share: {in_flags(error)}") from error
     count = sum(each.numel() for part in modules(sampler) for each in part.parameters(recurse=False))
     ours = any(type(part).__module__.startswith(DIFFUSERS) for part in modules(sampler))
     imports = [*([DIFFUSERS] if ours else []), *args.register]

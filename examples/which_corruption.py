@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = load(args.data, size=args.size, count=args.images, on_error=args.on_error, enlarge=False)
         images = to_unit(to_grey(found.images) if args.grey else found.images)
         check_several(images, args.data)
+        if not 0 <= args.show < len(images):
+            raise ValueError(
+                f"--show must be the index of one of {len(images)} images, 0 to {len(images) - 1}, got {args.show}"
+            )
         spectrum = sp.PowerSpectrum.estimate(images.split(500))
     except (OSError, ValueError) as error:
         raise SystemExit(f"which_corruption: {in_flags(error)}") from error
@@ -41,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     compared = sp.geometry.compare(spectrum, corruptions, steps=(args.steps,))
     print(about(images, spectrum), "", table(compared, args.steps), "", advice(compared, args.steps), sep="\n")
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    draw(args.out, images[args.show % len(images)], spectrum, corruptions)
+    draw(args.out, images[args.show], spectrum, corruptions)
     print(f"\nFigure: {args.out}")
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,8 +33,16 @@ def add_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--images", type=int, default=None, help="number of images to use, from the first")
 
 
-def read(arguments: argparse.Namespace) -> Images:
-    """Return the images that the options name."""
+def images_in(path: Path, program: str, size: int | None = None) -> np.ndarray:
+    """Return the images of a data set, (N, H, W, C) of uint8; a program of this name ends if they cannot be read."""
+    try:
+        return load_images(path, size)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{program}: {error}") from error
+
+
+def read(arguments: argparse.Namespace, program: str) -> Images:
+    """Return the images that the options name; see `images_in`."""
     if arguments.data is None:
         return Images("generated images", generated_images(arguments.images or 2000))
-    return Images(arguments.data.name, to_unit(load_images(arguments.data))[: arguments.images])
+    return Images(arguments.data.name, to_unit(images_in(arguments.data, program))[: arguments.images])

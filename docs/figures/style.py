@@ -17,8 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 import shortest_path as sp
+from examples.recipe.arguments import output_figure
 from examples.recipe.dead_leaves import dead_leaves
-from examples.recipe.images import load_images, to_unit
+from examples.recipe.images import to_unit
+from studies.measured import images_in
 
 matplotlib.use("Agg")
 
@@ -71,7 +73,7 @@ def parser(description: str | None, default: str, *, data: bool = False) -> argp
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("--out", type=Path, default=HERE / default, help="file to write, .svg or .png (%(default)s)")
+    result.add_argument("--out", type=output_figure, default=HERE / default, help="file to write (%(default)s)")
     result.add_argument("--quick", action="store_true", help="small sizes, to check that the program runs")
     if data:
         result.add_argument(
@@ -84,7 +86,7 @@ def parser(description: str | None, default: str, *, data: bool = False) -> argp
 
 def make_images(count: int, size: int, data: Path | None = None, *, seed: int = 0) -> Tensor:
     """Return dead leaves (count, 3, size, size), or all images of `data`, in [-1, 1]."""
-    return to_unit(dead_leaves(count, size, seed) if data is None else load_images(data, size))
+    return to_unit(dead_leaves(count, size, seed) if data is None else images_in(data, "figure", size))
 
 
 def measure(images: Tensor, basis: str = "cosine", *, center: bool = True) -> sp.spectra.SpectrumEstimator:
@@ -147,6 +149,7 @@ def save(figure: Figure, path: Path, *, dpi: int = 200, colours: int | None = No
         dpi: Resolution of a PNG.
         colours: Number of colours to which a PNG is reduced, as noise does not compress.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".svg":
         figure.savefig(path, metadata={"Date": None})
     else:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -12,12 +12,16 @@ import torch
 LEAST_SIZE = 4
 """The least size of images that have more than one frequency."""
 
+_FLAGS = {'on_error="skip"': "--on-error skip", "omit ema_decay": "omit --ema"}
 _FIGURES = (".png", ".svg", ".pdf")
 
 
 def in_flags(error: Exception) -> str:
     """Return the message of an error with flags in place of the arguments of Python."""
-    return str(error).replace('on_error="skip"', "--on-error skip")
+    text = str(error)
+    for argument, flag in _FLAGS.items():
+        text = text.replace(argument, flag)
+    return text
 
 
 def positive(text: str) -> int:
@@ -85,34 +89,39 @@ def device(text: str) -> torch.device:
 
 
 def output_folder(text: str) -> Path:
-    """Return a folder that can be written to; nothing is left there before there is something to write."""
+    """Return a folder that can be written to, or made; nothing is left there before there is something to write."""
     return _tried(path(text), text)
 
 
+def output_file(text: str) -> Path:
+    """Return a file in a folder that can be written to, or made; nothing is left there."""
+    return _output_file(text, "results.json")
+
+
 def output_figure(text: str) -> Path:
-    """Return a file for a figure, in a folder that can be written to; nothing is left there."""
-    file = path(text)
-    if file.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder; name a file in it, e.g. {file / 'figure.png'}")
+    """Return a file for a figure, in a folder that can be written to, or made; nothing is left there."""
+    file = _output_file(text, "figure.png")
     if file.suffix.lower() not in _FIGURES:
         raise argparse.ArgumentTypeError(f"{text} must end in {' or '.join(_FIGURES)}, the kinds of figures")
+    return file
+
+
+def _output_file(text: str, example: str) -> Path:
+    file = path(text)
+    if file.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; name a file in it, e.g. {file / example}")
     _tried(file.parent, text)
     return file
 
 
 def _tried(folder: Path, text: str) -> Path:
-    """Return a folder after writing to it, and removing what was made for that."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    """Return a folder after writing to it, or to the nearest one above it that is there."""
+    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise argparse.ArgumentTypeError(f"cannot write to {text} ({error.strerror}); choose another") from error
-    finally:
-        for each in missing:
-            with suppress(OSError):
-                each.rmdir()
     return folder
 
 

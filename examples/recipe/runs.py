@@ -122,7 +122,7 @@ def measure_spectrum(settings: Settings, pictures: Pictures) -> sp.PowerSpectrum
     basis, channels = "cosine", "rotate"
     if settings.corruption == "shortest-path":
         basis, channels = settings.basis, settings.channels
-        if settings.spectrum == "reference":
+        if settings.spectrum == "reference" and channels == "rotate":
             channels = "independent"  # the constants of the paper have no rotation
     check_several(pictures.images, settings.data)
     parts = range(0, len(pictures.images), _CHUNK)
@@ -139,8 +139,7 @@ def make_corruption(settings: Settings, spectrum: sp.PowerSpectrum) -> sp.Corrup
     if settings.corruption == "blur":
         return sp.BlurCorruption(settings.max_blur, spatial=spectrum.shape[1:])
     if settings.spectrum == "reference":
-        law = sp.PowerSpectrum.power_law(spectrum.shape, **CONSTANTS)
-        spectrum = sp.PowerSpectrum(spectrum.basis, law.power)
+        spectrum = sp.PowerSpectrum.power_law(spectrum.shape, **CONSTANTS, basis=spectrum.basis)
     return sp.ShortestPathCorruption(spectrum.tempered(settings.log_power_scale))
 
 

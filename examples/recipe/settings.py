@@ -25,6 +25,15 @@ FREE = {  # settings that may change when a run continues; images, global batch 
     *("evaluation_samples", "evaluation_steps", "evaluate_fid"),
 }
 _DISCRETE = {"discrete": 4000, "ddpm": 1000}  # and T where it is not given
+_REQUIRED: dict[str, tuple[str, tuple[object, ...]]] = {  # settings without effect unless another has one of the values
+    "discrete_steps": ("time_sampling", tuple(_DISCRETE)),
+    "time_input": ("time_sampling", tuple(_DISCRETE)),
+    "schedule_steps": ("schedule", ("linear",)),
+    "schedule": ("corruption", ("gaussian",)),
+    "max_blur": ("corruption", ("blur",)),
+    **dict.fromkeys(("basis", "channels", "spectrum", "log_power_scale"), ("corruption", ("shortest-path",))),
+    "drop_labels": ("class_conditional", (True,)),
+}
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
@@ -47,7 +56,8 @@ class Settings:
         schedule_steps: For schedule=linear: the number of steps T of DDPM's table; null is 1000.
         max_blur: For blur: the standard deviation of the final blur, in pixels.
         basis: For shortest-path: the basis of the spectrum.
-        channels: For shortest-path: rotate the channels, leave them, or one spectrum for all.
+        channels: For shortest-path: rotate the channels, leave them, or one spectrum for all. The reference's constants
+            have no rotation.
         spectrum: For shortest-path: measured on the training images, or the constants of the paper's code.
         log_power_scale: For shortest-path: factor of log S; other than 1, it departs from the shortest path.
         prediction: What the network predicts. The default was the best after short training (docs/results.md).
@@ -183,14 +193,7 @@ class Settings:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.discrete_steps is not None:
             _at_least("discrete_steps", self.discrete_steps, 3)
-            if self.time_sampling not in _DISCRETE:
-                raise ValueError(
-                    f"discrete_steps requires time_sampling=discrete or ddpm, got {self.time_sampling}; omit it"
-                )
-        if self.schedule_steps is not None and (self.corruption, self.schedule) != ("gaussian", "linear"):
-            raise ValueError("schedule_steps requires corruption=gaussian and schedule=linear; omit it")
-        if self.time_input == "index" and self.time_sampling not in _DISCRETE:
-            raise ValueError(f"time_input=index requires time_sampling=discrete or ddpm, got {self.time_sampling}")
+        self._check_effects()
         if self.warmup >= self.steps and self.decay != "none":
             raise ValueError(
                 f"decay={self.decay} requires steps above warmup, got steps={self.steps} and warmup={self.warmup}"
@@ -199,8 +202,18 @@ class Settings:
             raise ValueError("out is empty; use . for the present folder")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
-        if self.spectrum == "reference" and (self.basis, self.channels) == ("principal", "rotate"):
-            raise ValueError("the reference's constants are for basis=fourier or cosine")
+        if self.spectrum == "reference" and self.basis == "principal":
+            raise ValueError("spectrum=reference requires basis=fourier or cosine, got principal")
+
+    def _check_effects(self) -> None:
+        """Raise a ValueError for a setting that is not the default and would have no effect."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, (other, values) in _REQUIRED.items():
+            if getattr(self, name) != defaults[name] and getattr(self, other) not in values:
+                needed = " or ".join(map(str, values))
+                raise ValueError(
+                    f"{name}={getattr(self, name)} requires {other}={needed}, got {getattr(self, other)}; omit it"
+                )
 
     @property
     def chain_steps(self) -> int:
@@ -236,7 +249,8 @@ def _parser(program: str, **options: Any) -> jsonargparse.ArgumentParser:
         prog=f"{program}.py",
         allow_abbrev=False,
         print_config="--print_config",
-        description="Train a diffusion model on CIFAR-10. torchrun runs it on several GPUs; see examples/README.md.",
+        description="Train a diffusion model on CIFAR-10. torchrun runs it on several GPUs; see examples/README.md. "
+        "A name may be written with hyphens: --discrete-steps is --discrete_steps.",
         **options,
     )
     parser.add_argument("--config", action="config", help="YAML file of settings; configs/ holds some")

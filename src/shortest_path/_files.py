@@ -51,6 +51,24 @@ def checked_path(name: str, path: object, instead: str) -> Path:
     return Path(path).expanduser()
 
 
+def checked_file(name: str, path: object, example: str) -> Path:
+    """Return a path from what names a file, as `checked_path` does.
+
+    Args:
+        name: Its name in an error.
+        path: The path.
+        example: Name of such a file.
+
+    Raises:
+        TypeError: not a path.
+        ValueError: an empty one, or that of a folder.
+    """
+    file = checked_path(name, path, f"a file, e.g. {example!r}")
+    if file.is_dir():
+        raise ValueError(f"{name} must be a file, got the folder {file}; name a file in it, e.g. {file / example}")
+    return file
+
+
 @contextmanager
 def made_folder(folder: Path, what: str) -> Iterator[None]:
     """Make a folder if it is missing; within, a file is first written in it.

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     one_thread()
 
     data_given = arguments.data is not None
-    found = read(arguments)
+    found = read(arguments, "family")
     data = sp.PowerSpectrum.estimate(found.mirrored(), progress=False)
     print(f"{found.source}: {len(found.images)} and their mirrors, {data.floored} values floored")
 

@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from benchmarks.timing import describe_machine, one_thread
+from examples.recipe.arguments import output_folder
 from studies.faults import damage, disk, lives, ranks, rivals, strays
 from studies.faults.recipes import RECIPES
 from studies.faults.results import Line, Record, problems, table
@@ -146,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m studies.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for all files, with results.jsonl")
+    parser.add_argument("--out", type=output_folder, required=True, help="folder for all files, with results.jsonl")
     parser.add_argument("--kills", type=int, default=300, help="number of SIGKILLs (default 300)")
     parser.add_argument("--terminations", type=int, default=60, help="number of SIGTERMs (default 60)")
     parser.add_argument("--cases", type=int, default=20, help="number of cases of (b), (c) and (d) each (default 20)")

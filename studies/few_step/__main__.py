@@ -37,8 +37,9 @@ from torch import Tensor
 
 import shortest_path as sp
 from benchmarks.timing import describe_machine, one_thread, parser, print_report, save_report
+from examples.recipe.arguments import output_figure
 from examples.recipe.dead_leaves import dead_leaves
-from examples.recipe.images import load_images, to_unit
+from examples.recipe.images import to_unit
 from studies.few_step.cases import (
     DDIM,
     DEFAULT,
@@ -63,6 +64,7 @@ from studies.few_step.cases import (
 from studies.few_step.mixture import Mixture, edm_heun, random_directions, sliced_distance
 from studies.few_step.network import load_network, network_part
 from studies.few_step.report import against_isotropic, best_setting, draw, header, line, show, summary, title
+from studies.measured import images_in
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -123,7 +125,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--images", type=int, default=32, help="number of starting noises (default %(default)s)")
     add("--calls", type=int, nargs="+", default=[5, 10, 20, 35, 50, 100], help="numbers of model calls")
     add("--network", type=Path, metavar="DIR", help="folder of examples/quickstart.py")
-    add("--plot", type=Path, metavar="FILE", help="also write a plot")
+    add("--plot", type=output_figure, metavar="FILE", help="also write a plot")
     add("--quick", action="store_true", help="tiny sizes, to check that the program runs")
     arguments = options.parse_args(argv)
     if arguments.quick:
@@ -139,7 +141,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def read_images(arguments: argparse.Namespace) -> tuple[Tensor, str]:
     """Return images in [-1, 1], (n, C, H, W), float64, and the name of their source."""
     if arguments.data is not None:
-        images, source = load_images(arguments.data), arguments.data.name
+        images, source = images_in(arguments.data, "few_step"), arguments.data.name
     else:
         images, source = dead_leaves(128 if arguments.quick else 3000, 8 if arguments.quick else 32), "dead leaves"
     if len(images) < arguments.mixture:

@@ -200,5 +200,6 @@ def draw(path: Path, errors: Sequence[Error], tested: Sequence[Process], network
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=8.5)
         figure.axes[0].set_ylim(top=1.0)  # EDM's grid begins at σ = 80: with few calls its error is off the scale
         figure.axes[0].set_ylabel("distance from the converged ODE, RMSE in pixels (median)")
+        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
     print(f"wrote {path}")

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     one_thread()
 
     data_given = arguments.data is not None
-    found = read(arguments)
+    found = read(arguments, "gaussian_table")
     estimator = sp.spectra.SpectrumEstimator("fourier")
     for batch in found.mirrored():
         estimator.update(batch)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from examples.recipe.arguments import positive, two_or_more
+from examples.recipe.arguments import output_folder, positive, two_or_more
 from studies.gpu.cases import CASES
 from studies.gpu.check import check
 from studies.gpu.compare import compare, winner
@@ -77,7 +77,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--repeats", type=positive, default=15, help="interleaved repeats (%(default)s)")
     add("--no-compile", dest="compile", action="store_false", help="leave out the compiled network")
     winner_options.add_argument("--case", choices=list(CASES), help="instead of the best of the comparison")
-    report_options.add_argument("--to", type=Path, metavar="FOLDER", help="copy JSON, Markdown and PNG files there")
+    report_options.add_argument(
+        "--to", type=output_folder, metavar="FOLDER", help="copy JSON, Markdown and PNG files there"
+    )
     for name, words in (("split", "cut a file into parts, with its SHA-256"), ("join", "join them and compare it")):
         own = calls.add_parser(name, help=words, allow_abbrev=False)
         own.add_argument("file", type=Path, metavar="FILE")
@@ -91,7 +93,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _shared(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--out", type=Path, default=Path("outputs/gpu"), help="folder for everything (%(default)s)")
+    add("--out", type=output_folder, default="outputs/gpu", help="folder for everything (%(default)s)")
     add("--size", choices=("toy", "full"), default="full", help="toy shows that everything works (%(default)s)")
     add("--minutes", type=float, default=8.0, help="soft limit of the call (%(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device (%(default)s)")

@@ -34,6 +34,7 @@ import numpy as np
 
 import shortest_path as sp
 from benchmarks.timing import describe_machine
+from examples.recipe.arguments import output_folder
 from studies.trained_networks import samples
 from studies.trained_networks.cases import CASES, LIKE, MAIN, ODE_STEPS, OUTPUTS, PRIMARY, Case
 from studies.trained_networks.extension import restore, restored_image_errors
@@ -148,7 +149,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line."""
     options = parser("studies.trained_networks", __doc__)
     add = options.add_argument
-    add("--out", type=Path, default=Path("outputs/trained"), help="folder for everything (%(default)s)")
+    add("--out", type=output_folder, default="outputs/trained", help="folder for everything (%(default)s)")
     add("--cases", nargs="+", choices=list(CASES), default=list(MAIN), metavar="CASE", help=f"from {', '.join(CASES)}")
     add("--outputs", nargs="+", choices=list(OUTPUTS), default=list(OUTPUTS), help="what networks predict and see")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], help="random seeds of trainings (%(default)s)")

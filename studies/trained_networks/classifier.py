@@ -29,6 +29,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from examples.recipe.arguments import output_folder
 from examples.recipe.cifar10 import Pictures, load
 from shortest_path.training import load_checkpoint, write_checkpoint
 from studies.trained_networks.images import averaged, cropped
@@ -248,7 +249,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         ValueError: settings or images do not fit, the folder holds another run, or the accuracy is too low.
     """
     device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    out, (training, test) = Path(args.out), read(args)
+    out, (training, test) = args.out, read(args)
     names = ("size", "average_from", "crops", "width", "epochs", "batch_size", "learning_rate", "precision", "seed")
     run = {name: getattr(args, name) for name in names} | {"training_data": training.provenance}
     torch.manual_seed(args.seed)  # for the weights; everything else has its own generator
@@ -311,7 +312,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="resize to this instead, and from there average over boxes to --size",
     )
     parser.add_argument("--crops", action="store_true", help="cut into crops of --size instead of averaging")
-    parser.add_argument("--out", required=True, help="folder for the classifier and its checkpoint")
+    parser.add_argument("--out", type=output_folder, required=True, help="folder for the classifier and its checkpoint")
     for name, default in (("epochs", 50), ("batch-size", 256), ("learning-rate", 0.2), ("width", 32), ("seed", 0)):
         parser.add_argument(f"--{name}", type=type(default), default=default)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")

@@ -21,6 +21,7 @@ from typing import Any
 
 import shortest_path as sp
 from benchmarks.timing import describe_machine
+from examples.recipe.arguments import output_folder
 from shortest_path.sampling import first_time
 from shortest_path.training import load_latest
 from studies.trained_networks import measures
@@ -125,7 +126,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--outputs", nargs="+", choices=list(OUTPUTS), default=list(OUTPUTS), help="outputs to look at")
     add("--samples", type=int, default=2000, help="number of samples (%(default)s)")
     add("--images", type=int, default=250, help="number of held-out training images (%(default)s)")
-    add("--out", type=Path, default=Path("outputs/starts"), help="folder to write (%(default)s)")
+    add("--out", type=output_folder, default="outputs/starts", help="folder to write (%(default)s)")
     return options.parse_args(argv)
 
 

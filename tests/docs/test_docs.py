@@ -8,14 +8,17 @@ import functools
 import importlib
 import io
 import itertools
+import math
 import re
 import shlex
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import shortest_path as sp
 from tests.examples.commands import run
@@ -73,10 +76,30 @@ def check_page(text: str, page: str) -> None:
     assert lines.count("<!-- output -->") == compared, f"{page}: an output that follows no block that was run"
 
 
-def test_the_readmes_snippet_prints_what_the_readme_says() -> None:
+def test_the_readmes_snippet_prints_what_the_readme_says_and_is_shared_as_it_says(tmp_path: Path) -> None:
     code = block(README, "snippet")
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
-    assert printed_by(code, "README.md", {"__name__": "readme"}) == block(README, "output")
+    names: dict[str, Any] = {"__name__": "readme"}
+    assert printed_by(code, "README.md", names) == block(README, "output")
+    names["trainer"].save_pretrained(tmp_path)
+    loading = re.search(r"`(sp\.Sampler\.from_pretrained\(.*\))`", README)
+    assert loading is not None
+    shared = eval(loading[1], {**names, "folder": tmp_path})
+    images = torch.zeros(2, 3, 16, 16)
+    torch.testing.assert_close(shared.model(images, torch.ones(2)), names["trainer"].ema_model(images, torch.ones(2)))
+
+
+def test_the_readmes_table_of_corruptions_makes_corruptions() -> None:
+    spectrum = sp.PowerSpectrum.power_law((3, 16, 8), amplitude=1.0, offset=0.1, exponent=2.0, basis=sp.CosineBasis())
+    values = {"spectrum": spectrum, "H": 16, "W": 8, "delay": torch.rand(3, 16, 8)}
+    values |= {"corruption": sp.GaussianCorruption("flow"), "angle": lambda t: t * math.pi / 2}
+    rows = re.findall(r"^\| (`.*?) \|", README.split("## Corruptions")[1], re.MULTILINE)
+    codes = [code for row in rows for code in re.findall(r"`(\w+Corruption\([^`]*\))`", row)]
+    assert len(codes) == 7
+    for code in codes:
+        made = eval(code, {**vars(sp), **vars(sp.corruptions), **values})
+        noised = sp.corrupt(made, torch.zeros(2, 3, 16, 8), torch.tensor([0.1, 0.5]), torch.randn(2, 3, 16, 8))
+        assert noised.isfinite().all(), code
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with numpy 2

@@ -16,6 +16,7 @@ from tests.examples.commands import EXAMPLES
 
 def test_arguments_are_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nothing")
     kinds: tuple[tuple[Callable[[str], Any], str, str], ...] = (
         (arguments.path, "", r"expected a path, got nothing; use \. for the present folder"),
         (arguments.four_or_more, "2", "expected a whole number, 4 or more, got '2'"),
@@ -28,8 +29,12 @@ def test_arguments_are_refused_with_the_reason(tmp_path: Path) -> None:
         (arguments.device, "nope", "'nope' cannot be used (.*); choose another, e.g. cpu"),
         (arguments.device, "meta", "'meta' cannot be used (.*); choose another, e.g. cpu"),
         (arguments.output_folder, "", "expected a path, got nothing"),
-        (arguments.output_folder, f"{tmp_path}/file", r"cannot write to .*file \(File exists\); choose another"),
+        (arguments.output_folder, f"{tmp_path}/file", r"cannot write to .*file \(Not a directory\); choose another"),
         (arguments.output_folder, f"{tmp_path}/file/a", r"cannot write to .*a \(Not a directory\); choose another"),
+        (arguments.output_folder, f"{tmp_path}/link", r"cannot write to .*link \(No such file or directory\); choose"),
+        (arguments.output_file, "", "expected a path, got nothing"),
+        (arguments.output_file, str(tmp_path), r"is a folder; name a file in it, e\.g\. .*results\.json"),
+        (arguments.output_file, f"{tmp_path}/file/a.json", r"cannot write to .*a\.json \(Not a directory\); choose"),
         (arguments.output_figure, "", "expected a path, got nothing"),
         (arguments.output_figure, str(tmp_path), r"is a folder; name a file in it, e\.g\. .*figure\.png"),
         (arguments.output_figure, f"{tmp_path}/a.xyz", r"a\.xyz must end in \.png or \.svg or \.pdf, the kinds of fig"),
@@ -40,7 +45,8 @@ def test_arguments_are_refused_with_the_reason(tmp_path: Path) -> None:
             kind(text)
     assert arguments.output_figure(f"{tmp_path}/new/deep/a.png") == tmp_path / "new" / "deep" / "a.png"
     assert arguments.output_folder(f"{tmp_path}/other") == tmp_path / "other"
-    assert [each.name for each in tmp_path.iterdir()] == ["file"]  # nothing is left of the trial
+    assert arguments.output_file(f"{tmp_path}/other/a") == tmp_path / "other" / "a"
+    assert {each.name for each in tmp_path.iterdir()} == {"file", "link"}  # nothing is left of the trial
     assert arguments.module("package.my_corruptions") == "package.my_corruptions"
     assert arguments.path("~") == Path.home()
     assert arguments.device("cpu").type == "cpu"

@@ -242,6 +242,8 @@ def checkpoint(trained: tuple[Path, str], tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_run_is_shared_by_one_command(trained: tuple[Path, str], checkpoint: Path, tmp_path: Path) -> None:
+    said = refused("share", checkpoint, tmp_path / "shared", "--ema", 0.3)
+    assert "no average of decay 0.3, it has 0.5; choose one, or omit --ema" in said
     told = run("share", checkpoint, tmp_path / "shared", "--steps", 3, "--solver", "ddim").out
     assert "parameters; load it with from_pretrained(" in told
     assert told.endswith(") after import shortest_path.integrations.diffusers\n")

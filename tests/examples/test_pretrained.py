@@ -234,6 +234,9 @@ def test_ones_own_data_are_described_in_words(folder: Path, tmp_path: Path) -> N
     assert re.search(r"^shortest path +\d\.\d % +[\d.e+-]+ ", printed, re.MULTILINE)
     assert (tmp_path / "a.png").stat().st_size > 0
     assert "does not exist" in refused("which_corruption", tmp_path / "none.npy")
+    for index in (60, -1):
+        said = refused("which_corruption", folder / "images.npy", *options, "--show", index)
+        assert f"--show must be the index of one of 60 images, 0 to 59, got {index}" in said
 
 
 def test_grey_images_stored_as_rgb_are_told_and_can_be_read_as_grey(tmp_path: Path) -> None:

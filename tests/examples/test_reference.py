@@ -197,7 +197,9 @@ def test_files_that_cannot_be_converted_are_refused(tmp_path: Path) -> None:
     (tmp_path / "pickle.pt").write_bytes(pickle.dumps(Evil()))
     torch.save({"a": Evil()}, tmp_path / "evil.pt")
     torch.save(theirs() | {"label_emb.weight": torch.zeros(1000, 128)}, tmp_path / "labels.pt")
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY")
     for name, words, message in (
+        ("a.npy", (), "of torch.save do; pass a file model….pt or ema_….pt of the paper's code"),
         ("nowhere.pt", (), "No such file or directory"),
         ("pickle.pt", (), "pickle.pt is not a checkpoint: it does not begin as the zip archives of torch.save do"),
         ("evil.pt", (), "only tensors and plain values are ever loaded"),

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from subprocess import run
 
+import numpy as np
 import pytest
 import yaml
 
+from examples.recipe.cifar10 import Pictures
 from examples.recipe.continuing import check_same, learning_rate
-from examples.recipe.runs import FORMAT
+from examples.recipe.runs import FORMAT, make_corruption, measure_spectrum
 from examples.recipe.settings import CONFIGS, FREE, Settings, from_dict, parse, to_dict
 
 
@@ -114,15 +116,64 @@ def test_unknown_names_and_values_are_errors(tmp_path: Path, capsys: pytest.Capt
         "--steps 0": "train_cifar10: steps must be 1 or more, got 0",
         "--dropout 1": "dropout and drop_labels must lie in",
         "--learning-rate 0": "learning_rate must be positive, got 0",
-        "--spectrum reference --basis principal": "constants are for basis=fourier or cosine",
+        "--spectrum reference --basis principal": "spectrum=reference requires basis=fourier or cosine, got principal",
+        "--spectrum reference --basis principal --channels shared": "requires basis=fourier or cosine, got principal",
         "--evaluate-fid 1": "evaluate_fid requires 2 samples or more, or 0 for no FID, got 1",
         "--evaluate-fid -1": "evaluate_fid must be 0 or more, got -1",
         "--seed -1": "seed must be 0 or more, got -1",
-        "--discrete-steps 100": "discrete_steps requires time_sampling=discrete or ddpm, got stratified; omit it",
-        "--schedule-steps 9": "schedule_steps requires corruption=gaussian and schedule=linear; omit it",
+        "--discrete-steps 100": "discrete_steps=100 requires time_sampling=discrete or ddpm, got stratified; omit it",
+        "--schedule-steps 9": "schedule_steps=9 requires schedule=linear, got cosine; omit it",
         "--time-input index": "time_input=index requires time_sampling=discrete or ddpm, got stratified",
         "--decay linear --steps 5000": "decay=linear requires steps above warmup, got steps=5000 and warmup=5000",
         "--held-out -1": "held_out must be 0 or more, got -1",
     }.items():
         with pytest.raises(SystemExit, match=message):
             parse(more.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--corruption blur --basis fourier", "basis=fourier requires corruption=shortest-path, got blur; omit it"),
+        ("--corruption blur --channels shared", "channels=shared requires corruption=shortest-path, got blur"),
+        (
+            "--corruption gaussian --spectrum reference",
+            "spectrum=reference requires corruption=shortest-path, got g",
+        ),
+        (
+            "--corruption blur --log-power-scale 1.25",
+            "log_power_scale=1.25 requires corruption=shortest-path, got",
+        ),
+        ("--schedule linear", "schedule=linear requires corruption=gaussian, got shortest-path; omit it"),
+        ("--schedule linear --schedule-steps 500", "schedule=linear requires corruption=gaussian, got shortest-path"),
+        ("--max-blur 10", "max_blur=10.0 requires corruption=blur, got shortest-path; omit it"),
+        ("--drop-labels 0.2", "drop_labels=0.2 requires class_conditional=True, got False; omit it"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(words: str, message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        parse(words.split())
+
+
+def test_a_default_without_effect_is_not_refused() -> None:
+    words = "--corruption blur --basis cosine --channels rotate --spectrum measured --schedule cosine --drop-labels 0.1"
+    assert parse(words.split()) == Settings(corruption="blur")
+
+
+def test_the_constants_of_the_reference_are_at_the_frequencies_of_the_basis() -> None:
+    images = np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3), dtype=np.uint8)
+    for basis in ("cosine", "fourier"):
+        chosen = Settings(spectrum="reference", basis=basis, channels="shared", size=8)
+        measured = measure_spectrum(chosen, Pictures(images, None, {}))
+        assert (measured.power == measured.power[:1]).all()
+        from_the_lowest = measured.basis.frequencies((8, 8)).flatten().argsort()
+        power = make_corruption(chosen, measured).power.expand(3, 8, 8)[0].flatten()
+        assert (power[from_the_lowest].diff() <= 1e-12).all()
+    by_default = measure_spectrum(replace(chosen, channels="rotate"), Pictures(images, None, {}))
+    assert by_default.basis.channel_rotation is None
+
+
+def test_the_help_tells_that_names_may_have_hyphens(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        parse(["--help"])
+    assert "--discrete-steps is --discrete_steps" in " ".join(capsys.readouterr().out.split())

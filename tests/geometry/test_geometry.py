@@ -371,6 +371,12 @@ def test_wrong_arguments_are_explained(call: object, message: str) -> None:
         call(small_spectrum())  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("rtol", ["1e-3", None])
+def test_a_tolerance_that_is_no_number_is_refused(rtol: object) -> None:
+    with pytest.raises(TypeError, match=f"rtol must be a number, got {rtol!r}"):
+        sp.path_length(sp.GaussianCorruption(), small_spectrum(), rtol=rtol)  # type: ignore[arg-type]
+
+
 def test_principal_spectra_have_no_channel_blocks() -> None:
     with pytest.raises(ValueError, match="mixes channels with pixels"):
         channel_blocks(small_spectrum("principal"))

@@ -140,3 +140,16 @@ def test_a_grid_is_a_value_and_any_function_will_do() -> None:
 def test_wrong_grids_are_explained(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "grid", [lambda n: torch.linspace(1, 0, n + 1), lambda: [1.0, 0.0], lambda n, first: [1.0, 0.0]]
+)
+def test_a_grid_of_another_form_is_explained(grid: object) -> None:
+    mend = (
+        r"called as grid\(steps, start=1.0\) .*; write e.g. grid=lambda steps, start: torch.linspace\(start, 0, steps"
+    )
+    with pytest.raises(TypeError, match=mend):
+        sp.Sampler(model, sp.GaussianCorruption(), grid=grid)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=mend):
+        sp.gaussian_kl(sp.GaussianCorruption(), spectrum(), grid=grid)  # type: ignore[arg-type]

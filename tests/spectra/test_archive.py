@@ -118,3 +118,30 @@ def test_a_state_that_is_none_is_explained() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             sp.PowerSpectrum.from_state_dict({**state, **change})
+
+
+def test_what_cannot_be_a_file_of_a_spectrum_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spectrum = sp.PowerSpectrum.band((1, 4), 0, 2)
+    for call in (spectrum.save, sp.PowerSpectrum.load):
+        for path, error, message in (
+            (None, TypeError, "path must be a path, got NoneType"),
+            (1, TypeError, "path must be a path, got int"),
+            ("", ValueError, r"path is empty; pass a file, e.g. 'spectrum.npz'"),
+            (tmp_path, ValueError, r"path must be a file, got the folder .*; name a file in it, e.g. .*spectrum.npz"),
+        ):
+            with pytest.raises(error, match=message):
+                call(path)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spectrum.save("~/spectrum.npz")
+    assert torch.equal(sp.PowerSpectrum.load(tmp_path / "spectrum.npz").power, spectrum.power)
+
+
+def test_a_scale_beyond_float64_is_named() -> None:
+    spectrum = sp.PowerSpectrum.power_law((1, 8), amplitude=0.5, offset=0.1, exponent=2.0)
+    for scale in (float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"scale must be a finite number, got {scale}"):
+            spectrum.tempered(scale)
+    for scale in (1e5, -1e5):
+        with pytest.raises(ValueError, match=r"S\^scale is beyond float64 for scale=.* and S from .*; pass a scale"):
+            spectrum.tempered(scale)

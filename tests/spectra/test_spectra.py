@@ -255,7 +255,7 @@ def test_a_file_has_the_rights_of_any_other(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError, match="taken"):
+    with pytest.raises(ValueError, match="must be a file, got the folder .*taken"):
         spectrum().save(tmp_path / "taken")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 

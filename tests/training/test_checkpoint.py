@@ -147,8 +147,10 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     torch.save([1], path)
     with pytest.raises(ValueError, match="it holds list, expected a dict"):
         load_checkpoint(path)
-    with pytest.raises(ValueError, match=r"is a folder; pass a file in it"):
+    with pytest.raises(ValueError, match=r"is a folder; pass a file in it, e.g. .*checkpoint-00000001.pt"):
         load_checkpoint(tmp_path)
+    with pytest.raises(ValueError, match="is a folder without checkpoints; pass a file that a trainer wrote"):
+        load_checkpoint(tmp_path.parent)
     with pytest.raises(FileNotFoundError):
         load_checkpoint(tmp_path / "none.pt")
 
@@ -211,3 +213,29 @@ def test_training_goes_on_from_the_checkpoint_before_a_broken_one(tmp_path: Path
     with pytest.warns(RuntimeWarning, match="trying the one before"):
         again = trained(tmp_path, 6)
     assert torch.equal(again.model.weight, whole.model.weight)
+
+
+def test_what_is_no_path_is_explained(tmp_path: Path) -> None:
+    calls = (
+        (lambda path: save_checkpoint(path, 1, STATE, keep=1), "directory"),
+        (lambda path: CheckpointWriter(path, keep=1), "directory"),
+        (latest_checkpoint, "directory"),
+        (load_latest, "directory"),
+        (lambda path: load_latest(tmp_path, otherwise=path or 1), "otherwise"),
+        (lambda path: write_checkpoint(path, STATE), "path"),
+        (load_checkpoint, "path"),
+    )
+    for call, name in calls:
+        with pytest.raises(TypeError, match=f"{name} must be a path, got "):
+            call(None)
+    with pytest.raises(ValueError, match="path must be a file, got the folder .*; name a file in it, e.g. .*best.pt"):
+        write_checkpoint(tmp_path, STATE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written = save_checkpoint("~/run", 1, STATE, keep=1)
+    assert written == tmp_path / "run" / "checkpoint-00000001.pt"
+    assert latest_checkpoint("~/run") == load_latest("~/run")[0] == written
+    assert load_checkpoint("~/run/checkpoint-00000001.pt")["step"] == 3

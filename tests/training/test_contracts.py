@@ -307,7 +307,14 @@ def test_no_average(tmp_path: Path) -> None:
 def test_optimizers_that_cannot_work_are_refused() -> None:
     net = Net()
     cases: list[tuple[Any, type[Exception], str]] = [
-        (torch.optim.AdamW, TypeError, "optimizer must be a torch.optim.Optimizer, got AdamW"),
+        (
+            torch.optim.AdamW,
+            TypeError,
+            r"a torch.optim.Optimizer, got the class AdamW; pass AdamW\(model.parameters\(\), ",
+        ),
+        ("adam", TypeError, r"got 'adam'; pass e.g. torch.optim.AdamW\(model.parameters\(\), lr=2e-4\)"),
+        (lambda: 0, TypeError, r"got function; pass e.g. torch.optim.AdamW\(model.parameters\(\), lr=2e-4\)"),
+        (Net, TypeError, r"got the class Net; pass e.g. torch.optim.AdamW\("),
         (torch.optim.AdamW(Net().parameters()), ValueError, "optimizer AdamW has no parameter of the model"),
         (torch.optim.LBFGS(net.parameters()), TypeError, "optimizer LBFGS requires a closure in every step"),
     ]

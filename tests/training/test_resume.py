@@ -268,8 +268,15 @@ def test_named_changes_are_accepted_and_no_others(tmp_path: Path) -> None:
     assert changed.step == 3
     with pytest.raises(ValueError, match=r"tuple of option names, got \['ema_deca'\]; choose from accumulation, corr"):
         trainer().fit(batches(), steps=1, allow_changes=("ema_deca",))
-    with pytest.raises(ValueError, match=r"tuple of option names, got \['seed'\]"):
+    with pytest.raises(TypeError, match=r"a tuple of option names, got the string 'seed'; pass \('seed',\)"):
         trainer().load_state_dict(state, allow_changes="seed")
+    for wrong in (None, 1):
+        with pytest.raises(
+            TypeError, match=rf"a tuple of option names, got {type(wrong).__name__}; pass e.g. \('seed',"
+        ):
+            trainer().load_state_dict(state, allow_changes=wrong)
+    with pytest.raises(ValueError, match=r"tuple of option names, got \[1, 'a'\]; choose from"):
+        trainer().load_state_dict(state, allow_changes=("a", 1))
 
 
 def test_what_is_changed_begins_anew(tmp_path: Path) -> None:

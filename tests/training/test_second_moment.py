@@ -133,6 +133,8 @@ def test_it_resumes_exactly_and_skipped_steps_teach_nothing(tmp_path: Path) -> N
 
 
 def test_where_it_is_refused() -> None:
+    with pytest.raises(ValueError, match="'discrete', or, in a DiffusionTrainer, 'loss-second-moment'"):
+        sp.DiffusionTrainer(net(), sp.GaussianCorruption("flow"), time_sampling="loss_second_moment")
     with pytest.raises(ValueError, match="time_sampling='loss-second-moment' requires DiffusionTrainer, which keeps"):
         sp.DiffusionLoss(sp.GaussianCorruption(), time_sampling="loss-second-moment")
     with pytest.raises(ValueError, match="discrete_steps=9 has no effect with time_sampling='loss-second-moment'"):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._blocks import geodesic_length, log_ratio
-from .._checks import check_has_values, is_true_or_false
+from .._checks import check_has_values, check_numbers, is_true_or_false
 from .._covariance import (
     CovariancePath,
     channel_blocks,
@@ -98,10 +98,12 @@ def path_length(corruption: Corruption, spectrum: PowerSpectrum, *, rtol: float 
         4 % for measured covariances of channels.
 
     Raises:
-        TypeError: `corruption` does not implement `Corruption`, or `spectrum` is not a `PowerSpectrum`.
+        TypeError: `corruption` does not implement `Corruption`, `spectrum` is not a `PowerSpectrum`, or `rtol` not a
+            number.
         ValueError: shapes differ, the corruption's basis differs from the spectrum's and the sample is
             larger than 1024 values, a covariance is too ill-conditioned for float64, or the sum does not settle.
     """
+    check_numbers(rtol=rtol)
     if not 0 < rtol < 1:
         raise ValueError(f"rtol must lie in (0, 1), got {rtol}")
     return length_of(covariance_path(corruption, spectrum), rtol=rtol)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -56,7 +57,24 @@ def make_times(
     if isinstance(grid, type) or not callable(grid):
         mend = f"; make one, e.g. grid={grid.__name__}()" if isinstance(grid, type) else ""
         raise TypeError(f"grid must be a name or a function of (steps, start), got {kind_of(grid)}{mend}")
-    return falling_times(grid(_STEPS if steps is None else steps, start=start))
+    steps = _STEPS if steps is None else steps
+    _check_form(grid, steps, start)
+    return falling_times(grid(steps, start=start))
+
+
+def _check_form(grid: Callable[..., Tensor], steps: int, start: float) -> None:
+    """Raise a TypeError unless a grid can be called as samplers do."""
+    try:
+        form = inspect.signature(grid)
+    except ValueError:  # of a function that is not written in Python
+        return
+    try:
+        form.bind(steps, start=start)
+    except TypeError as error:
+        raise TypeError(
+            f"a grid is called as grid(steps, start=1.0) and returns steps + 1 times that fall from start to 0, got a "
+            f"function of {form} ({error}); write e.g. grid=lambda steps, start: torch.linspace(start, 0, steps + 1)"
+        ) from None
 
 
 def falling_times(times: object) -> Tensor:

@@ -6,7 +6,6 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,11 +13,12 @@ import torch
 from torch import Tensor
 
 from .._checks import check_count
-from .._files import replace_file
+from .._files import checked_file, replace_file
 from ..bases import Basis, basis_from_state, basis_state
 
 _FORMAT = "shortest_path.PowerSpectrum"
 _VERSION = 1
+_EXAMPLE = "spectrum.npz"
 _reading = threading.Lock()  # numpy parses headers as Python, which CPython 3.11 does in one thread at a time only
 
 Spectrum = TypeVar("Spectrum")
@@ -59,7 +59,7 @@ def write(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Write a state to an .npz archive; plain values become JSON."""
     arrays: dict[str, Any] = {name: value.numpy() for name, value in state.items() if isinstance(value, Tensor)}
     header = np.array(json.dumps({name: value for name, value in state.items() if name not in arrays}))
-    path = Path(path)
+    path = checked_file("path", path, _EXAMPLE)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot save to {path}: its folder does not exist; make it first")
     replace_file(path, lambda file: np.savez(file, header=header, **arrays))
@@ -67,6 +67,7 @@ def write(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
 
 def read(path: str | os.PathLike[str], make: Callable[..., Spectrum]) -> Spectrum:
     """Return what `make` makes of the state in an .npz archive."""
+    path = checked_file("path", path, _EXAMPLE)
     try:
         with _reading, open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: torch.from_numpy(archive[name]) for name in archive.files if name != "header"}
@@ -77,10 +78,10 @@ def read(path: str | os.PathLike[str], make: Callable[..., Spectrum]) -> Spectru
         raise
     except Exception as error:  # what a damaged archive raises is anyone's guess: zlib.error, MemoryError, …
         raise ValueError(
-            f"{os.fspath(path)} is not a readable power spectrum ({type(error).__name__}: {error}); "
+            f"{path} is not a readable power spectrum ({type(error).__name__}: {error}); "
             "make one with PowerSpectrum.estimate(...).save(path)"
         ) from error
     try:
         return unpack({**header, **arrays}, make)
     except ValueError as error:
-        raise ValueError(f"{os.fspath(path)} holds {error}") from error
+        raise ValueError(f"{path} holds {error}") from error

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from .._checks import check_count, check_numbers
+from .._checks import check_count, check_finite, check_numbers
 from .._html import curves, table
 from ..bases import Basis
 from ._covariances import block_power, floor_blocks, raise_to_floor
@@ -60,15 +60,23 @@ class BaseSpectrum:
 
         Raises:
             TypeError: `scale` is not a number.
-            ValueError: `scale` is 0 or negative and there are coefficients without power, or S^scale is beyond float64.
+            ValueError: `scale` is not finite, or is 0 or negative and there are coefficients without power, or S^scale
+                is beyond float64.
 
         Source: Das et al. 2023, arXiv:2306.00501, section 5 (deviations from the shortest path).
         """
-        check_numbers(scale=scale)
+        check_finite(scale=scale)
         scale = float(scale)
         if not scale > 0:
             require_power(self, f"tempered({scale:g})")
-        return type(self)(self.basis, self.power**scale, mean=self.mean, count=self.count)
+        power = self.power**scale
+        if not bool((power.isfinite() & ((power > 0) | (self.power == 0))).all()):
+            low, high = float(self.power[self.power > 0].min()), float(self.power.max())
+            raise ValueError(
+                f"S^scale is beyond float64 for scale={scale:g} and S from {low:.3g} to {high:.3g}; pass a scale "
+                "nearer to 0"
+            )
+        return type(self)(self.basis, power, mean=self.mean, count=self.count)
 
     def raised(self, floor: float) -> Self:
         """Return this spectrum with at least `floor` times the mean power in every coefficient.

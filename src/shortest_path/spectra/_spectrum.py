@@ -233,7 +233,8 @@ class PowerSpectrum(BaseSpectrum):
 
         Raises:
             FileNotFoundError: the folder of `path` does not exist.
-            ValueError: its basis is not registered; see `state_dict`.
+            TypeError: not a path.
+            ValueError: `path` is a folder or empty, or its basis is not registered; see `state_dict`.
         """
         write(path, self.state_dict())
 
@@ -243,6 +244,8 @@ class PowerSpectrum(BaseSpectrum):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is damaged, of another kind, or of a later version, or its basis is not registered.
+            TypeError: not a path.
+            ValueError: a folder, a file that is damaged, of another kind or of a later version, or its basis is not
+                registered.
         """
         return read(path, cls)

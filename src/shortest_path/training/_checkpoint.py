@@ -26,7 +26,7 @@ import torch
 from typing_extensions import Self
 
 from .._checks import check_count
-from .._files import replace_file
+from .._files import checked_file, checked_path, replace_file
 
 _PATTERN = re.compile(r"checkpoint-(\d+)\.pt")
 _COMMENT = b"sha256:"
@@ -57,7 +57,7 @@ def save_checkpoint(directory: str | os.PathLike[str], step: int, state: Mapping
     """
     check_count("step", step, least=0)
     check_count("keep", keep)
-    folder = Path(directory)
+    folder = _folder(directory)
     folder.mkdir(parents=True, exist_ok=True)
     return _write_and_clear(folder, step, serialise(state), keep, whole_checkpoints(folder, up_to=step))
 
@@ -68,12 +68,12 @@ def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> 
     Raises:
         OSError: the file could not be written; existing files are unchanged.
     """
-    _replace(Path(path), serialise(state))
+    _replace(checked_file("path", path, "best.pt"), serialise(state))
 
 
 def latest_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
     """Return the path of the checkpoint with the largest step, damaged or not, or None if there is none."""
-    return next(_newest_first(Path(directory)), None)
+    return next(_newest_first(_folder(directory)), None)
 
 
 def load_latest(
@@ -91,9 +91,10 @@ def load_latest(
         FileNotFoundError: `otherwise` does not exist.
         ValueError: all checkpoints are damaged, or `otherwise` is not a checkpoint, or not the newest of the folder.
     """
+    folder = _folder(directory)
     if otherwise is not None:
-        return _load_otherwise(Path(directory), Path(otherwise))
-    refused, paths = [], list(_newest_first(Path(directory)))
+        return _load_otherwise(folder, checked_path("otherwise", otherwise, "None"))
+    refused, paths = [], list(_newest_first(folder))
     for path in paths:
         try:
             return path, load_checkpoint(path)
@@ -103,7 +104,7 @@ def load_latest(
                 warnings.warn(f"{error}; trying the one before", RuntimeWarning, stacklevel=2)
     if refused:
         raise ValueError(
-            f"no checkpoint in {os.fspath(directory)} can be read: {'; '.join(refused)}. "
+            f"no checkpoint in {folder} can be read: {'; '.join(refused)}. "
             "Move them away to begin anew, or restore one from a copy"
         )
     return None
@@ -132,7 +133,7 @@ def whole_checkpoints(directory: str | os.PathLike[str], *, after: int = -1, up_
         after: Only those of larger steps.
         up_to: Only those of steps up to this one.
     """
-    folder, found = Path(directory), []
+    folder, found = _folder(directory), []
     for path in _newest_first(folder):
         if path.is_symlink() or not after < _step(path) <= up_to:
             continue
@@ -149,9 +150,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: a folder, a damaged file, or a file with other content.
     """
-    path = Path(path)
+    path = checked_path("path", path, "a file, e.g. 'best.pt'")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; pass a file in it, or load_latest({str(path)!r})")
+        if (newest := latest_checkpoint(path)) is None:
+            raise ValueError(f"{path} is a folder without checkpoints; {_PASS}")
+        raise ValueError(f"{path} is a folder; pass a file in it, e.g. {newest}")
     with path.open("rb") as file:
         if not _is_whole(file):
             raise ValueError(_unlike(path, file))
@@ -191,7 +194,7 @@ class CheckpointWriter:
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, keep: int) -> None:
-        self._directory, self._keep = Path(directory), check_count("keep", keep)
+        self._directory, self._keep = _folder(directory), check_count("keep", keep)
         self._directory.mkdir(parents=True, exist_ok=True)
         self._mine = whole_checkpoints(self._directory)
         self._thread: threading.Thread | None = None
@@ -313,6 +316,10 @@ def _refusal(path: Path, error: Exception) -> str:
         )
     reason = str(error).splitlines()[0][:200] if str(error) else "no reason given"
     return f"{path} is damaged: torch cannot read it ({type(error).__name__}: {reason})"
+
+
+def _folder(directory: str | os.PathLike[str]) -> Path:
+    return checked_path("directory", directory, "'.' for the present folder")
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:

@@ -40,8 +40,13 @@ def check_format(state: Mapping[str, Any]) -> None:
 
 
 def check_names(names: Collection[str], config: Mapping[str, Any]) -> None:
-    """Raise a ValueError unless all names are in the configuration."""
-    if unknown := sorted({names} if isinstance(names, str) else set(names) - config.keys()):
+    """Raise a TypeError unless `names` is a collection, or a ValueError unless all are in the configuration."""
+    if isinstance(names, str) or not isinstance(names, Collection):
+        got, mend = type(names).__name__, "e.g. ('seed',)"
+        if isinstance(names, str):
+            got, mend = f"the string {names!r}", f"({names!r},)"
+        raise TypeError(f"allow_changes must be a tuple of option names, got {got}; pass {mend}")
+    if unknown := sorted((name for name in names if name not in config), key=str):
         raise ValueError(
             f"allow_changes must be a tuple of option names, got {unknown}; choose from {', '.join(sorted(config))}"
         )

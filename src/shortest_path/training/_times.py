@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from .._checks import check_choice, check_count, check_time
+from .._checks import check_count, check_time
 
 TimeSamplingName: TypeAlias = Literal["uniform", "stratified", "discrete"]
 TimeSampling: TypeAlias = TimeSamplingName | Callable[[Tensor], Tensor]
@@ -33,9 +33,13 @@ class TimeDistribution:
     def __init__(self, sampling: TimeSampling, discrete_steps: int | None = None) -> None:
         if sampling == BY_LOSS:
             raise ValueError(f"time_sampling={BY_LOSS!r} requires DiffusionTrainer, which keeps the losses; use it")
-        if isinstance(sampling, str):
-            check_choice("time_sampling", sampling, get_args(TimeSamplingName))
-        elif not callable(sampling):
+        names = get_args(TimeSamplingName)
+        if isinstance(sampling, str) and sampling not in names:
+            raise ValueError(
+                f"unknown time_sampling {sampling!r}; choose one of {', '.join(map(repr, names))}, or, in a "
+                f"DiffusionTrainer, {BY_LOSS!r}"
+            )
+        if not isinstance(sampling, str) and not callable(sampling):
             raise TypeError(f"time_sampling must be a name or a function, got {type(sampling).__name__}")
         if discrete_steps is not None:
             check_count("discrete_steps", discrete_steps, least=3)

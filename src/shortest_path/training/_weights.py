@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from .._checks import kind_of
 from ._ema import ExponentialMovingAverage
 from ._nonfinite import clip_gradient, gradient_norm, keep_buffers, remember_buffers, restore_buffers
 
@@ -217,10 +218,11 @@ def _average_in(state: Mapping[str, Any], decay: float) -> Mapping[str, Any]:
 
 def _check_optimizer(optimizer: object, model: nn.Module, also: Iterable[Tensor]) -> None:
     if not isinstance(optimizer, Optimizer):
-        name = optimizer.__name__ if isinstance(optimizer, type) else type(optimizer).__name__
-        raise TypeError(
-            f"optimizer must be a torch.optim.Optimizer, got {name}; pass {name}(model.parameters(), lr=...)"
-        )
+        mend = "pass e.g. torch.optim.AdamW(model.parameters(), lr=2e-4)"
+        if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+            mend = f"pass {optimizer.__name__}(model.parameters(), lr=...)"
+        got = repr(optimizer) if isinstance(optimizer, str) else kind_of(optimizer)
+        raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {got}; {mend}")
     if _requires_argument(optimizer):
         raise TypeError(
             f"optimizer {type(optimizer).__name__} requires a closure in every step, which this trainer does not pass; "
