@@ -226,6 +226,7 @@ def secondary(report: Report, output: str) -> str:
 def deviation(report: Report, output: str, base: str = "path-cosine") -> str:
     """Return the differences of the cases `scale-…` from the shortest path, and the seeds it takes to tell them."""
     rows, departures = [], [case for case in report["cases"] if case.startswith("scale-")]
+    departures.sort(key=lambda case: float(case.removeprefix("scale-")))
     count = len(OUTPUTS) * len(departures)
     for case in departures:
         cells = []
