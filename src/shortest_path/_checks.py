@@ -215,7 +215,14 @@ def values_are_readable(x: Tensor) -> bool:
     """Whether looking at the values of `x` costs nothing: on the CPU, outside `torch.compile` and `torch.func`."""
     if torch.compiler.is_compiling() or x.device.type != "cpu":
         return False
-    return not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return not in_torch_func(x)
+
+
+def in_torch_func(*tensors: Tensor) -> bool:
+    """Return whether `torch.func` maps over one of the tensors or derives it: then no other holds its result."""
+    if torch.compiler.is_compiling():
+        return False
+    return any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in tensors)
 
 
 def check_time(t: Tensor) -> None:

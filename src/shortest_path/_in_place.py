@@ -6,19 +6,14 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ._checks import in_torch_func
+
 
 def has_derivative(x: Tensor) -> bool:
     """Return whether a derivative is taken through `x`, backward, forward or by `torch.func`."""
     if x.requires_grad or torch.compiler.is_compiling():
         return x.requires_grad
     return in_torch_func(x) or forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
-
-
-def in_torch_func(*tensors: Tensor) -> bool:
-    """Return whether `torch.func` maps over one of the tensors or derives it: then no other holds its result."""
-    if torch.compiler.is_compiling():
-        return False
-    return any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in tensors)
 
 
 def add_product(x: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from .._checks import in_torch_func
 from .._exact import no_autocast
-from .._in_place import in_torch_func
 from ._base import Basis, positive_sizes, radius
 from ._complex import complex_type
 from ._registry import register
