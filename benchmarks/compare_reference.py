@@ -10,7 +10,7 @@ in the cosine basis and rotated channels.
 
 For a fair comparison:
 
-- Both sides run on a warm heap: a 28 MB tensor is allocated and freed first (see `timing.warm_heap`), as in any
+- Both sides run on a warm heap: large tensors are allocated and freed first (see `timing.warm_heap`), as in any
   training. Without it every call has page faults in proportion to its temporaries. The reference's reverse step has
   temporaries of T×3×32×32 float64, which no heap keeps warm.
 - Every corruption has new random times, as in training: the reference reads rows of a large table, which would stay in

@@ -28,6 +28,7 @@ from examples.recipe.arguments import output_file
 Contender: TypeAlias = Callable[[], object]
 Clock: TypeAlias = Literal["wall", "cpu"]
 _CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+_END_OF_HEAP: list[torch.Tensor] = []  # what `warm_heap` keeps
 
 
 class Ratio(NamedTuple):
@@ -84,15 +85,22 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def warm_heap(megabytes: int = 28) -> None:
-    """Allocate and free a large tensor, as any training process does early.
+def warm_heap(blocks: int = 16) -> None:
+    """Allocate and free large tensors, so that no contender pays for memory of the kernel.
 
     At first glibc takes every block above 128 KiB from the kernel and returns it, which costs a page fault per 4 KiB at
     each use, more than the arithmetic. The threshold rises with the first large block that is freed, to at most 32 MiB.
-    Without this function, the first contender to allocate a large tensor would speed up the others.
+    It also returns the end of the heap, if more than twice as much is free there: a contender of few temporaries would
+    not pay for this and one of many would. So the last block stays, and what is freed lies below it.
+
+    Args:
+        blocks: How many blocks of 24 MiB stay free.
     """
-    block = torch.ones(megabytes * 2**18)
+    block = torch.ones(28 * 2**18)
     del block
+    freed = [torch.ones(24 * 2**18) for _ in range(blocks)]
+    _END_OF_HEAP.append(torch.ones(24 * 2**18))
+    del freed
 
 
 def interleaved(

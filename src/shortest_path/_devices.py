@@ -15,9 +15,15 @@ def device_of_tensors(module: object) -> torch.device | None:
     """Return the device of a module's parameters and buffers, where images must be too; None for one without them."""
     if not isinstance(module, torch.nn.Module):
         return None
-    parts = list(module.modules())  # walked once, as this is asked at every call of `corrupt`
-    tables = [part._parameters for part in parts] + [part._buffers for part in parts]
-    return next((tensor.device for table in tables for tensor in table.values() if tensor is not None), None)
+    for table in (module._parameters, module._buffers):  # the tables themselves: this is asked at every `corrupt`
+        for tensor in table.values():
+            if tensor is not None:
+                return tensor.device
+    for part in module._modules.values():
+        found = device_of_tensors(part)
+        if found is not None:
+            return found
+    return None
 
 
 def usable_device(device: torch.device | str) -> torch.device:

@@ -68,10 +68,10 @@ def own(tensor: Tensor, *others: Tensor) -> Tensor:
 
     In some bases a transform returns its argument; what a model, a callback or a caller is given is theirs to change.
     """
-    if any(tensor is other for other in others):
-        return tensor.clone()
-    shared = any(tensor.untyped_storage()._cdata == other.untyped_storage()._cdata for other in others)
-    return tensor.clone() if shared else tensor
+    for other in others:
+        if tensor is other or tensor.untyped_storage()._cdata == other.untyped_storage()._cdata:
+            return tensor.clone()
+    return tensor
 
 
 def weights_dtype(model: object, default: torch.dtype) -> torch.dtype:

@@ -400,6 +400,16 @@ def test_times_outside_the_unit_interval(corruption: sp.Corruption, t: float | T
                 scale(torch.as_tensor(t).reshape(-1))
 
 
+@pytest.mark.parametrize("count", [1, 5, 32, 33, 200])  # few times are compared one by one
+@pytest.mark.parametrize("bad", [math.nan, -0.25, 1.25])
+def test_one_time_of_many_outside_the_unit_interval(count: int, bad: float) -> None:
+    corruption, t = sp.GaussianCorruption(), torch.linspace(0, 1, count)
+    corruption.signal(t.requires_grad_())
+    t.data[count // 2] = bad
+    with pytest.raises(ValueError, match=rf"t must lie in \[0, 1\] .*, got {bad}"):
+        corruption.signal(t)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -62,14 +62,18 @@ class LinearSchedule:
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (α_t, σ_t), each the shape of `t`."""
         # A polynomial without constant term, so that 1 − ᾱ keeps its digits at small t. For few times, adding scaled
-        # powers is faster than Horner's scheme, whose constants each become a tensor.
-        power, log_signal = t, t * (-self._coefficients[0] / 2)
+        # products of two powers is faster than Horner's scheme, whose constants each become a tensor.
+        powers, log_signal = [t], t * (-self._coefficients[0] / 2)
         rounding = torch.finfo(t.dtype).eps * max(self._coefficients) / 8
-        for coefficient in self._coefficients[1:]:
+        for degree, coefficient in enumerate(self._coefficients[1:], start=2):
             if coefficient < rounding:  # and so are those after it
                 break
-            power = power * t
-            log_signal = torch.add(log_signal, power, alpha=-coefficient / 2)
+            larger = (degree + 1) // 2
+            if larger > len(powers):
+                powers.append(powers[-1] * t)
+            log_signal = torch.addcmul(
+                log_signal, powers[larger - 1], powers[degree - larger - 1], value=-coefficient / 2
+            )
         return torch.exp(log_signal), root(-torch.expm1(log_signal + log_signal))
 
 
