@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import shortest_path as sp
+from shortest_path import plots
+from shortest_path.integrations.diffusers import CorruptionScheduler, TableCorruption
 from tests.fake_gpu import FakeGPU, exists
 from tests.training.processes import together
 from tests.works import IMAGES, Network, corruption, sampler, works
@@ -75,3 +77,33 @@ def _loops_do_not_wait(gpu: FakeGPU) -> None:
             trainer.train_step([IMAGES])
             assert len(gpu.copies) == 1, gpu.copies  # the images
             assert len(gpu.waits) == (0 if fused else 1), gpu.waits  # is the step finite?
+
+
+def test_a_default_device_moves_nothing(tmp_path: Path) -> None:
+    made, x_t = sampler("cpu"), IMAGES[:2].clone()
+    alphas = torch.linspace(0.99, 0.01, 10)
+    scheduler = CorruptionScheduler(corruption("gaussian-cosine", "cpu"), "data", solver="ddim")
+    scheduler.set_timesteps(4)
+    with torch.device("meta"):
+        data = sp.PowerSpectrum.estimate([IMAGES], check_range=False)
+        data.save(tmp_path / "spectrum.npz")
+        loaded = sp.PowerSpectrum.load(tmp_path / "spectrum.npz")
+        shortest = sp.ShortestPathCorruption(loaded)
+        made.save_pretrained(tmp_path / "sampler")
+        again = sp.Sampler.from_pretrained(tmp_path / "sampler", made.model)
+        lengths = sp.fisher_distance(data.power, 1.0), sp.path_length(shortest, data)
+        kl = sp.gaussian_kl(shortest, data, steps=3)
+        stepped = scheduler.step(x_t, float(scheduler.timesteps[0]), torch.randn(x_t.shape, device="cpu")).prev_sample
+        read = TableCorruption(alphas)
+        plots.spectrum(data, law=True)
+        plots.scales(shortest, data)
+        plots.path(shortest, data)
+        plots.strip(IMAGES[0].clamp(-1, 1), {"path": shortest})
+        plots.side_by_side(IMAGES[:3].clamp(-1, 1), IMAGES[:2].clamp(-1, 1))
+        plots.power(IMAGES, data)
+    expected = sp.PowerSpectrum.estimate([IMAGES], check_range=False)
+    assert torch.equal(loaded.power, expected.power)
+    assert torch.equal(loaded.basis.channel_rotation, expected.basis.channel_rotation)
+    assert torch.equal(again.times, made.times)
+    assert all(each > 0 for each in (*lengths, kl))
+    assert stepped.device.type == read.alphas_cumprod.device.type == "cpu"

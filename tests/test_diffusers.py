@@ -532,6 +532,12 @@ def test_a_wrapper_around_a_wrapper_is_shared_with_any_network(make: Any, tmp_pa
             shared.sample((1, 3, 8, 8))
 
 
+def test_a_scheduler_is_not_made_of_a_configuration() -> None:
+    scheduler = ours.CorruptionScheduler(sp.ShortestPathCorruption(DATA), "velocity")
+    with pytest.raises(TypeError, match=r"neither its corruption nor its solver; use .* copy.deepcopy\(scheduler\)"):
+        ours.CorruptionScheduler.from_config(scheduler.config)
+
+
 @pytest.mark.parametrize("kind", ["DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "PNDMScheduler"])
 def test_no_scheduler_of_betas_is_made_of_a_corruption(kind: str) -> None:
     scheduler = ours.CorruptionScheduler(sp.ShortestPathCorruption(DATA), "velocity")

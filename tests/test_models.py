@@ -155,3 +155,27 @@ def test_alone_is_true_or_false() -> None:
     number: Any = 1
     with pytest.raises(TypeError, match="alone must be True or False, got 1"):
         WhitenedInput(Net(3), sp.GaussianCorruption(), spectrum(), alone=number)
+
+
+@pytest.mark.parametrize("power", [1e-50, 1e-38, 1e39])
+def test_a_power_that_float32_does_not_hold_is_refused(power: float) -> None:
+    wide = sp.PowerSpectrum(sp.CosineBasis(), torch.full((1, 4, 4), power, dtype=torch.float64))
+    corruption = sp.ShortestPathCorruption(wide)
+    with pytest.raises(ValueError, match=r"WhitenedInput computes in float32 and requires power between 1e-37 and"):
+        WhitenedInput(Net(), corruption, wide)
+    loss, x_0 = sp.DiffusionLoss(corruption, "whitened-velocity"), torch.zeros(2, 1, 4, 4)
+    for images in (x_0, x_0.half()):
+        with pytest.raises(ValueError, match=r"'whitened-velocity' of such images computes in float32 .*; scale the"):
+            loss.task(images, 0.5, torch.randn_like(images))
+    task = loss.task(x_0.double(), torch.rand(2), torch.randn(2, 1, 4, 4, dtype=torch.float64))
+    assert bool(task.target.isfinite().all())
+
+
+@pytest.mark.parametrize("power", [1.1e-37, 0.9e37])
+def test_powers_that_float32_just_holds_are_whitened(power: float) -> None:
+    edge = sp.PowerSpectrum(sp.CosineBasis(), torch.full((1, 4, 4), power, dtype=torch.float64))
+    corruption = sp.ShortestPathCorruption(edge)
+    t, x_0 = torch.linspace(0, 1, 9), torch.randn(9, 1, 4, 4) * power**0.5
+    task = sp.DiffusionLoss(corruption, "whitened-velocity").task(x_0, t, torch.randn_like(x_0))
+    for found in (task.target, WhitenedInput(Net(), corruption, edge).whiten(x_0, t)):
+        assert bool(found.isfinite().all())

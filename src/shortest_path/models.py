@@ -19,6 +19,7 @@ from ._files import SAMPLER_FILE, checked_path, read_description
 from ._folders import reading, replace_folder
 from ._model import weights_dtype
 from .corruptions import Corruption, Process, both_scales, corruption_from_state, corruption_state
+from .prediction import check_fits_float32
 from .sampling import Sampler, describe_model, model_from_description, register_model
 from .spectra import PowerSpectrum
 
@@ -43,7 +44,7 @@ class WhitenedInput(nn.Module):
 
     Raises:
         TypeError: `network` cannot be called, `spectrum` is not a `PowerSpectrum`, or `alone` is not True or False.
-        ValueError: the corruption is not diagonal in the spectrum's basis.
+        ValueError: the corruption is not diagonal in the spectrum's basis, or power outside 1e-37 to 1e37.
 
     Source: docs/theory.md, equation 4.
 
@@ -66,6 +67,7 @@ class WhitenedInput(nn.Module):
         process = Process(corruption, spectrum)
         self.network, self.corruption, self.basis = network, corruption, copy.deepcopy(process.basis)
         self.alone, self.spectrum = alone, spectrum
+        check_fits_float32("WhitenedInput", spectrum.power)
         self.register_buffer("power", spectrum.power.float())
         known = getattr(corruption, "mean", None)
         self.register_buffer("mean", None if known is None else known.float())

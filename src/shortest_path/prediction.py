@@ -34,16 +34,20 @@ __all__ = [
     "Denoised",
     "Mixture",
     "Prediction",
+    "check_fits_float32",
     "check_power",
     "data_weights",
     "denoise",
     "error_weight",
+    "fits_float32",
     "mixture",
     "target",
     "target_weights",
 ]
 
 Prediction: TypeAlias = Literal["noise", "data", "velocity", "whitened-velocity"]
+
+_LEAST_POWER = 1e-37  # above it and below its inverse, neither a power, its inverse nor the root of one leaves float32
 
 
 class Denoised(NamedTuple):
@@ -114,6 +118,25 @@ def check_power(prediction: Prediction, power: Tensor | None) -> Tensor:
             "pass spectrum=PowerSpectrum.estimate(batches)"
         )
     return power
+
+
+def fits_float32(power: Tensor) -> bool:
+    """Return whether float32 holds a power and its inverse."""
+    return bool(((power >= _LEAST_POWER) & (power <= 1 / _LEAST_POWER)).all())
+
+
+def check_fits_float32(what: str, power: Tensor) -> None:
+    """Raise a ValueError unless float32 holds a power and its inverse.
+
+    Args:
+        what: What computes in float32.
+        power: S.
+    """
+    if not fits_float32(power):
+        raise ValueError(
+            f"{what} computes in float32 and requires power between {_LEAST_POWER:g} and {1 / _LEAST_POWER:g}, got "
+            f"{float(power.min()):.3g} to {float(power.max()):.3g}; scale the data"
+        )
 
 
 def target(

@@ -365,6 +365,16 @@ def test_corrupting_does_without_the_power_of_every_coefficient() -> None:
     assert Counting.looked > 0
 
 
+@pytest.mark.parametrize("parent", [sp.GaussianCorruption, sp.ShortestPathCorruption, sp.BlurCorruption])
+@pytest.mark.parametrize("name", ["signal", "noise"])
+def test_scales_that_corrupting_would_not_see_are_refused(parent: type, name: str) -> None:
+    with pytest.raises(TypeError, match=rf"Louder overrides {name}, but images are corrupted with `scales\(t\)`"):
+        type("Louder", (parent,), {name: lambda self, t: 2 * t})
+    whole = {name: lambda self, t: self.scales(t)[0], "scales": lambda self, t: (t, t)}
+    assert issubclass(type("Whole", (parent,), whole), parent)
+    assert issubclass(type("Own", (sp.DiagonalCorruption,), {name: lambda self, t: t}), sp.DiagonalCorruption)
+
+
 def test_corrupt_is_pure(corruption: sp.Corruption, images: Tensor) -> None:
     t, eps = torch.rand(16, dtype=torch.float64), torch.randn_like(images)
     before = [value.clone() for value in (images, t, eps)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import pytest
 import torch
@@ -125,6 +126,10 @@ def test_a_grid_is_a_value_and_any_function_will_do() -> None:
     assert sp.Sampler(model, corruption, times=[0.5, 0.1]).times.tolist() == pytest.approx([0.5, 0.1])
 
 
+def made_by(grid: Any) -> sp.Sampler:
+    return sp.Sampler(model, sp.GaussianCorruption(), grid=grid, steps=2, start=0.9)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -135,6 +140,14 @@ def test_a_grid_is_a_value_and_any_function_will_do() -> None:
         (lambda: sp.grids.Spectrum(sp.GaussianCorruption("flow")), "GaussianCorruption has no power of the data"),
         (lambda: sp.Sampler(model, sp.GaussianCorruption(), grid="spectrum"), "pass the spectrum, or grid='cosine'"),
         (lambda: sp.Sampler(model, sp.GaussianCorruption(), grid=lambda steps, start: [1.0]), "falls strictly"),
+        (
+            lambda: made_by(lambda steps, start: torch.linspace(start, 0, 5)),
+            "steps=2 .* 5 times from 0.9 to 0",
+        ),
+        (lambda: made_by(lambda steps, start: torch.linspace(start, 0.1, steps + 1)), "3 times from 0.9 to 0.1; if"),
+        (lambda: made_by(lambda steps, start: torch.linspace(1, 0, steps + 1)), "start=0.9 .* from 1 to 0; if they"),
+        (lambda: made_by("reference"), "start=0.9 has no effect with grid='reference'"),
+        (lambda: made_by(sp.grids.Reference()), "start=0.9 has no effect with grid='reference'"),
     ],
 )
 def test_wrong_grids_are_explained(make: object, message: str) -> None:

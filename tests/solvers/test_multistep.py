@@ -226,6 +226,27 @@ def test_the_later_fraction_is_a_mean_with_exponential_weights(length: float) ->
     assert found.item() == pytest.approx(((weights * x).sum() / weights.sum()).item(), abs=1e-9)
 
 
+@pytest.mark.parametrize(("ratio", "weight"), [(1.0, 0.5), (4.0, 2.0), (15.0, 7.5), (40.0, 8.0)])
+def test_without_a_spectrum_slopes_are_extrapolated_as_by_dpm_solver_up_to_a_bound(ratio: float, weight: float) -> None:
+    log_snr = torch.tensor([-1.0, -0.95, -0.95 + 0.05 * ratio], dtype=torch.float64)
+    t = torch.sigmoid(-log_snr)  # of flow matching, a / s = (1 − t) / t
+    guesses: list[Tensor] = []
+
+    def model(x_t: Tensor, time: Tensor) -> Tensor:
+        guesses.append(torch.tanh(x_t) + time.view(-1, 1, 1, 1))
+        return guesses[-1]
+
+    solver, x_1 = sp.solvers.Multistep(corrector=False), white()
+    sampler = sp.Sampler(model, sp.GaussianCorruption("flow"), prediction="data", solver=solver, times=t)
+    found = sampler.sample(x_1.shape, x_1=x_1, **DOUBLE)
+    x_t = x_1
+    for index, guess in enumerate(guesses):
+        mixed = guess if index == 0 else guess + weight * (guess - guesses[0])
+        kept = t[index + 1] / t[index]
+        x_t = kept * x_t + (1 - t[index + 1] - (1 - t[index]) * kept) * mixed
+    torch.testing.assert_close(found, x_t, rtol=1e-10, atol=1e-10)
+
+
 def test_a_spectrum_in_another_basis_is_an_error() -> None:
     with pytest.raises(ValueError, match="estimate the spectrum in the corruption's basis"):
         sp.Sampler(lambda x_t, t: x_t, CORRUPTIONS["shortest-fourier"](), spectrum=spectrum("cosine"))

@@ -272,7 +272,7 @@ def check_orthonormal(matrix: Tensor, name: str) -> None:
 def real_matrix(matrix: object, name: str) -> Tensor:
     """Return a copy of a matrix, or of what `torch.as_tensor` makes one of."""
     try:
-        tensor = torch.as_tensor(matrix)
+        tensor = matrix if isinstance(matrix, Tensor) else torch.as_tensor(matrix, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must be a matrix of floating-point numbers, got {type(matrix).__name__}") from error
     if tensor.is_complex():

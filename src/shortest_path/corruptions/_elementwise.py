@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,7 +24,8 @@ _PART = 2**16  # coefficients whose scales are computed together
 class ElementwiseCorruption(DiagonalCorruption):
     """Base class of corruptions whose scales are a function of time and of tables, coefficient by coefficient.
 
-    A subclass defines `_scales`. Its coefficients may then have times of their own (`StaggeredCorruption`), and a
+    A subclass defines `_scales`; one of a library's corruption may override `scales(t)`, and not `signal` or `noise`
+    alone. Its coefficients may then have times of their own (`StaggeredCorruption`), and a
     part of them can be looked at alone, as time grids do for large images.
     """
 
@@ -32,6 +33,15 @@ class ElementwiseCorruption(DiagonalCorruption):
     """Whether `_scales` takes a time for each picked coefficient, or of all coefficients and picks at the end."""
 
     _parts: list[Rows] | None = None  # found at the first call
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = [name for name in ("signal", "noise") if name in vars(cls)]
+        if own and "scales" not in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} overrides {' and '.join(own)}, but images are corrupted with `scales(t)`, which it "
+                "inherits; override scales alone, e.g. signal, noise = super().scales(t); return signal, 2 * noise"
+            )
 
     @override
     def signal(self, t: Tensor) -> Tensor:
@@ -88,8 +98,7 @@ class ElementwiseCorruption(DiagonalCorruption):
 
     def _keeps_scales_of(self, author: type[ElementwiseCorruption]) -> bool:
         """Whether the scales are those that a class defines, and no subclass has others."""
-        names = ("signal", "noise", "scales", "_scales")
-        return all(getattr(type(self), name) is getattr(author, name) for name in names)
+        return all(getattr(type(self), name) is getattr(author, name) for name in ("scales", "_scales"))
 
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
         """Return (signal, noise) of the coefficients that `pick` takes, in the type of `time`.

@@ -137,7 +137,7 @@ def _variances(value: Tensor | float) -> Tensor:
     try:
         if is_true_or_false(value):
             raise TypeError
-        variances = torch.as_tensor(value, device=None if isinstance(value, Tensor) else "cpu").detach()
+        variances = (value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"expected a PowerSpectrum, variances or a number, got {value!r}") from error
     if variances.is_complex():

@@ -16,7 +16,7 @@ from ._power import Power
 from ._protocol import TimeGrid
 from ._reference import Reference
 from ._spectrum import Spectrum
-from ._times import falling_times, make_times
+from ._times import falling_times, has_own_start, make_times
 from ._uniform import Uniform
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "coefficients_shape",
     "evenly",
     "falling_times",
+    "has_own_start",
     "make_grid",
     "make_times",
     "of_coefficients",

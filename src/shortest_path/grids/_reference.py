@@ -17,6 +17,8 @@ class Reference:
     Source: the code of Das et al. 2023, arXiv:2306.00501.
     """
 
+    own_start = True
+
     def __call__(self, steps: int, *, start: float = 1.0) -> Tensor:
         """Return the times; see `TimeGrid`. `steps` is T, 3 or more; `start` is not used."""
         if check_count("steps", steps, least=0) < 3:

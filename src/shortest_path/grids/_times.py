@@ -42,7 +42,8 @@ def make_times(
 
     Raises:
         TypeError: an argument of another type.
-        ValueError: `times` beside `steps` or `grid`, an unknown name, or times that do not fall strictly.
+        ValueError: `times` beside `steps` or `grid`, an unknown name, times that do not fall strictly, or a grid of
+            other times than were asked for.
     """
     if times is not None:
         given = [f"{name}={value!r}" for name, value in (("steps", steps), ("grid", grid)) if value is not None]
@@ -59,7 +60,20 @@ def make_times(
         raise TypeError(f"grid must be a name or a function of (steps, start), got {kind_of(grid)}{mend}")
     steps = _STEPS if steps is None else steps
     _check_form(grid, steps, start)
-    return falling_times(grid(steps, start=start))
+    found = falling_times(grid(steps, start=start))
+    first, last = float(found[0]), float(found[-1])
+    too_early = first > start + _ROUNDING and not has_own_start(grid)
+    if len(found) != steps + 1 or too_early or last > _ROUNDING:
+        raise ValueError(
+            f"a grid returns steps + 1 times that fall from start to 0; for steps={steps} and start={start:g} this one "
+            f"returned {len(found)} times from {first:g} to {last:g}; if they are meant so, pass them as times=..."
+        )
+    return found
+
+
+def has_own_start(grid: object) -> bool:
+    """Return whether a grid, or the one of a name, begins where it does, whatever `start` is."""
+    return grid == "reference" or getattr(grid, "own_start", False) is True
 
 
 def _check_form(grid: Callable[..., Tensor], steps: int, start: float) -> None:

@@ -74,7 +74,7 @@ def checked_times(times: object) -> list[float]:
         raise TypeError(f"times must be a sequence of numbers in [0, 1], got {found!r}") from None
     if not numbers:
         raise ValueError("times must hold one time or more, got none; pass e.g. times=(0, 0.5, 1)")
-    check_time(torch.tensor(numbers, dtype=torch.float64))
+    check_time(torch.tensor(numbers, dtype=torch.float64, device="cpu"))
     return numbers
 
 

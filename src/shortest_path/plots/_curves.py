@@ -50,7 +50,7 @@ def spectrum(spectrum: PowerSpectrum, axis: Axes | None = None, *, law: bool = T
         _draw_channels(axis, spectrum, frequency, means)
         axis.set(xscale="log", yscale="log", ylabel="power")
         if law:
-            along = torch.linspace(float(frequency[0]), float(frequency[-1]), 200, dtype=torch.float64)
+            along = np.linspace(float(frequency[0]), float(frequency[-1]), 200)
             power_law = fitted.amplitude / (fitted.offset + along) ** fitted.exponent
             axis.plot(along, power_law, "--", color=COLOURS[4], label=f"law, exponent {fitted.exponent:.2f}")
         _add_legend(axis)
@@ -88,7 +88,7 @@ def power(samples: Tensor, data: PowerSpectrum, axis: Axes | None = None) -> Axe
             "samples[samples.isfinite().flatten(1).all(1)]"
         )
     away = values - (0 if data.mean is None else data.mean.cpu())
-    found = torch.zeros(data.shape, dtype=torch.float64)
+    found = torch.zeros(data.shape, dtype=torch.float64, device="cpu")
     for first in range(0, len(away), _PART):
         found += data.basis.analyze(away[first : first + _PART]).square().sum(0) / len(away)
     if isinstance(data.basis, FourierBasis):  # samples of finite number are not the same at k and −k
@@ -162,7 +162,7 @@ def path(
     """
     check_spectrum("spectrum", spectrum)
     numbers = checked_times(times)
-    signal, noise = _scales_in(corruption, spectrum, torch.tensor(numbers, dtype=torch.float64))
+    signal, noise = _scales_in(corruption, spectrum, torch.tensor(numbers, dtype=torch.float64, device="cpu"))
     colours = matplotlib.colormaps["viridis"](np.linspace(0.25, 0.85, len(numbers)))
     powers = (signal.square() * spectrum.power + noise.square()).expand(len(numbers), *spectrum.shape)
     frequency, _ = _rings(spectrum)
@@ -216,7 +216,7 @@ def _channel(spectrum: PowerSpectrum, channel: int) -> str:
 
 def _over_time(corruption: Corruption, spectrum: PowerSpectrum) -> tuple[np.ndarray, Tensor, Tensor]:
     """Return times, and the variances of signal and noise, (times, C × pixels)."""
-    times = torch.linspace(0, 1, _CURVE, dtype=torch.float64)
+    times = torch.linspace(0, 1, _CURVE, dtype=torch.float64, device="cpu")
     signal, noise = _scales_in(corruption, spectrum, times)
     of_signal, of_noise = (
         value.expand(_CURVE, *spectrum.shape).flatten(1).cpu()

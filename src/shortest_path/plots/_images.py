@@ -65,7 +65,8 @@ def strip(
     if not corruptions:
         raise ValueError("corruptions must hold one corruption or more, got none")
     numbers = checked_times(times)
-    eps = torch.randn(1, *image.shape, generator=torch.Generator().manual_seed(check_seed(seed))).to(image)
+    generator = torch.Generator("cpu").manual_seed(check_seed(seed))
+    eps = torch.randn(1, *image.shape, generator=generator, device="cpu").to(image)
     shown = {
         name: torch.cat([corrupt(corruption, image[None], t, eps) for t in numbers])
         for name, corruption in corruptions.items()
@@ -187,7 +188,7 @@ def side_by_side(samples: Tensor, data: Tensor, axis: Axes | None = None, *, col
         for part in (data, samples):
             own = part[:count][row * columns : (row + 1) * columns].to(samples)
             between = int(part is data)
-            empty = torch.full((columns - len(own) + between, *own.shape[1:]), math.nan).to(own)
+            empty = own.new_full((columns - len(own) + between, *own.shape[1:]), math.nan)
             both += [own, empty]
     with drawing(axis) as axis:
         images(torch.cat(both), axis, columns=2 * columns + 1)

@@ -60,7 +60,7 @@ class SamplerBase:
         if start is None:
             start = first_time(corruption, self.prediction, power)
         else:
-            check_start(start, times)
+            check_start(start, times, grid)
         self._has_own_times = times is not None
         """Whether the times were chosen one by one; otherwise they are those of a grid."""
         self.times = make_times(times, steps, grid, solver=self.solver, corruption=corruption, power=power, start=start)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .._checks import check_numbers
 from ..corruptions import Corruption
-from ..grids import any_scale, by_power, coefficients_shape, evenly, of_coefficients, scales_at
+from ..grids import any_scale, by_power, coefficients_shape, evenly, has_own_start, of_coefficients, scales_at
 from ..prediction import Prediction
 
 _VANISHED = 1e-6
@@ -50,11 +50,12 @@ def first_time(corruption: Corruption, prediction: Prediction, power: Tensor | N
     return high
 
 
-def check_start(start: object, times: object) -> None:
+def check_start(start: object, times: object, grid: object) -> None:
     """Raise an error unless `start` can be the first time of a grid."""
     check_numbers(start=start)
-    if times is not None:
-        raise ValueError(f"start={start} has no effect with times, which begin where they begin; omit one of them")
+    for name, fixed in (("times", times is not None), ("grid='reference'", has_own_start(grid))):
+        if fixed:
+            raise ValueError(f"start={start} has no effect with {name}, which begin where they begin; omit one of them")
     if not 0 < start <= 1:  # type: ignore[operator]
         raise ValueError(f"start must lie in (0, 1], got {start}")
 

@@ -121,11 +121,12 @@ class BaseSpectrum:
 
             log S_c = a_c − b_c log |f|
 
-        of their channel c, in the rotated channels: b_c by least squares over the old coefficients with |f| of at
-        least half the largest, a_c such that the law has the mean log S of the outermost old coefficients. So an exact
-        power law is continued exactly. `cross` is scaled in the old band, and Rᵀ diag(S) R outside it. In the Fourier
-        basis, k and −k have the same power at every size; the Nyquist frequency of an even size is in its band.
-        The mean image is resized by its cosine coefficients: a constant image stays the same constant.
+        of their channel c, in the rotated channels, with |f| as it is at the old size: b_c by least squares over the
+        old coefficients with |f| of at least half the largest, a_c such that the law has the mean log S of the
+        outermost old coefficients. So an exact power law is continued exactly. `cross` is scaled in the old band, and
+        Rᵀ diag(S) R outside it. In the Fourier basis, k and −k have the same power at every size; the Nyquist frequency
+        of an even size is in its band. The mean image is resized by its cosine coefficients: a constant image stays
+        the same constant.
 
         Args:
             spatial: New size of every spatial axis.

@@ -44,7 +44,8 @@ def resize_moments(
     scaled = _gather(power, places) * ratio
     power = scaled
     if not bool(inside.all()):
-        power = torch.where(inside, scaled, _continued(basis.frequencies(sizes), scaled, inside, inside & border))
+        frequency = _frequencies(basis, orders, old)
+        power = torch.where(inside, scaled, _continued(frequency, scaled, inside, inside & border))
     if cross is not None:
         rotation = torch.eye(len(power), dtype=torch.float64, device="cpu")
         rotation = rotation if basis.channel_rotation is None else basis.channel_rotation.to(rotation)
@@ -66,6 +67,15 @@ def _orders(basis: Basis, n: int) -> Tensor:
     """Return the number of cycles per side of every coefficient of an axis, or of half cycles in the cosine basis."""
     order = torch.arange(n, device="cpu")
     return (order + n // 2) % n - n // 2 if isinstance(basis, FourierBasis) else order
+
+
+def _frequencies(basis: Basis, orders: Sequence[Tensor], old: Sequence[int]) -> Tensor:
+    """Return |f| as it is in images of the old size, where the data are isotropic if they are."""
+    cycles = 1.0 if isinstance(basis, FourierBasis) else 0.5
+    total = torch.zeros((), dtype=torch.float64, device="cpu")
+    for order, n in zip(orders, old, strict=True):
+        total = total[..., None] + (order.double() * (cycles * max(old) / n)) ** 2
+    return total.sqrt()
 
 
 def _fits(basis: Basis, order: Tensor, n: int) -> Tensor:

@@ -14,7 +14,7 @@ from .._exact import working_dtype
 from .._model import check_output, weights_dtype
 from ..bases import Basis
 from ..corruptions import Corruption, Process, as_times, check_corruption, check_noise
-from ..prediction import Prediction, check_power, error_weight, target_weights
+from ..prediction import Prediction, check_fits_float32, check_power, error_weight, fits_float32, target_weights
 from ..spectra import PowerSpectrum
 from ._likelihood import likelihood_factor
 from ._times import TimeDistribution, TimeSampling
@@ -118,9 +118,10 @@ class DiffusionLoss:
             )
         self._weighting = None if weighting == prediction else weighting
         self._process = Process(corruption, spectrum)
-        for name in (prediction, weighting):
-            if name == "whitened-velocity":
-                check_power("whitened-velocity", self._process.power)
+        self._too_wide: Tensor | None = None  # a power that float32 does not hold
+        if "whitened-velocity" in (prediction, weighting):
+            power = check_power("whitened-velocity", self._process.power)
+            self._too_wide = None if fits_float32(power) else power
         self.times = TimeDistribution(time_sampling, discrete_steps)
         """The distribution of times; `times.sample(count, generator, device)` draws from it."""
 
@@ -201,6 +202,8 @@ class DiffusionLoss:
         if not (x_0.is_meta or torch.compiler.is_compiling()):
             process.to(x_0.device)
         t = as_times(t, x_0).expand(len(x_0))
+        if self._too_wide is not None and dtype == torch.float32:
+            check_fits_float32("'whitened-velocity' of such images", self._too_wide)
         power = None if process.power is None else process.power.to(x_0.device, dtype)
         signal, noise = process.scales(t, x_0)
         if analyzed and not process.mixes_coefficients:

@@ -89,7 +89,7 @@ class Stop:
     def agreed(self) -> bool:
         """Return whether any process was asked to stop; collective."""
         if self._active and not self._agreed:
-            self._agreed = self._ranks.largest(torch.tensor(self._requested))
+            self._agreed = self._ranks.largest(torch.tensor(self._requested, device="cpu"))
         return bool(self._agreed)
 
     def leave(self, step: int, saved: object) -> NoReturn:

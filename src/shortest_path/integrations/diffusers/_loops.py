@@ -15,6 +15,13 @@ _WITH_IMAGES = (
     "images: sample = scheduler.add_noise(images, noise, scheduler.timesteps[0]), after scheduler.set_begin_index(0)"
 )
 
+# In the configuration. Schedulers of betas refuse it with "{beta_schedule} is not implemented for {class}".
+NO_BETAS = "none (a CorruptionScheduler has no betas: use it as it is, not from_config of it)"
+NO_CONFIG = (
+    "a configuration of a CorruptionScheduler holds neither its corruption nor its solver; use the scheduler itself, "
+    "copy.deepcopy(scheduler), or from_pretrained of a folder that it was saved to"
+)
+
 
 class CorruptionSchedulerOutput(NamedTuple):
     """What a step returns: `prev_sample`, and the predicted clean image `pred_original_sample`."""
@@ -66,7 +73,7 @@ def check_pair(name: str, images: Tensor, noise: Tensor) -> None:
 def as_timesteps(name: str, timesteps: Any, what: str) -> Tensor:
     """Return timesteps as a tensor; raise a TypeError that says what they must be unless they are real numbers."""
     try:
-        found = torch.as_tensor(timesteps)
+        found = timesteps if isinstance(timesteps, Tensor) else torch.as_tensor(timesteps, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         found = None
     if found is None or found.dtype == torch.bool or found.is_complex():

@@ -37,8 +37,6 @@ _NOT_SAVED = (
     "grid {!r} is not saved: a loaded scheduler has the present times, until set_timesteps(n) of a pipeline chooses "
     "those of the default grid; pass a grid by name, or after loading make the scheduler again, with this grid"
 )
-# In the configuration. Schedulers of betas refuse it with "{beta_schedule} is not implemented for {class}".
-NO_BETAS = "none (a CorruptionScheduler has no betas: use it as it is, not from_config of it)"
 
 
 class CorruptionScheduler(SchedulerMixin, ConfigMixin):
@@ -102,7 +100,7 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             num_train_timesteps=self._steps,
             timestep_shift=self._shift,  # "shift" is an option of schedulers of flows, which would take it
             prediction_type=names.get(self.prediction, self.prediction),
-            beta_schedule=NO_BETAS,
+            beta_schedule=_loops.NO_BETAS,
             grid=self._options["grid"] if isinstance(self._options["grid"], str) else None,
         )
 
@@ -310,6 +308,11 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
             warnings.warn(_NOT_SAVED.format(grid), RuntimeWarning, stacklevel=2)
         if push_to_hub:
             super().save_pretrained(str(folder), push_to_hub=True, **kwargs)  # type: ignore[misc]
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """Raise a TypeError: a configuration holds neither corruption nor solver."""
+        raise TypeError(_loops.NO_CONFIG)
 
     @classmethod
     def from_pretrained(

@@ -35,7 +35,7 @@ class TableCorruption(DiagonalCorruption):
     alphas_cumprod: Tensor
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
-        table = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64, copy=True)
+        table = torch.as_tensor(alphas_cumprod, dtype=torch.float64, device="cpu").detach().clone()
         if table.ndim != 1 or not len(table):
             raise ValueError(f"alphas_cumprod must be (N,), got {tuple(table.shape)}; pass scheduler.alphas_cumprod")
         inside = (table > 0) & (table <= 1)
