@@ -58,7 +58,7 @@ def convert(model: Path, out: Path, settings: Settings, *, measure: bool = False
     """Write the network in `model` as a checkpoint that `load_run` reads; return its path."""
     try:
         theirs = load_checkpoint(model)
-    except ValueError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise ValueError(
             str(error).replace(_WRITTEN, "pass a file model….pt or ema_….pt of the paper's code")
         ) from error

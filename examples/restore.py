@@ -98,19 +98,26 @@ class Problem(NamedTuple):
 
 
 def problems(channels: int, size: int) -> dict[str, Problem]:
-    """Return the measurements to restore images from, by name; colourisation only for images with colours."""
+    """Return the measurements to restore images from, by name; print which of them such images do not have, and why."""
     mask = torch.ones(size, size)
     edge = size * 5 // 16
     mask[edge : size - edge, edge : size - edge] = 0
+    coarse = f"super-resolution {COARSER}×"
     found = {
         "inpainting": Problem(lambda x: mask * x, lambda y: mask * y),
-        f"super-resolution {COARSER}×": Problem(
-            lambda x: avg_pool2d(x, COARSER), lambda y: interpolate(y, scale_factor=COARSER)
-        ),
+        coarse: Problem(lambda x: avg_pool2d(x, COARSER), lambda y: interpolate(y, scale_factor=COARSER)),
+        "colourisation": Problem(lambda x: x.mean(1, keepdim=True), lambda y: y.expand(-1, channels, -1, -1)),
     }
-    if channels > 1:
-        found["colourisation"] = Problem(lambda x: x.mean(1, keepdim=True), lambda y: y.expand(-1, channels, -1, -1))
-    return found
+    left_out = {}
+    if edge == 0:
+        left_out["inpainting"] = f"it requires images of 4 × 4 or more, got {size} × {size}"
+    if size % COARSER:
+        left_out[coarse] = f"{COARSER} does not divide the size, {size}"
+    if channels == 1:
+        left_out["colourisation"] = "the images are grey"
+    for name, reason in left_out.items():
+        print(f"  {name} is left out: {reason}")
+    return {name: problem for name, problem in found.items() if name not in left_out}
 
 
 def restore(trained: Trained, images: Tensor, path: Path, steps: int, samples: int, seed: int) -> dict[str, Any]:

@@ -129,6 +129,7 @@ def train(settings: Settings, me: Ranks) -> None:
         if chosen(settings.compile, on_gpu):
             for average in trainer.ema_models.values():
                 average.compile()  # a copy of a compiled network is not compiled
+        about = {"metadata": metadata, "sampler": trainer.state_dict()["sampler"]}  # to share it, as any checkpoint
         if state is not None:
             trainer.load_state_dict(state)
             del state  # as large as the network, the average and the optimizer together
@@ -163,7 +164,7 @@ def train(settings: Settings, me: Ranks) -> None:
                     log.write("evaluation", done.step, values)
                     if settings.evaluation_samples:
                         log.show("samples", done.step, grid)
-                    keep_best(folder / "best.pt", trainer, metadata, values)
+                    keep_best(folder / "best.pt", trainer, about, values)
                     runs.unet_of(trainer.ema_model).save_pretrained(out / "unet")
                     print(summary(done.step, values, held_out), flush=True)
         prepare(trainer, settings, me)
@@ -225,17 +226,16 @@ def measure(
 
 
 def keep_best(
-    path: Path, trainer: sp.DiffusionTrainer, metadata: Mapping[str, Any], values: Mapping[str, float | list[float]]
+    path: Path, trainer: sp.DiffusionTrainer, about: Mapping[str, Any], values: Mapping[str, float | list[float]]
 ) -> None:
-    """Write the averaged weights to `path` if they are better: nearer to real images, or of lower loss."""
+    """Write the averaged weights, and `about` them, if they are better: nearer to real images, or of lower loss."""
     name = MEASURE if MEASURE in values else "loss"
     best = load_checkpoint(path) if path.exists() else None
     # A best of a later step is from before an interruption: its step will come again.
     comparable = best is not None and best["measure"] == name and best["step"] <= trainer.step
     if math.isnan(values[name]) or (comparable and best["value"] <= values[name]):
         return
-    state = {"metadata": metadata, "step": trainer.step, "ema": trainer.ema_model.state_dict()}
-    state["sampler"] = trainer.state_dict()["sampler"]  # so that it can be shared, as any checkpoint
+    state = {**about, "step": trainer.step, "ema": trainer.ema_model.state_dict()}
     write_checkpoint(path, {**state, "measure": name, "value": values[name]})
 
 

@@ -172,10 +172,14 @@ def load_run(path: str | Path, device: torch.device | str = "cpu", *, ema_decay:
         ema_decay: Which of several averages to take; None is the first.
 
     Raises:
-        FileNotFoundError: the folder holds no checkpoint.
+        FileNotFoundError: there is no such file or folder, or the folder holds no checkpoint.
         ValueError: the checkpoint is of another program, or has no such average.
     """
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist; pass the --out folder of train_cifar10.py, or a checkpoint in it"
+        )
     if path.is_dir():
         found = load_latest(path / "checkpoints") or load_latest(path)
         if found is None:

@@ -358,6 +358,7 @@ def test_unfit_requests_are_explained(checkpoint: Path, tmp_path: Path) -> None:
         (checkpoint, "--out", tmp_path / "a.npz"): "a.npz exists, and was not written by sample_cifar10.py; move it",
         (checkpoint, "--out", tmp_path / "c.npz"): "c.parts is needed for unfinished work, but holds something else",
         (tmp_path,): "holds no checkpoint",
+        (tmp_path / "none",): "none does not exist; pass the --out folder of train_cifar10.py, or a checkpoint in it",
         (tmp_path / "other.pt",): "was not written by train_cifar10.py",
         (tmp_path / "nan.pt",): "the network gives samples that are not finite",
     }.items():

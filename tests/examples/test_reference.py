@@ -200,7 +200,7 @@ def test_files_that_cannot_be_converted_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY")
     for name, words, message in (
         ("a.npy", (), "of torch.save do; pass a file model….pt or ema_….pt of the paper's code"),
-        ("nowhere.pt", (), "No such file or directory"),
+        ("nowhere.pt", (), "nowhere.pt does not exist; pass a file model….pt or ema_….pt of the paper's code"),
         ("pickle.pt", (), "pickle.pt is not a checkpoint: it does not begin as the zip archives of torch.save do"),
         ("evil.pt", (), "only tensors and plain values are ever loaded"),
         ("labels.pt", (), "not of a network of these settings: unknown label_emb.weight; pass its widths"),

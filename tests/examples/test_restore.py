@@ -68,6 +68,34 @@ def test_bits_per_dimension(quickstart: Finished, report: dict) -> None:
     assert found["spectrum_alone"]["standard_error"] == pytest.approx(bits.std().item() / 8**0.5, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("shape", "names", "left_out"),
+    [
+        ((7, 3), ["inpainting", "colourisation"], ["super-resolution 4× is left out: 4 does not divide the size, 7"]),
+        (
+            (2, 1),
+            [],
+            [
+                "inpainting is left out: it requires images of 4 × 4 or more, got 2 × 2",
+                "super-resolution 4× is left out: 4 does not divide the size, 2",
+                "colourisation is left out: the images are grey",
+            ],
+        ),
+    ],
+)
+def test_what_images_do_not_allow_is_left_out(
+    tmp_path: Path, shape: tuple[int, int], names: list[str], left_out: list[str]
+) -> None:
+    size, channels = shape
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (40, size, size, channels), np.uint8))
+    few = ("--size", size, "--batch-size", 8, "--samples", 4, "--sample-steps", 2, "--images", 32, "--held-out", 8)
+    trained = tmp_path / "trained"
+    run("quickstart", "--data", tmp_path / "images.npy", *few, "--likelihood-steps", 2, "--steps", 2, "--out", trained)
+    told = run("restore", trained, "--out", tmp_path / "out", *FEW).out
+    assert [line.strip() for line in told.splitlines() if "left out" in line] == left_out
+    assert list(json.loads((tmp_path / "out" / "restore.json").read_text())["restored"]) == names
+
+
 def test_wrong_folders_and_images_are_explained(quickstart: Finished, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("damaged", "other"):

@@ -62,3 +62,75 @@ def test_other_decays_are_refused_or_begin_from_the_average_that_there_is(tmp_pa
     state["average"]["others"][0.5]["model"].pop("first.bias")
     with pytest.raises(ValueError, match="the state's ema does not fit this trainer's: missing first.bias"):
         made(DECAYS).load_state_dict(state)
+
+
+# --- averages that a state does not have ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("warmup", [None, False])
+def test_averages_begin_at_the_weights_of_a_state_without_averages(
+    tmp_path: Path, kind: torch.dtype, warmup: bool | None
+) -> None:
+    def of(decay: float | tuple[float, ...] | None, seed: int) -> sp.DiffusionTrainer:
+        options = {} if decay is None else {"ema_warmup": warmup}
+        return sp.DiffusionTrainer(
+            net(seed).to(kind), sp.GaussianCorruption("flow"), ema_decay=decay, learning_rate=1e-2, **options
+        )
+
+    allowed = ("ema_decay", "ema_warmup")
+    before, straight = of(None, 0), of(None, 0)
+    before.fit(batches(), steps=4, checkpoint_dir=tmp_path / "before")
+    state = load_checkpoint(tmp_path / "before" / "checkpoint-00000004.pt")
+    straight.load_state_dict(state)
+    expected = sp.training.ExponentialMovingAverage(straight.model, 0.5, warmup=warmup is None)  # begins there
+    straight.fit(batches(), steps=7, callbacks=[lambda who, step: expected.update(who.model)])
+
+    one = of((0.9, 0.5), 1)
+    one.fit(batches(), steps=2)  # as its averages have counted, which they must forget
+    held = one.ema_models
+    one.load_state_dict(state, allow_changes=allowed)
+    for model in held.values():
+        assert torch.equal(weights(model), weights(before.model))
+    one.fit(batches(), steps=7)
+    assert torch.equal(weights(one.ema_models[0.5]), weights(expected.model))
+    assert one.ema_models[0.5] is held[0.5]
+
+    resumed, again = of((0.9, 0.5), 1), of((0.9, 0.5), 2)
+    resumed.fit(batches(), steps=6, checkpoint_dir=tmp_path / "before", allow_changes=allowed)
+    again.fit(batches(), steps=7, checkpoint_dir=tmp_path / "before")
+    assert torch.equal(weights(again.ema_models[0.5]), weights(expected.model))
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("float64", "float32"), ("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_an_average_of_another_type_is_refused(theirs: str, ours: str) -> None:
+    given, own = (
+        sp.training.ExponentialMovingAverage(net(seed).to(getattr(torch, kind)), 0.9)
+        for seed, kind in enumerate((theirs, ours))
+    )
+    before = weights(own.model)
+    message = (
+        f"the state's model does not fit this average's: first.bias torch.{theirs} instead of torch.{ours}, .* and "
+        rf"\d+ more; to continue exactly, make the average of model.to\(torch.{theirs}\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        own.load_state_dict(given.state_dict())
+    with pytest.raises(ValueError, match="the state's model does not fit this average's: missing first.bias, missing"):
+        own.load_state_dict(sp.training.ExponentialMovingAverage(torch.nn.Conv2d(3, 3, 1), 0.9).state_dict())
+    assert torch.equal(weights(own.model), before)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_an_average_may_begin_anew(kind: torch.dtype) -> None:
+    first, other = net(0).to(kind), net(1).to(kind)
+    average, new = (sp.training.ExponentialMovingAverage(model, 0.9) for model in (first, other))
+    average.update(first)
+    average.begin(other.state_dict())
+    assert average.updates == 0
+    with torch.no_grad():
+        other.first.weight.add_(0.1)
+    for each in (average, new):
+        each.update(other)
+    torch.testing.assert_close(average.state_dict(), new.state_dict(), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="the state's model does not fit this average's: missing first.bias"):
+        average.begin(torch.nn.Conv2d(3, 3, 1).state_dict())

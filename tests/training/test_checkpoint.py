@@ -151,7 +151,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
     with pytest.raises(ValueError, match="is a folder without checkpoints; pass a file that a trainer wrote"):
         load_checkpoint(tmp_path.parent)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="none.pt does not exist; pass a file that a trainer wrote"):
         load_checkpoint(tmp_path / "none.pt")
 
 

@@ -230,6 +230,32 @@ def test_a_schedule_that_is_trained_is_continued(tmp_path: Path) -> None:
     assert torch.equal(weights(two.model), weights(straight.model))
 
 
+def test_a_trained_schedule_of_another_type_is_refused() -> None:
+    class Learned(sp.GaussianCorruption):
+        def __init__(self, kind: torch.dtype, *shape: int) -> None:
+            super().__init__("flow")
+            self.rate = nn.Parameter(torch.zeros(shape, dtype=kind))
+
+    def make(kind: torch.dtype, *shape: int) -> sp.DiffusionTrainer:
+        net, corruption = Net(), Learned(kind, *shape)
+        optimizer = torch.optim.SGD([*net.parameters(), *corruption.parameters()], lr=0.1)
+        return trainer(net, corruption, optimizer=optimizer)
+
+    double, single, other = make(torch.float64), make(torch.float32), make(torch.float32, 2)
+    with torch.no_grad():
+        double.corruption.rate.fill_(0.1)
+    state = double.state_dict()
+    with pytest.raises(ValueError, match=r"corruption.rate: \(\) torch.float64 in the checkpoint, \(\) torch.float32"):
+        single.load_state_dict(state)
+    single.load_state_dict(state, allow_changes=("corruption",))
+    assert single.corruption.rate.item() == pytest.approx(0.1)
+    with pytest.raises(ValueError, match=r"corruption.rate: \(\) torch.float64 in the checkpoint, \(2,\) torch.flo"):
+        other.load_state_dict(state)
+    for found in ({}, state["corruption"]):
+        other.load_state_dict({**state, "corruption": found}, allow_changes=("corruption",))
+        assert other.corruption.rate.tolist() == [0, 0]  # what does not fit begins anew
+
+
 # --- averages ---------------------------------------------------------------------------------------------
 
 

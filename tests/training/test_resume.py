@@ -121,6 +121,70 @@ def test_several_trainers_may_continue_from_one_state() -> None:
     torch.testing.assert_close(state["optimizer"], kept["optimizer"], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_state_stays_as_it_was(kind: torch.dtype) -> None:
+    class Learned(sp.GaussianCorruption):
+        def __init__(self) -> None:
+            super().__init__("flow")
+            self.rate = torch.nn.Parameter(torch.ones(()))
+
+        def noise(self, t: Tensor) -> Tensor:
+            return super().noise(t) * self.rate
+
+    def make() -> sp.DiffusionTrainer:
+        model, corruption = net().to(kind), Learned()
+        rate = torch.tensor(1e-2)
+        optimizer = torch.optim.AdamW([*model.parameters(), *corruption.parameters()], lr=rate, capturable=False)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+        options = {"time_sampling": "loss-second-moment", "prediction": "data", "metadata": {"note": note}}
+        return sp.DiffusionTrainer(
+            model, corruption, ema_decay=(0.9, 0.5), optimizer=optimizer, scheduler=scheduler, **options
+        )
+
+    note = torch.zeros(3)
+    straight, one = make(), make()
+    torch.manual_seed(5)
+    straight.fit(batches(), steps=4)
+    torch.manual_seed(5)
+    one.fit(batches(), steps=2)
+    state, averages = one.state_dict(), one.ema_models
+    kept = copy.deepcopy(state)
+    one.fit(batches(), steps=5)
+    note.fill_(7.0)
+    for part in ("model", "ema", "average", "optimizer", "corruption", "metadata", "random"):
+        torch.testing.assert_close(state[part], kept[part], rtol=0, atol=0)
+    one.load_state_dict(state)
+    one.fit(batches(), steps=4)
+    assert torch.equal(weights(one.model), weights(straight.model))
+    for decay, model in averages.items():
+        assert torch.equal(weights(model), weights(straight.ema_models[decay]))
+    with torch.no_grad():
+        state["model"]["first.weight"].zero_()  # it is the caller's
+    assert one.model.first.weight.any()
+
+
+def test_a_state_holds_equal_tensors_once(tmp_path: Path) -> None:
+    """A file of it is as large as a checkpoint."""
+    one = sp.DiffusionTrainer(net(), sp.ShortestPathCorruption(spectrum()), metadata={"graph": torch.ones(2).sin()})
+    one.save(tmp_path / "own")
+    sp.training.save_checkpoint(tmp_path / "given", 0, one.state_dict(), keep=1)
+    own, given = ((tmp_path / name / "checkpoint-00000000.pt").stat().st_size for name in ("own", "given"))
+    assert own == given
+
+
+def test_checkpoints_copy_the_weights_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def copied(*_: object) -> None:
+        raise AssertionError("a state that is written at once was copied before")
+
+    one = trainer()
+    monkeypatch.setattr("shortest_path.training._continued.copied", copied)
+    one.fit(batches(), steps=3, checkpoint_dir=tmp_path, checkpoint_every=1)
+    one.save(tmp_path)
+    trainer().fit(batches(), steps=4, checkpoint_dir=tmp_path)
+    with pytest.raises(AssertionError, match="copied"):
+        one.state_dict()
+
+
 def test_the_devices_random_state_is_continued_too(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu, given = torch.device("cuda", 1), []
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor([device.index, 7], dtype=torch.uint8))
@@ -342,6 +406,28 @@ def test_another_learning_rate_is_taken_only_if_allowed() -> None:
     other.load_state_dict(state)
 
 
+@pytest.mark.parametrize("decay", [None, 0.9])
+@pytest.mark.parametrize(("theirs", "ours"), [("float64", "float32"), ("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_weights_of_another_type_are_refused(tmp_path: Path, theirs: str, ours: str, decay: float | None) -> None:
+    def make(kind: str) -> sp.DiffusionTrainer:
+        return sp.DiffusionTrainer(net().to(getattr(torch, kind)), sp.GaussianCorruption("flow"), ema_decay=decay)
+
+    first, other = make(theirs), make(ours)
+    data = [batch.to(getattr(torch, theirs)) for batch in batches()]
+    first.fit(data, steps=1, checkpoint_dir=tmp_path)
+    before = weights(other.model)
+    message = (
+        rf"the state's model does not fit this trainer's: first.bias torch.{theirs} instead of torch.{ours}, .* and "
+        rf"\d+ more; to continue exactly, make the trainer of model.to\(torch.{theirs}\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        other.fit(data, steps=2, checkpoint_dir=tmp_path)
+    assert torch.equal(weights(other.model), before)
+    again = make(theirs)
+    again.fit(data, steps=2, checkpoint_dir=tmp_path)
+    assert again.step == 2
+
+
 def test_functions_are_compared_by_name() -> None:
     def late(uniform: Tensor) -> Tensor:
         return uniform.sqrt()
@@ -458,7 +544,7 @@ def test_a_file_that_cannot_be_continued_from_is_named(tmp_path: Path) -> None:
     trainer().fit(batches(), steps=1, checkpoint_dir=tmp_path / "old")
     (tmp_path / "notes.pt").write_text("not a checkpoint")
     torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "weights.pt")
-    with pytest.raises(FileNotFoundError, match=r"there is no such checkpoint: .*nowhere.pt"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.pt does not exist; pass a file that a trainer wrote"):
         trainer().fit(batches(), steps=2, checkpoint_dir=tmp_path / "new", resume=tmp_path / "nowhere.pt")
     for file, options, message in (
         ("notes.pt", {}, "notes.pt is not a checkpoint: it does not begin as"),

@@ -1,9 +1,9 @@
-"""A trainer's options, how it takes a step, and its state."""
+"""A trainer's options, and how it takes a step."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from .._checks import check_floating, check_keywords, check_mapping, images_of, kind_of
+from .._checks import check_floating, check_keywords, check_mapping, images_of
 from .._devices import device_of
 from .._html import table
 from .._model import weights_dtype
@@ -20,25 +20,23 @@ from ..corruptions import Corruption, check_corruption, check_device
 from ..sampling import Sampler
 from ..spectra import PowerSpectrum
 from ._batches import on_device
-from ._fingerprint import fingerprint
 from ._loss import DiffusionLoss
 from ._options import TrainingOptions, described
-from ._plain import plain
 from ._random import GlobalRandom
 from ._ranks import Ranks, Share
 from ._second_moment import LossSecondMoment, Seen
-from ._sharing import SAMPLER, described_sampler
-from ._state import FORMAT, SCALES, VERSION, Position, check_format, differences
+from ._state import Position
 from ._step import TrainStep
 from ._take import take_or_skip
 from ._times import BY_LOSS
+from ._trainable import Trainable, check_model
 from ._weights import Weights
 
 _LEARNING_RATE = 2e-4
 
 
 class TrainerBase:
-    """The options of a trainer, one training step, and the state; see `DiffusionTrainer`."""
+    """The options of a trainer, and one training step; see `DiffusionTrainer`."""
 
     def __init__(
         self,
@@ -52,12 +50,7 @@ class TrainerBase:
         **options: Any,
     ) -> None:
         check_corruption(corruption)
-        if not isinstance(model, nn.Module):
-            raise TypeError(
-                f"model must be a torch.nn.Module, got {kind_of(model)}; its forward is called as model(x_t, t)"
-            )
-        if optimizer is None and not any(True for _ in model.parameters()):
-            raise ValueError(f"model {type(model).__name__} has no parameters to train; pass an optimizer of others")
+        check_model(model, optimizer)
         check_mapping("metadata", metadata, "{'settings': settings}")
         known = {field.name for field in fields(TrainingOptions)}
         if unknown := sorted(options.keys() - known):
@@ -100,6 +93,7 @@ class TrainerBase:
             scale_loss_on=self.device.type if given.precision == "fp16" else None,
             also=corruption.parameters() if isinstance(corruption, nn.Module) else (),
         )
+        self._trainable = Trainable(self._ranks.model, self.optimizer)
         self._known: dict[str, Any] = {"prediction": given.prediction, "spectrum": spectrum}  # to samplers
         self._null = {
             name: null.detach().to(self.device, copy=True) if isinstance(null, Tensor) else null
@@ -254,9 +248,12 @@ class TrainerBase:
         Raises:
             TypeError: a batch is not a floating-point tensor, or a tuple that begins with one; or conditioning
                 to drop is not a tensor.
-            ValueError: wrong number of batches, wrong shapes, or a name in `null_conditioning` that the batch lacks.
+            ValueError: wrong number of batches, wrong shapes, or a name in `null_conditioning` that the batch lacks; or
+                parameters that are all frozen, or were cast or moved after the trainer was made.
+            RuntimeError: it is called in `torch.no_grad()` or `torch.inference_mode()`.
         """
         given = self.options
+        self._trainable.check()
         if len(batches) != given.accumulation:
             raise ValueError(f"expected {given.accumulation} batches for a step, got {len(batches)}")
         sizes = [len(images_of(batch, given.image_key)) for batch in batches]
@@ -287,56 +284,6 @@ class TrainerBase:
             for each in seen:
                 self._by_loss.add(each.times, self._ranks.rows(each.losses, each.share), unless=skipped)
         return TrainStep(self.step, total, norm, skipped)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for an exact resume, as tensors and plain values.
-
-        It holds torch's random state of this rank; the checkpoints of `save` and `fit` hold the states of all ranks.
-        `"sampler"` describes the sampler, for `share_checkpoint`.
-        """
-        state = {
-            "format": FORMAT,
-            "version": VERSION,
-            "config": self._config,
-            "metadata": self._metadata,
-            "corruption": self.corruption.state_dict() if isinstance(self.corruption, nn.Module) else {},
-            SCALES: fingerprint(self.corruption),
-            "spectrum": {} if self.spectrum is None else {"power": self.spectrum.power},
-            SAMPLER: described_sampler(self._ranks.model, self.corruption, null=self._null, **self._known),
-            **self._weights.state_dict(),
-            **self._position.state_dict(),
-        }
-        return {name: plain(value, name) for name, value in state.items()}
-
-    def load_state_dict(self, state: Mapping[str, Any], *, allow_changes: Collection[str] = ()) -> None:
-        """Continue from what `state_dict` returned, random state of the process included.
-
-        Args:
-            state: As `state_dict` returned it.
-            allow_changes: Names of options that may differ from those in `state`, or `"corruption"`. Another
-                optimizer or scheduler begins anew, and so do times and noise with another seed.
-
-        Raises:
-            ValueError: a state of another kind, version or configuration, or one that does not fit; nothing is changed
-                then.
-        """
-        check_format(state)
-        ours = self.state_dict()
-        if missing := sorted(ours.keys() - state.keys() - {SAMPLER}):
-            raise ValueError(f"the state has no {', '.join(missing)}; pass what state_dict returned, unchanged")
-        learned = self._weights.trained_in(self.corruption)
-        changed = differences(state, ours, allow_changes, learned)
-        self._weights.check(state, changed)
-        self._position.check(state)
-        # Everything fits: from here on nothing is refused.
-        generator = self.generator.get_state()
-        self._weights.load_state_dict(state, changed)
-        self._position.load_state_dict(state)
-        with torch.no_grad():
-            for name, parameter in learned.items():
-                parameter.copy_(state["corruption"][name])
-        if "seed" in changed:
-            self.generator.set_state(generator)
 
     def _autocast(self) -> AbstractContextManager[object]:
         """Run the model in the precision that was asked for."""

@@ -7,7 +7,6 @@ power cut leaves earlier checkpoints unchanged.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import math
@@ -120,8 +119,6 @@ def _load_otherwise(folder: Path, file: Path) -> tuple[Path, dict[str, Any]]:
         )
     if newest is not None and (found := load_latest(folder)) is not None:
         return found
-    if not file.exists():
-        raise FileNotFoundError(errno.ENOENT, "there is no such checkpoint", str(file))
     return file, load_checkpoint(file)
 
 
@@ -155,6 +152,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         if (newest := latest_checkpoint(path)) is None:
             raise ValueError(f"{path} is a folder without checkpoints; {_PASS}")
         raise ValueError(f"{path} is a folder; pass a file in it, e.g. {newest}")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; {_PASS}")
     with path.open("rb") as file:
         if not _is_whole(file):
             raise ValueError(_unlike(path, file))

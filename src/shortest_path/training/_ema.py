@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from .._checks import check_flag, check_numbers, kind_of
 from .._exact import exact_dtype
+from ._fit import check_fit
+from ._trainable import check_tensors
 
 
 class ExponentialMovingAverage:
@@ -29,7 +31,8 @@ class ExponentialMovingAverage:
 
     Raises:
         TypeError: `model` is not a module, `decay` not a number, or `warmup` not True or False.
-        ValueError: `decay` out of range.
+        ValueError: `decay` out of range, or weights that have no shape yet.
+        RuntimeError: it is made in inference mode, or the model was.
 
     Source: the warm-up of TensorFlow's `ExponentialMovingAverage(num_updates=...)`.
     """
@@ -41,6 +44,7 @@ class ExponentialMovingAverage:
         check_flag("warmup", warmup)
         if not 0 <= decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {decay}")
+        check_tensors(model, "make the average")
         self.decay, self.warmup = decay, warmup
         self._updates: int | Tensor = 0  # a tensor where the device decides which updates are made
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -63,27 +67,22 @@ class ExponentialMovingAverage:
         Args:
             model: The model that is followed.
             unless: Whether the average stays as it is, a tensor of one boolean on the device; nothing waits for it.
+
+        Raises:
+            ValueError: the model has other weights, or of other shapes, types or devices; nothing is changed then.
         """
+        mine, theirs = dict(self.model.named_parameters()), dict(model.named_parameters())
+        _check_same(mine, theirs)
         step = self._step() if unless is None else self._step_unless(unless)
-        mine = dict(self.model.named_parameters())
         averaged: list[Tensor] = []
         current: list[Tensor] = []
-        for name, weight in model.named_parameters():
-            if name not in mine or mine[name].shape != weight.shape:
-                raise ValueError(
-                    f"the average follows another model: it has no weight {name!r} of shape {tuple(weight.shape)}; "
-                    "make an average of this model"
-                )
+        for name, weight in theirs.items():
             if not (weight.requires_grad and _has_fractions(weight)):
                 mine[name].copy_(weight)
                 continue
             exact = self._exact.get(name)
             averaged.append(mine[name] if exact is None else exact)
             current.append(weight if exact is None else weight.to(exact.dtype))
-        if missing := mine.keys() - {name for name, _ in model.named_parameters()}:
-            raise ValueError(
-                f"the average follows another model: this one has no weight {min(missing)!r}; make an average of it"
-            )
         if averaged and isinstance(step, Tensor):
             _move(averaged, current, step)
         elif averaged and not isinstance(step, Tensor):
@@ -110,21 +109,40 @@ class ExponentialMovingAverage:
         )
         return torch.where(bad, 0.0, 1 - decay)
 
+    @torch.no_grad()
+    def begin(self, weights: Mapping[str, Any]) -> None:
+        """Begin anew at the weights that a model's `state_dict` returned, with no updates.
+
+        Raises:
+            ValueError: they are those of another model; nothing is changed then.
+        """
+        check_fit("model", weights, self.model.state_dict(), "average")
+        self.model.load_state_dict(weights)
+        for name, weight in self.model.named_parameters():
+            if name in self._exact:
+                self._exact[name].copy_(weight)
+        self._updates = 0
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the averaged weights, those of lower precision also before rounding, and the number of updates."""
+        """Return the averaged weights, those of lower precision also before rounding, and the number of updates.
+
+        As in torch, later updates change the tensors that it returns; copy it with `copy.deepcopy` to keep it.
+        """
         return {"model": self.model.state_dict(), "exact": dict(self._exact), "updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned.
 
         Raises:
-            ValueError: the state has other entries.
-            RuntimeError: it is that of another model.
+            ValueError: the state has other entries, or is that of another model, e.g. in another type; nothing is
+                changed then.
         """
         entries = ("model", "exact", "updates")
         if not isinstance(state, Mapping) or any(name not in state for name in entries):
             found = list(state) if isinstance(state, Mapping) else type(state).__name__
             raise ValueError(f"the state of an average has the entries {entries}, got {found}; pass its state_dict()")
+        for part, own in (("model", self.model.state_dict()), ("exact", self._exact)):
+            check_fit(part, state[part], own, "average")
         self.model.load_state_dict(state["model"])
         for name, exact in self._exact.items():
             exact.copy_(state["exact"][name])
@@ -134,6 +152,21 @@ class ExponentialMovingAverage:
 def _has_fractions(weight: Tensor) -> bool:
     """Whether an average of the weight's values is of its type: it is no whole number."""
     return weight.is_floating_point() or weight.is_complex()
+
+
+def _check_same(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError unless two models have the same weights."""
+    for name, weight in theirs.items():
+        own = mine.get(name)
+        if own is None or own.shape != weight.shape or own.dtype != weight.dtype or own.device != weight.device:
+            raise ValueError(
+                f"the average follows another model: it has no weight {name!r} of shape {tuple(weight.shape)}, "
+                f"{weight.dtype} on {weight.device}; make an average of this model"
+            )
+    if missing := mine.keys() - theirs.keys():
+        raise ValueError(
+            f"the average follows another model: this one has no weight {min(missing)!r}; make an average of it"
+        )
 
 
 def _move(averaged: list[Tensor], current: list[Tensor], step: Tensor) -> None:

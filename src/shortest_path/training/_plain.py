@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), Tensor, torch.dtype, torch.device)
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+
+
+def copied(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a nest of plain values with memory of its own; tensors that share memory share the new one."""
+    return copy.deepcopy(state)
 
 
 def plain(value: Any, name: str = "state") -> Any:
@@ -24,6 +30,8 @@ def plain(value: Any, name: str = "state") -> Any:
     """
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, Tensor):
+        return value.detach() if value.requires_grad else value
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, Mapping):

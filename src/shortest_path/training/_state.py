@@ -57,7 +57,7 @@ def differences(
 ) -> set[str]:
     """Return the options in which `state` differs from that of the trainer that is to continue from it.
 
-    The corruption's parameters that are `learned` may differ in their values, not in their shapes.
+    The corruption's parameters that are `learned` may differ in their values, not in their shapes and types.
 
     Raises:
         ValueError: some differ that `allow_changes` does not name; all of them are listed.
@@ -191,14 +191,18 @@ def _other_tables(
 ) -> list[str]:
     """Return a text for each tensor that only one of the two has, or that has other values."""
 
-    def alike(name: str) -> bool:
+    def difference(name: str) -> str:
         if name not in theirs or name not in ours:
-            return False
+            return "other values"
+        given, own = theirs[name], ours[name]
         if part == "corruption" and name in learned:
-            return theirs[name].shape == ours[name].shape
-        return torch.equal(theirs[name].cpu(), ours[name].cpu())
+            if (given.shape, given.dtype) == (own.shape, own.dtype):
+                return ""
+            return f"{tuple(given.shape)} {given.dtype} in the checkpoint, {tuple(own.shape)} {own.dtype} here"
+        return "" if torch.equal(given.cpu(), own.cpu()) else "other values"
 
-    return [f"{part}.{name}: other values" for name in sorted({*theirs, *ours}) if not alike(name)]
+    found = {f"{part}.{name}": difference(name) for name in sorted({*theirs, *ours})}
+    return [f"{name}: {text}" for name, text in found.items() if text]
 
 
 def _regrouped(before: Mapping[str, Any], ranks: int, images: int) -> str:

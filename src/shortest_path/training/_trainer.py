@@ -16,6 +16,7 @@ from .._progress import Progress
 from ._base import TrainerBase
 from ._batches import check_first
 from ._checkpoint import load_checkpoint, load_latest, save_checkpoint, whole_checkpoints
+from ._continued import ContinuedTrainer
 from ._options import TrainingOptions
 from ._preemption import Stop
 from ._saver import Saver
@@ -27,7 +28,7 @@ _LOOK_EVERY = 50  # steps between looks at how many the device has skipped
 Callback: TypeAlias = Callable[["DiffusionTrainer", TrainStep], None]
 
 
-class DiffusionTrainer(TrainerBase):
+class DiffusionTrainer(ContinuedTrainer):
     """Trains any model to undo any corruption.
 
         loss = E ‖model(x_t, t) − target‖²,    x_t = Bᵀ[ signal(t) ⊙ B x_0 + noise(t) ⊙ B ε ]
@@ -141,13 +142,15 @@ class DiffusionTrainer(TrainerBase):
             TypeError: an item is not a floating-point tensor or a tuple that begins with one.
             FileNotFoundError: the file of `resume` does not exist.
             ValueError: no data, images in [0, 255], wrong shapes, a checkpoint of another configuration, or the file of
-                `resume` is not a checkpoint.
+                `resume` is not a checkpoint; or as `train_step` raises.
+            RuntimeError: it is called in `torch.no_grad()` or `torch.inference_mode()`.
             NonFiniteError: more than `max_skipped` steps in a row were skipped. The state from before them is in
                 `before-nonfinite-<step>.pt`. Where the device skips steps (see `train_step`), this and the warnings
                 come up to 50 steps later; until then, no later step changes anything.
             Preempted: a SystemExit with the code 75, after SIGTERM with `on_signal="save"`.
             KeyboardInterrupt: after SIGINT.
         """
+        self._trainable.check()
         check_count("steps", steps, least=0)
         check_count("checkpoint_every", checkpoint_every)
         check_count("keep_checkpoints", keep_checkpoints)
@@ -189,7 +192,7 @@ class DiffusionTrainer(TrainerBase):
             if found is not None:
                 self.load_state_dict(found[1], allow_changes=allow_changes)
             elif checkpoint_dir is not None:
-                self.state_dict()  # raises for what a checkpoint could not give back, before the first step
+                self._state()  # raises for what a checkpoint could not give back, before the first step
             resumed, found = found is not None, None
             stream, first = self._position.data.read(batches), True
             marks = [self._position.mark()]  # positions since the last step that was taken
@@ -215,15 +218,15 @@ class DiffusionTrainer(TrainerBase):
                 if due or isinstance(report.skipped, bool) or self.step % _LOOK_EVERY == 0:
                     self._look(marks, saver, stacklevel=3)
                 if due:
-                    saver.save(self.state_dict())
+                    saver.save(self._state())
             if stop.agreed():
                 stream.close()  # and with it the processes that load data
                 self._position.go_back({**here, "skipped": self._position.skipped.state_dict()})
-                stop.leave(self.step, saver.finish(self.state_dict()))
+                stop.leave(self.step, saver.finish(self._state()))
 
     def save(self, directory: str | os.PathLike[str], *, keep: int = 3) -> None:
         """Write a checkpoint of this step to `directory`; rank 0 writes, but all ranks must call it."""
-        state = of_all_ranks(self.state_dict(), self._ranks)
+        state = of_all_ranks(self._state(), self._ranks)
         if self._ranks.own == 0:
             save_checkpoint(directory, self.step, state, keep=keep)
 
@@ -259,7 +262,7 @@ class DiffusionTrainer(TrainerBase):
             good = marks[0]
             since = skipped.last_step - good["step"]
             counts = {"total": skipped.total - since, "in_a_row": row - since}
-            state = {**self.state_dict(), **good, "skipped": counts}
+            state = {**self._state(), **good, "skipped": counts}
             raise skipped.error(saver.set_aside(f"before-nonfinite-{good['step']:08d}.pt", state))
         if self._ranks.own == 0:
             skipped.warn(stacklevel=stacklevel)

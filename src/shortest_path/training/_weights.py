@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from .._checks import kind_of
 from ._ema import ExponentialMovingAverage
+from ._fit import check_fit
 from ._nonfinite import clip_gradient, gradient_norm, keep_buffers, remember_buffers, restore_buffers
 
 
@@ -70,7 +71,16 @@ class Weights:
         remember_buffers(model, self._buffers)
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of a loss, scaled where losses are."""
+        """Add the gradient of a loss, scaled where losses are.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if not loss.requires_grad:
+            raise ValueError(
+                f"the loss of {type(self._model).__name__} does not depend on a parameter that is trained; its forward "
+                "must not detach its output, or compute it in torch.no_grad()"
+            )
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
 
     def gradient_norm(self) -> Tensor:
@@ -155,12 +165,12 @@ class Weights:
 
     def check(self, state: Mapping[str, Any], changed: Collection[str]) -> None:
         """Raise a ValueError if a state does not fit, so that loading it cannot stop half-way."""
-        _check_tensors("model", state["model"], self._model.state_dict())
+        check_fit("model", state["model"], self._model.state_dict())
         if state["ema"] is not None:
             for decay, average in self.averages.items():
                 own, found = average.state_dict(), _average_in(state, decay)
-                _check_tensors("ema", found["model"], own["model"])
-                _check_tensors("average", found["exact"], own["exact"])
+                check_fit("ema", found["model"], own["model"])
+                check_fit("average", found["exact"], own["exact"])
         if "optimizer" not in changed:
             theirs, ours = (
                 [len(group["params"]) for group in groups]
@@ -175,13 +185,16 @@ class Weights:
     def load_state_dict(self, state: Mapping[str, Any], changed: Collection[str]) -> None:
         """Continue from what `state_dict` returned; a `changed` optimizer or scheduler begins anew.
 
-        A changed learning rate replaces the checkpoint's; the rest of the optimizer's state is kept.
+        A changed learning rate replaces the checkpoint's; the rest of the optimizer's state is kept. Averages of a
+        state without averages begin at its weights.
         """
         rates = [group["lr"] for group in self._optimizer.param_groups]
         self._model.load_state_dict(state["model"])
         remember_buffers(self._model, self._buffers)
-        if state["ema"] is not None:
-            for decay, average in self.averages.items():
+        for decay, average in self.averages.items():
+            if state["ema"] is None:
+                average.begin(state["model"])
+            else:
                 average.load_state_dict(_average_in(state, decay))
         if self._scaler is not None and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
@@ -240,20 +253,3 @@ def _requires_argument(stepper: Any) -> bool:
     step = inspect.unwrap(type(stepper).step)  # without the profiling hook of torch
     own = list(inspect.signature(step).parameters.values())[1:]
     return any(each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD for each in own)
-
-
-def _check_tensors(part: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Raise a ValueError unless two dictionaries hold tensors of the same names and shapes."""
-    missing, unknown = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
-    other = [
-        f"{name} {tuple(theirs[name].shape)} instead of {tuple(ours[name].shape)}"
-        for name in sorted(ours.keys() & theirs.keys())
-        if isinstance(ours[name], Tensor) and theirs[name].shape != ours[name].shape
-    ]
-    wrong = [f"missing {name}" for name in missing] + [f"unknown {name}" for name in unknown] + other
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(
-            f"the state's {part} does not fit this trainer's: {', '.join(wrong[:3])}{more}; make the model with the "
-            "settings of the checkpoint"
-        )
