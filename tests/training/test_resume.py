@@ -128,8 +128,9 @@ def test_a_state_stays_as_it_was(kind: torch.dtype) -> None:
             super().__init__("flow")
             self.rate = torch.nn.Parameter(torch.ones(()))
 
-        def noise(self, t: Tensor) -> Tensor:
-            return super().noise(t) * self.rate
+        def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+            signal, noise = super().scales(t)
+            return signal, noise * self.rate
 
     def make() -> sp.DiffusionTrainer:
         model, corruption = net().to(kind), Learned()
