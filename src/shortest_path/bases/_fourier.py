@@ -11,7 +11,7 @@ from typing_extensions import override
 from .._checks import in_torch_func
 from .._exact import no_autocast
 from ._base import Basis, positive_sizes, radius
-from ._complex import complex_type
+from ._complex import complex_type, use_own_threads
 from ._registry import register
 
 
@@ -34,10 +34,12 @@ class FourierBasis(Basis):
     def spatial_coefficients(self, x: Tensor) -> Tensor:
         if not x.numel():  # an empty batch, which some FFT libraries refuse
             return x.to(complex_type(x.dtype))
+        use_own_threads()
         return torch.fft.fftn(x, dim=self._axes, norm="ortho") if self.dims else x
 
     @override
     def spatial_inverse(self, u: Tensor) -> Tensor:
+        use_own_threads()
         return torch.fft.ifftn(u, dim=self._axes, norm="ortho").real if self.dims and u.numel() else u.real
 
     @override
@@ -45,6 +47,7 @@ class FourierBasis(Basis):
         if not (even and self.dims and x.numel()):
             return super().mix(x, y, *weights)
         self._check_pair(x, y)
+        use_own_threads()
         with no_autocast(x):
             # Even real weights keep real signals real, and so half of their spectra is enough.
             half, sizes = x.shape[-1] // 2 + 1, x.shape[-self.dims :]
@@ -65,6 +68,7 @@ class FourierBasis(Basis):
     def _real_coefficients(self, x: Tensor) -> Tensor:
         if not (self.dims and x.numel()):
             return x
+        use_own_threads()
         # Of real x, Re F is even and Im F odd: the other half of the coefficients is Re F + Im F at −k.
         z = torch.fft.rfftn(x, dim=self._axes, norm="ortho")
         others = (z.real + z.imag)[..., 1 : (x.shape[-1] + 1) // 2].flip(self._axes)
