@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import itertools
 import re
@@ -17,6 +18,8 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f'{error}; the examples for CIFAR-10 require the extra `cifar10`: pip install -e ".[cifar10]"', name=error.name
     ) from error
+
+from .arguments import output_folder
 
 FREE = {  # settings that may change when a run continues; images, global batch and precision are compared themselves
     *("data", "images", "on_error", "data_on_device", "steps", "batch_size", "resume", "out"),
@@ -238,8 +241,10 @@ def parse(argv: Sequence[str] | None = None, program: str = "train_cifar10") -> 
     chosen = parser.parse_args(words).as_dict()
     chosen.pop("config")
     try:
-        return from_dict(chosen)
-    except ValueError as error:
+        settings = from_dict(chosen)
+        output_folder(settings.out)
+        return settings
+    except (ValueError, argparse.ArgumentTypeError) as error:
         of = f" (settings of {', '.join(files)} and the command line)" if files else ""
         raise SystemExit(f"{program}: {error}{of}") from error
 

@@ -552,6 +552,29 @@ def test_the_mean_moves_and_is_saved_with_the_corruption() -> None:
         fits_all.corrupt(torch.zeros(1, 3, 4, 4), 0.5, torch.zeros(1, 3, 4, 4))
 
 
+def flat_or_steep() -> list[sp.Corruption]:
+    return [sp.ShortestPathCorruption(spectrum().tempered(power)) for power in (0.5, 50.0)]
+
+
+def with_or_without_noise_everywhere() -> list[sp.Corruption]:
+    data = spectrum()
+    power = data.power.clone()
+    power[0, 0, 0] = 0
+    return [sp.GaussianCorruption(noise=each) for each in (data, sp.PowerSpectrum(data.basis, power))]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("pair", [flat_or_steep, with_or_without_noise_everywhere])
+def test_what_is_known_of_tables_follows_a_state_that_is_loaded(
+    pair: Callable[[], list[sp.Corruption]], order: int, dtype: torch.dtype
+) -> None:
+    saved, loaded = pair()[::order]
+    loaded.load_state_dict(saved.state_dict())
+    for ours, theirs in zip(loaded.scales(TIMES.to(dtype)), saved.scales(TIMES.to(dtype)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
 # --- some of the coefficients -----------------------------------------------------------------------------
 
 

@@ -113,6 +113,7 @@ def test_unknown_names_and_values_are_errors(tmp_path: Path, capsys: pytest.Capt
     assert parse(["--config", str(file), "--steps", "3"]).steps == 3
     for more, message in {
         "--out=": "out is empty; use . for the present folder",
+        f"--out {file}": r"train_cifar10: cannot write to .*c\.yaml \(Not a directory\); choose another",
         "--steps 0": "train_cifar10: steps must be 1 or more, got 0",
         "--dropout 1": "dropout and drop_labels must lie in",
         "--learning-rate 0": "learning_rate must be positive, got 0",

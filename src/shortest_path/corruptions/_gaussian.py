@@ -79,10 +79,15 @@ class GaussianCorruption(ElementwiseCorruption):
             # PowerSpectrum checks the symmetry of its power.
             self._even = isinstance(noise.basis, FourierBasis) and self._keeps_scales_of(GaussianCorruption)
         self.register_buffer("color", None if noise is None else noise.power.to(torch.float64).sqrt())
-        self._stays = noise is not None and bool((noise.power == 0).any())
+        self._stays = _has_zeros(self.color)
         if not callable(schedule):
             check_choice("schedule", schedule, get_args(ScheduleName))
         self.schedule: ScheduleName | Schedule = schedule
+
+    @override
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._stays = _has_zeros(self.color)
 
     @override
     def arguments(self) -> dict[str, Any]:
@@ -112,6 +117,10 @@ class GaussianCorruption(ElementwiseCorruption):
             return f"schedule={self.schedule!r}{noise}"
         # Without the address that repr shows: a checkpoint compares this text with that of another process.
         return f"schedule={getattr(self.schedule, '__qualname__', type(self.schedule).__qualname__)}{noise}"
+
+
+def _has_zeros(color: Tensor | None) -> bool:
+    return color is not None and bool((color == 0).any())
 
 
 def _check_pair(pair: object, t: Tensor) -> None:

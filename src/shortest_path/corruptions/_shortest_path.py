@@ -76,6 +76,11 @@ class ShortestPathCorruption(ElementwiseCorruption):
         self._steep = _steepness(log_ratio) > _STEEP
 
     @override
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._steep = _steepness(self.log_ratio) > _STEEP
+
+    @override
     def arguments(self) -> dict[str, Any]:
         power, final = (
             None if table is None else PowerSpectrum(self.basis, table.expand(self.shape), mean=self.mean)
