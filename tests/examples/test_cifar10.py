@@ -213,7 +213,7 @@ def test_mistakes_are_explained_before_anything_is_written(data: Path, tmp_path:
         assert message in told
         assert told.startswith("train_cifar10: ")
         assert not out.exists()
-    assert "train_cifar10: [Errno 20] Not a directory" in refused("train_cifar10", "--data", data, "--out", data, *TINY)
+    assert "leaves.npz (Not a directory); choose another" in refused("train_cifar10", "--data", data, "--out", data)
     told = refused("train_cifar10", "--data", data, "--out", out, *TINY, patch={"recipe.runs:make_sampler": no_sampler})
     assert told == "train_cifar10: no sampler of such settings\n"
     assert not out.exists()
