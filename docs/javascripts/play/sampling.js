@@ -168,6 +168,7 @@
         return Number.isNaN(length) ? 0 : length;
       }),
     later: (h) => (Math.abs(h) < 1e-3 ? 0.5 + h / 12 : -1 / Math.expm1(-h) - 1 / h),
+    correctionWeight: (before) => before.a.map(() => 1),
     move: (u, slope, here, there) =>
       u.map((value, f) => {
         const kept = there.s[f] / here.s[f];
@@ -190,6 +191,10 @@
         return later.map((angle, f) => angle - now[f]);
       },
       later: () => 0.5,
+      correctionWeight: (before, here) => {
+        const [start, end] = [whitened(before).angle, whitened(here).angle];
+        return end.map((angle, f) => 1 / (1 + Math.max(0, (start[f] - angle) / (2 * Math.tan(angle)))) ** 2);
+      },
       move: (u, slope, here, there) => {
         const [now, later] = [whitened(here), whitened(there)];
         return u.map((value, f) => {
@@ -217,7 +222,9 @@
       if (before) {
         const behind = form.length(before.point, here);
         const mean = slope.map((v, f) => before.slope[f] + form.later(behind[f]) * (v - before.slope[f]));
-        u = form.move(before.u, mean, before.point, here);
+        const corrected = form.move(before.u, mean, before.point, here);
+        const weights = form.correctionWeight(before.point, here);
+        u = u.map((value, f) => value + weights[f] * (corrected[f] - value));
         const ahead = form.length(here, there);
         estimate = slope.map((v, f) => {
           const weight = ahead[f] / (2 * behind[f]);

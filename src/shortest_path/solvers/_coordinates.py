@@ -53,6 +53,13 @@ class Form(Protocol):
         """Return the weight of the later slope in the mean over a step, for a slope linear in the coordinate."""
         ...
 
+    def correction_weight(self, before: Point, here: Point) -> Tensor:
+        """Return the weight, in [0, 1] and near 1 for short steps, with which the end of a step is corrected.
+
+        The correction has a slope of the state that it corrects, and so a multiple of that state's error.
+        """
+        ...
+
     def move_weights(self, here: Point, there: Point) -> tuple[Tensor, Tensor]:
         """Return (k, g) of u_s = k u_t + g slope, with one slope for the whole step, float64."""
         ...
@@ -111,6 +118,17 @@ class Rotation:
         """Return one half; see `Form`."""
         return length.new_full((1,) * length.ndim, 0.5)
 
+    def correction_weight(self, before: Point, here: Point) -> Tensor:
+        """Return 1 / (1 + h / 2 tan θ_s)² for a step of h = θ_t − θ_s > 0, and 1 to more noise; see `Form`.
+
+        Where the data are known so well that ξ̂ does not change with y, the slope changes with y by 1 / tan θ. The
+        trapezoid then turns an error δ of y into −δ h / 2 tan θ_s, many times δ if little of the angle is left.
+        Divided by 1 + h / 2 tan θ_s, the correction takes δ away, as the implicit trapezoidal rule does. It is divided
+        twice, as the next step goes along the slope of the uncorrected state. For short steps the weight tends to 1.
+        """
+        magnified = -0.5 * self.length(before, here) / torch.tan(self.whitened(here).angle)
+        return (1 + magnified.clamp(min=0)).square().reciprocal()
+
     def move_weights(self, here: Point, there: Point) -> tuple[Tensor, Tensor]:
         """Return r_s / r_t and r_s (θ_s − θ_t); see `Form`."""
         (angle_t, radius_t), (angle_s, radius_s) = self.whitened(here), self.whitened(there)
@@ -137,6 +155,10 @@ class Exponential:
         """Return the mean of τ / h with weight exp(τ) over 0 < τ < h: near one half if h is small; see `Form`."""
         fraction = -1 / torch.expm1(-length) - 1 / length
         return torch.where(length.abs() < 1e-3, 0.5 + length / 12, fraction)
+
+    def correction_weight(self, before: Point, here: Point) -> Tensor:
+        """Return 1, as the slope is the clean image, which changes little with the state; see `Form`."""
+        return here.noise.new_ones((1,) * here.noise.ndim)
 
     def move_weights(self, here: Point, there: Point) -> tuple[Tensor, Tensor]:
         """Return s_s / s_t and a_s − a_t s_s / s_t; see `Form`."""

@@ -6,8 +6,9 @@ slope is extrapolated to the middle of the step,
     v + h_k / (2 h_(k−1)) (v_k − v_(k−1))
 
 and, once the model has been called where a step ended, that step is taken again with the mean of the slopes at its
-two ends: a predictor and a corrector for the price of one call. In the exponential form without the corrector
-this is DPM-Solver++(2M); the corrector is the idea of UniPC.
+two ends: a predictor and a corrector for the price of one call. In rotation form the correction gets a weight below 1
+where it would magnify errors (`Rotation.correction_weight`). In the exponential form without the corrector this is
+DPM-Solver++(2M); the corrector is the idea of UniPC.
 """
 
 from __future__ import annotations
@@ -143,10 +144,10 @@ def _numbers(form: Form, here: Point, there: Point) -> tuple[Tensor, ...]:
 def _all_numbers(form: Form, solver: Multistep, before: Point, here: Point, there: Point) -> tuple[Tensor, ...]:
     """Return k, the weight of v_k in an estimate v_(k−1) + weight (v_k − v_(k−1)), and the weights of the terms.
 
-    With the corrector the state from which the step begins is first moved by c times the mean of the slopes at the
+    With the corrector the state from which the step begins is first moved by w c times the mean of the slopes at the
     two ends of the step before, (1 − f) v_(k−1) + f v_k, less the estimate with which that step was taken:
 
-        u_s = k (u_t + c (mean − estimate before)) + g estimate
+        u_s = k (u_t + w c (mean − estimate before)) + g estimate
     """
     behind = form.length(before, here)
     later, again = form.later_fraction(behind), form.move_weights(before, here)[1]
@@ -157,7 +158,7 @@ def _all_numbers(form: Form, solver: Multistep, before: Point, here: Point, ther
     if not solver.corrector:
         return kept, ahead, gained, *of_slope
     # Where a coefficient's noise has ended, its slope here tells nothing, and its state stays.
-    moved = torch.where(here.noise > 0, kept * again, 0.0)
+    moved = torch.where(here.noise > 0, kept * again * form.correction_weight(before, here), 0.0)
     of_slopes = moved * later + gained * ahead, moved * (1 - later) + gained * (1 - ahead)
     return kept, ahead, *of_slopes, -moved, *of_slope
 
