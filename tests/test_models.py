@@ -151,6 +151,27 @@ def test_a_wrapper_of_another_kind_is_refused(tmp_path: Path) -> None:
     assert again.model.alone
 
 
+def test_tables_of_another_corruption_or_spectrum_are_not_loaded_in_silence(tmp_path: Path) -> None:
+    def make(scale: float, mean: float | None = None) -> WhitenedInput:
+        measured = spectrum().tempered(scale)
+        if mean is not None:
+            measured = sp.PowerSpectrum(measured.basis, measured.power, mean=torch.full((3, 8, 8), mean))
+        return WhitenedInput(Net(3), sp.ShortestPathCorruption(measured), measured, alone=True)
+
+    make(0.5).load_state_dict(make(0.5).state_dict())
+    with pytest.raises(RuntimeError, match="power is of another corruption or spectrum; make the model with those of"):
+        make(1.0).load_state_dict(make(0.5).state_dict())
+    with pytest.raises(RuntimeError, match="mean is of another corruption or spectrum"):
+        make(1.0, mean=0.0).load_state_dict(make(1.0, mean=0.5).state_dict())
+    trained, whole = make(0.5), make(1.0)
+    trained.save_pretrained(tmp_path)
+    whole.load_pretrained(tmp_path)
+    assert torch.equal(whole.power, trained.power)
+    assert whole.spectrum.power.equal(trained.spectrum.power)
+    x, t = torch.randn(1, 3, 8, 8), torch.tensor([0.5])
+    assert torch.equal(whole(x, t), trained(x, t))
+
+
 def test_alone_is_true_or_false() -> None:
     number: Any = 1
     with pytest.raises(TypeError, match="alone must be True or False, got 1"):

@@ -105,11 +105,17 @@ def _null_like(name: str, value: object, null: Any) -> Any:
     if not isinstance(value, Tensor):
         return null
     if isinstance(null, Number):
+        _check_holds(name, value.dtype, null)
         return torch.full_like(value, null)  # type: ignore[arg-type]
     if not isinstance(null, Tensor):
         raise TypeError(
             f"the null value of {name!r} must be a number or a tensor, as {name!r} is a tensor, "
             f"got {type(null).__name__}; convert it with torch.as_tensor"
+        )
+    if null.dtype != value.dtype and not torch.can_cast(null.dtype, value.dtype):
+        raise ValueError(
+            f"the null value of {name!r} is {null.dtype}, which {value.dtype} of {name!r} cannot hold; "
+            f"convert it with .to({value.dtype})"
         )
     null = null.to(value)
     try:
@@ -119,3 +125,14 @@ def _null_like(name: str, value: object, null: Any) -> Any:
             f"the null value of {name!r} has shape {tuple(null.shape)}, which does not broadcast to "
             f"{tuple(value.shape)}; give it the shape of one row, {tuple(value.shape[1:])}"
         ) from error
+
+
+def _check_holds(name: str, dtype: torch.dtype, null: Any) -> None:
+    """Raise a ValueError if a number is not one that tensors of a type can hold."""
+    if dtype.is_floating_point or dtype.is_complex:
+        return
+    low, high = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    if not low <= null <= high or null != int(null):
+        raise ValueError(
+            f"the null value of {name!r}, which is {dtype}, must be a whole number from {low} to {high}, got {null}"
+        )

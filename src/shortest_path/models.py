@@ -68,8 +68,8 @@ class WhitenedInput(nn.Module):
         self.network, self.corruption, self.basis = network, corruption, copy.deepcopy(process.basis)
         self.alone, self.spectrum = alone, spectrum
         check_fits_float32("WhitenedInput", spectrum.power)
-        self.register_buffer("power", spectrum.power.float())
         known = getattr(corruption, "mean", None)
+        self.register_buffer("power", spectrum.power.float())
         self.register_buffer("mean", None if known is None else known.float())
         self.register_buffer("shift", None if process.shift is None else process.shift.float())
 
@@ -87,6 +87,20 @@ class WhitenedInput(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._buffers.update({name: None if table is None else moved(table, fn) for name, table in before.items()})
         return self
+
+    @override
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        """Load the network's weights alone: with other tables, the model would not be what `description` tells."""
+        *_, errors = args
+        for name, own in self._buffers.items():
+            given = state_dict.get(f"{prefix}{name}")
+            if own is None or own.is_meta or not isinstance(given, Tensor) or torch.equal(given.to(own), own):
+                continue
+            errors.append(
+                f"{prefix}{name} is of another corruption or spectrum; make the model with those of the state, or load "
+                "the state of `network` alone"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @override
     def forward(self, x_t: Tensor, t: Tensor, **conditioning: Any) -> Tensor:
@@ -188,9 +202,14 @@ class WhitenedInput(nn.Module):
             if alone != self.alone:
                 raise ValueError(f"the model in {folder} has alone={alone}, got a model with alone={self.alone}")
             saved = type(self).from_pretrained(here, self.network)
+        before, device = dict(self._buffers), self.power.device
+        self._buffers.update(
+            {name: None if table is None else table.to(device) for name, table in saved._buffers.items()}
+        )
         try:
             self.load_state_dict(saved.state_dict())
         except RuntimeError as error:
+            self._buffers.update(before)
             raise ValueError(
                 f"the model in {folder} has another corruption or spectrum than the model that was passed; pass its "
                 f"network alone, which takes those of the folder ({error})"

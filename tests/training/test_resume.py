@@ -394,6 +394,25 @@ def test_a_checkpoint_of_another_spectrum_or_weighting_is_refused() -> None:
     make(0.25, "velocity").load_state_dict(state, allow_changes=("spectrum", "weighting"))
 
 
+@pytest.mark.parametrize("same", [True, False], ids=["same corruption", "an equal one"])
+def test_a_model_that_contains_its_corruption_keeps_it(same: bool) -> None:
+    def make(scale: float) -> sp.DiffusionTrainer:
+        known = spectrum().tempered(scale)
+        corruption = sp.ShortestPathCorruption(known)
+        inside = corruption if same else sp.ShortestPathCorruption(known)
+        model = sp.models.WhitenedInput(Net(), inside, known, alone=True)
+        return sp.DiffusionTrainer(model, corruption, prediction="whitened-velocity", spectrum=known)
+
+    state, other = make(0.5).state_dict(), make(0.25)
+    make(0.5).load_state_dict(state, allow_changes=("corruption", "spectrum"))
+    before = {name: value.clone() for name, value in other.model.state_dict().items()}
+    with pytest.raises(
+        ValueError, match=r"contains its corruption or spectrum \(.*\), which allow_changes cannot change"
+    ):
+        other.load_state_dict(state, allow_changes=("corruption", "spectrum"))
+    assert all(torch.equal(value, before[name]) for name, value in other.model.state_dict().items())
+
+
 def test_another_learning_rate_is_taken_only_if_allowed() -> None:
     first, other = (sp.DiffusionTrainer(Net(), sp.GaussianCorruption(), learning_rate=rate) for rate in (1e-3, 5e-5))
     first.fit(batches(2), steps=2)

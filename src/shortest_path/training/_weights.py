@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from .._checks import kind_of
 from ._ema import ExponentialMovingAverage
-from ._fit import check_fit
+from ._fit import check_fit, check_held
 from ._nonfinite import clip_gradient, gradient_norm, keep_buffers, remember_buffers, restore_buffers
 
 
@@ -166,6 +166,8 @@ class Weights:
     def check(self, state: Mapping[str, Any], changed: Collection[str]) -> None:
         """Raise a ValueError if a state does not fit, so that loading it cannot stop half-way."""
         check_fit("model", state["model"], self._model.state_dict())
+        if not {"corruption", "spectrum"}.isdisjoint(changed):
+            check_held(self._model, state["model"])
         if state["ema"] is not None:
             for decay, average in self.averages.items():
                 own, found = average.state_dict(), _average_in(state, decay)
