@@ -173,7 +173,7 @@ CASES: dict[str, Callable[[], object]] = {
     "x_0 must be a floating-point tensor, got torch.float8_e5m2; convert it": lambda: sp.corrupt(
         FLOW, IMAGES.to(torch.float8_e5m2), 0.5, IMAGES
     ),
-    "image_to_image starts from x_0, corrupted; omit x_1": lambda: sampler().image_to_image(
+    "image_to_image takes no x_1: it starts from x_0, corrupted; omit x_1": lambda: sampler().image_to_image(
         IMAGES, start=0.5, x_1=IMAGES
     ),
     "conditioning must be a mapping, got tuple": lambda: sampler().batches(1, SHAPE, conditioning=(1,)),

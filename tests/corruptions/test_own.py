@@ -43,6 +43,56 @@ class NoBasis(Own):
     basis = None
 
 
+class WithoutAxes(Own):
+    def signal(self, t: Tensor) -> Any:
+        return 1 - t
+
+
+class WithoutChannels(Own):
+    def signal(self, t: Tensor) -> Any:
+        return (1 - t).view(-1, 1, 1) * torch.ones(8, 8)
+
+
+class WithoutTheAxisOfChannels(Own):
+    def noise(self, t: Tensor) -> Any:
+        return t.view(-1, 1, 1)
+
+
+class OfVideo(Own):
+    def signal(self, t: Tensor) -> Any:
+        return (1 - t).view(-1, 1, 1, 1, 1)
+
+
+class OneTimeTooMany(Own):
+    def noise(self, t: Tensor) -> Any:
+        return torch.cat([t, t[:1]]).view(-1, 1, 1, 1)
+
+
+class Complex(Own):
+    def signal(self, t: Tensor) -> Any:
+        return super().signal(t) + 0j
+
+
+class Whole(Own):
+    def noise(self, t: Tensor) -> Any:
+        return t.ceil().long().view(-1, 1, 1, 1)
+
+
+class OfTheSignalAlone(Own):
+    def scales(self, t: Tensor) -> Any:
+        return self.signal(t)
+
+
+class Elementwise(sp.corruptions.ElementwiseCorruption):
+    """Of the library's base class, with scales that are not what it asks for."""
+
+    def __init__(self) -> None:
+        super().__init__(sp.PixelBasis(2))
+
+    def _scales(self, time: Tensor, pick: Any) -> Any:
+        return 1 - time.flatten(), time
+
+
 class NotANumber(Own):
     def signal(self, t: Tensor) -> Any:
         return torch.where(t > 0.5, torch.nan, 1 - t).view(-1, 1, 1, 1)
@@ -76,8 +126,19 @@ USES: dict[str, Callable[[Any], object]] = {
     "sampler": lambda corruption: sp.Sampler(model, corruption, prediction="data", steps=3),
     "loss": lambda corruption: sp.DiffusionLoss(corruption, "data")(model, IMAGES),
     "trainer": lambda corruption: sp.DiffusionTrainer(torch.nn.Conv2d(3, 3, 1), corruption),
-    "corrupt": lambda corruption: sp.corrupt(corruption, IMAGES, 0.5, IMAGES),
+    "corrupt": lambda corruption: sp.corrupt(corruption, IMAGES, torch.full((2,), 0.5), IMAGES),
     "staggered": lambda corruption: sp.StaggeredCorruption(corruption, torch.zeros(3, 8, 8), spread=0.3),
+}
+SPECTRUM = sp.PowerSpectrum(sp.PixelBasis(2), torch.ones(3, 8, 8))
+USES_OF_SCALES: dict[str, Callable[[Any], object]] = {
+    **{use: USES[use] for use in ("sampler", "loss", "corrupt", "staggered")},
+    "sampler of noise": lambda corruption: sp.Sampler(model, corruption, steps=3),
+    "sampler with a spectrum": lambda corruption: sp.Sampler(model, corruption, spectrum=SPECTRUM),
+    "grids.LogSnr": lambda corruption: sp.grids.LogSnr(corruption)(4),
+    "grids.Spectrum": lambda corruption: sp.grids.Spectrum(corruption, torch.ones(3, 1, 1))(4),
+    "path_length": lambda corruption: sp.path_length(corruption, SPECTRUM),
+    "gaussian_kl": lambda corruption: sp.gaussian_kl(corruption, SPECTRUM, steps=3),
+    "WhitenedInput": lambda corruption: sp.models.WhitenedInput(model, corruption, SPECTRUM),
 }
 
 
@@ -92,10 +153,52 @@ def test_what_is_no_basis_is_named(use: str, corruption: object, got: str) -> No
         USES[use](corruption)
 
 
-@pytest.mark.parametrize("use", ["sampler", "loss", "corrupt"])
-def test_scales_that_are_no_tensors_are_named(use: str) -> None:
-    with pytest.raises(TypeError, match=r"OfNumpy.noise\(t\) must return a tensor that broadcasts .*, got ndarray"):
-        USES[use](OfNumpy())
+@pytest.mark.parametrize("use", USES_OF_SCALES)
+@pytest.mark.parametrize(
+    ("corruption", "message"),
+    [
+        (OfNumpy(), r"OfNumpy.noise\(t\) must return a real floating-point tensor, got ndarray"),
+        (Complex(), r"Complex.signal\(t\) must return a real floating-point tensor, got torch.complex"),
+        (Whole(), r"Whole.noise\(t\) must return a real floating-point tensor, got torch.int64"),
+        (OfTheSignalAlone(), r"OfTheSignalAlone.scales\(t\) must return \(signal\(t\), noise\(t\)\), got Tensor"),
+    ],
+)
+def test_scales_of_another_type_are_named(use: str, corruption: Own, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        USES_OF_SCALES[use](corruption)
+
+
+@pytest.mark.parametrize("use", USES_OF_SCALES)
+@pytest.mark.parametrize(
+    ("corruption", "message"),
+    [
+        (WithoutAxes(), r"WithoutAxes.signal\(t\) .*, got \(\d+,\) .*; write .*per_sample\(scale, 2\)"),
+        (WithoutTheAxisOfChannels(), r"Channels.noise\(t\) .*, got \(\d+, 1, 1\) .*; write .*per_sample\(scale, 2\)"),
+        (
+            WithoutChannels(),
+            r"Channels.signal\(t\) .*, got \(\d+, 8, 8\) .*; add the axis of channels with scale\[",
+        ),
+        (OfVideo(), r"OfVideo.signal\(t\) .*, got \(\d+, 1, 1, 1, 1\) .*; give it a basis with dims=3, or .* 2 "),
+        (Elementwise(), r"Elementwise.signal\(t\) .*, got \(\d+,\) .*; write .*per_sample\(scale, 2\)"),
+    ],
+)
+def test_scales_with_another_number_of_axes_are_named(use: str, corruption: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        USES_OF_SCALES[use](corruption)
+
+
+@pytest.mark.parametrize("use", [use for use in USES_OF_SCALES if use != "WhitenedInput"])
+def test_scales_of_other_times_are_named(use: str) -> None:
+    message = r"OneTimeTooMany.noise\(t\) .*, got \(\d+, 1, 1, 1\) for \d times?; return one scale for every time"
+    with pytest.raises(ValueError, match=message):
+        USES_OF_SCALES[use](OneTimeTooMany())
+
+
+@pytest.mark.parametrize("use", [*USES_OF_SCALES, "trainer"])
+def test_a_class_in_place_of_a_corruption_is_named(use: str) -> None:
+    for kind in (Own, sp.GaussianCorruption):
+        with pytest.raises(TypeError, match=rf"got the class {kind.__name__}; pass an instance, {kind.__name__}\("):
+            {**USES, **USES_OF_SCALES}[use](kind)
 
 
 @pytest.mark.parametrize("solver", ["multistep", "ddim", "ancestral"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -237,6 +238,30 @@ def test_wrong_images_are_explained() -> None:
         sampler.log_likelihood(torch.zeros(1, *SHAPE), probes=0)
     with pytest.raises(ValueError, match=r"both images must have one shape, got \(1, 3, 8, 8\) and \(2, 3, 8, 8\)"):
         sampler.interpolate(torch.zeros(1, *SHAPE), torch.zeros(2, *SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("start", 0.5, r"interpolate takes no start: .* first of sampler.times .*, Sampler\(start=...\)"),
+        ("start", None, "interpolate takes no start"),
+        ("x_1", torch.zeros(1, *SHAPE), "interpolate takes no x_1: .* encodings of x_a and x_b; omit x_1"),
+        ("shape", (1, *SHAPE), "interpolate takes no shape: .* that of x_a and x_b; omit shape"),
+    ],
+)
+def test_an_interpolation_has_its_own_start(name: str, value: Any, message: str) -> None:
+    sampler, _ = gaussian_sampler("shortest-cosine", 2)
+    x = correlated_images(1)
+    with pytest.raises(TypeError, match=message):
+        sampler.interpolate(x, x, (0.5,), **{name: value})
+
+
+@pytest.mark.parametrize("name", ["x_1", "shape"])
+def test_an_image_to_image_has_its_own_start(name: str) -> None:
+    sampler, _ = gaussian_sampler("shortest-cosine", 2)
+    x = correlated_images(1)
+    with pytest.raises(TypeError, match=f"image_to_image takes no {name}: "):
+        sampler.image_to_image(x, start=0.5, **{name: x if name == "x_1" else x.shape})
 
 
 def test_heat_dissipation_has_no_likelihood() -> None:

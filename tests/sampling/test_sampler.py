@@ -469,8 +469,11 @@ def test_a_single_multistep_step_has_no_memory() -> None:
         for order in (1, 2)
     )
     assert torch.equal(one.x_t, other.x_t)
-    with pytest.raises(ValueError, match="falls strictly"):
-        sp.Sampler(Wave(), corruption).step(x_t, 0.4, 0.7)
+    for s in (0.4, 0.7, math.nan, -0.1):
+        with pytest.raises(
+            ValueError, match=f"a step goes from t to an earlier time s, 0 ≤ s < t ≤ 1, got t=0.4, s={s}"
+        ):
+            sp.Sampler(Wave(), corruption).step(x_t, 0.4, s)
     with pytest.raises(TypeError, match="x_t must be a floating-point tensor"):
         sp.Sampler(Wave(), corruption).step(x_t.long(), 0.7, 0.4)
 

@@ -302,6 +302,21 @@ def test_a_spectrum_in_another_basis_is_an_error() -> None:
         sp.Sampler(lambda x_t, t: x_t, CORRUPTIONS["shortest-cosine"](), spectrum=spectrum(channels="independent"))
 
 
+def test_a_spectrum_in_another_rotation_is_told_how_to_be_estimated() -> None:
+    one, other = correlated_images(64).split(32)
+    other = other + 0.3 * other.roll(1, 1)
+    corruption, measured = (
+        sp.ShortestPathCorruption(sp.PowerSpectrum.estimate([one])),
+        sp.PowerSpectrum.estimate([other]),
+    )
+    with pytest.raises(
+        ValueError, match=r"whose channel rotation differs; .*PowerSpectrum.estimate\(batches, corruption.b"
+    ):
+        sp.Sampler(lambda x_t, t: x_t, corruption, prediction="data", spectrum=measured)
+    spectrum = sp.PowerSpectrum.estimate([other], corruption.basis)
+    sp.Sampler(lambda x_t, t: x_t, corruption, prediction="data", spectrum=spectrum)
+
+
 def test_options_that_have_no_effect_are_refused() -> None:
     with pytest.raises(ValueError, match="corrector=True requires eta=0, got eta=0.5"):
         sp.solvers.Multistep(corrector=True, eta=0.5)

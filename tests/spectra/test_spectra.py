@@ -371,9 +371,14 @@ def test_a_fourier_spectrum_must_be_symmetric() -> None:
         ),
         (lambda: sp.PowerSpectrum.estimate([torch.rand(2, 3, 4, 4)], floor=2.0), ValueError, r"lie in \(0, 1\), got 2"),
         (
-            lambda: sp.PowerSpectrum.estimate([], sp.CosineBasis(2, torch.eye(3))),
+            lambda: sp.PowerSpectrum.estimate([torch.rand(2, 1, 4, 4)], sp.CosineBasis(2, torch.eye(3))),
             ValueError,
-            "basis without channel_rotation",
+            "the basis rotates 3 channels, images have 1",
+        ),
+        (
+            lambda: sp.PowerSpectrum.estimate([torch.rand(2, 3, 4, 4)], sp.CosineBasis(2, torch.eye(3)), "independent"),
+            ValueError,
+            "channels='independent' .* the basis has a channel_rotation; use channels='rotate' or a basis without",
         ),
         (
             lambda: sp.PowerSpectrum.power_law((3,), amplitude=1.0, offset=1.0, exponent=1.0),
@@ -429,6 +434,29 @@ def test_large_values_are_allowed_on_request(low: float, high: float) -> None:
 @pytest.mark.parametrize(("low", "high"), [(0, 2), (-0.1, 16), (-300, 1)])
 def test_values_of_unusual_images_are_allowed(low: float, high: float) -> None:
     assert sp.PowerSpectrum.estimate([torch.tensor([low, high], dtype=torch.float64).view(2, 1, 1, 1)]).count == 2
+
+
+@pytest.mark.parametrize("basis", ["cosine", "fourier"])
+def test_the_rotation_of_a_basis_is_kept(basis: Any) -> None:
+    one, other = correlated_images(64).split(32)
+    other = other + 0.3 * other.roll(1, 1)
+    first, own = (sp.PowerSpectrum.estimate([x], basis) for x in (one, other))
+    assert not torch.allclose(own.basis.channel_rotation, first.basis.channel_rotation, atol=1e-3)
+    second = sp.PowerSpectrum.estimate(other.split(5), first.basis)
+    assert torch.equal(second.basis.channel_rotation, first.basis.channel_rotation)
+    moment = second.basis.analyze(other - other.mean(0)).square().mean(0)
+    if basis == "fourier":  # the mean of Hartley power at k and −k
+        moment = (moment + second.basis.mirror(moment)) / 2
+    torch.testing.assert_close(second.power, moment)
+    torch.testing.assert_close(second.cross, own.cross)
+    torch.testing.assert_close(second.mean, own.mean)
+    again = sp.PowerSpectrum.estimate([one], first.basis)
+    assert torch.equal(again.power, first.power)
+    parts = [sp.spectra.SpectrumEstimator(first.basis) for _ in range(2)]
+    for part, x in zip(parts, other.split(16), strict=True):
+        part.update(x)
+    parts[0].merge(parts[1])
+    torch.testing.assert_close(parts[0].spectrum().power, second.power)
 
 
 def test_estimates_of_different_kinds_are_not_merged() -> None:

@@ -152,8 +152,8 @@ class Basis(ExactModule):
             return False
         return _equal(list(self.arguments().values()), list(other.arguments().values()))
 
-    def with_channel_rotation(self, rotation: Tensor) -> Self:
-        """Return a copy of this basis that first applies the orthonormal `rotation` (C, C) to the channels."""
+    def with_channel_rotation(self, rotation: Tensor | None) -> Self:
+        """Return a copy of this basis that first applies the orthonormal `rotation` (C, C) to the channels, or none."""
         rotated = copy.deepcopy(self)
         rotated._set_rotation(rotation)
         return rotated

@@ -13,7 +13,7 @@ from .._checks import check_time
 from .._exact import as_dtype, working_dtype
 from ._diagonal import DiagonalCorruption
 from ._rows import Rows, divided, in_parts
-from ._scales import per_sample
+from ._scales import both_scales, checked_scales, per_sample
 
 Pick: TypeAlias = Callable[[Tensor], Tensor]
 """Takes what a tensor (..., C or 1, *spatial) holds for n coefficients, (..., 1, …, 1, n), or returns it whole."""
@@ -90,10 +90,13 @@ class ElementwiseCorruption(DiagonalCorruption):
         Args:
             t: Times, (B,).
             pick: Takes what a tensor holds for them; see `Pick`.
+
+        Raises:
+            ValueError: scales with another number of axes than coefficients (B, C, *spatial), or of other times.
         """
         if not _has_own_scales(self):
-            return self._scales(per_sample(t, self.basis.dims), pick)
-        signal, noise = self.scales(t)
+            return checked_scales(self, self._scales(per_sample(t, self.basis.dims), pick), t)
+        signal, noise = both_scales(self, t)
         return pick(signal), pick(noise)
 
     def _keeps_scales_of(self, author: type[ElementwiseCorruption]) -> bool:

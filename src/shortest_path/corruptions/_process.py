@@ -25,7 +25,7 @@ from .._in_place import add_product
 from ..bases import Basis, PixelBasis
 from ..spectra import PowerSpectrum
 from ._end import check_spectrum, same_rotation
-from ._protocol import Corruption
+from ._protocol import Corruption, check_corruption
 from ._scales import Point, both_scales, check_device, known_mean, known_power, one_time, scales, several_times
 
 _MOST_KEPT = 1.0
@@ -325,8 +325,10 @@ def common_basis(corruption: Corruption, spectrum: PowerSpectrum) -> Basis:
     """Return the spectrum's basis, after checking that the corruption is diagonal in it.
 
     Raises:
+        TypeError: `corruption` does not implement `Corruption`.
         ValueError: it is not, or is made for images of another shape.
     """
+    check_corruption(corruption)
     device = device_of(corruption)
     pair = scales(corruption, one_time(0.5, device), (1, *spectrum.shape))
     ours, theirs = corruption.basis, spectrum.basis
@@ -335,8 +337,12 @@ def common_basis(corruption: Corruption, spectrum: PowerSpectrum) -> Basis:
     isotropic = all(scale.numel() == 1 for scale in pair)
     alike_channels = all(scale.shape[1] == 1 for scale in pair)  # such scales commute with a channel rotation
     if not (isotropic or (ours.shares_transform(theirs) and alike_channels)):
+        rotated = ours.channel_rotation is not None
+        differ = rotated and theirs.channel_rotation is not None and ours.shares_transform(theirs)
         raise ValueError(
-            f"the corruption works in {ours!r}, the spectrum was measured in {theirs!r}; "
-            "estimate the spectrum in the corruption's basis, with channels='independent' if that rotates no channels"
+            f"the corruption works in {ours!r}, the spectrum was measured in {theirs!r}"
+            + (", whose channel rotation differs; " if differ else "; ")
+            + "estimate the spectrum in the corruption's basis, PowerSpectrum.estimate(batches, corruption.basis"
+            + (")" if rotated else ", channels='independent')")
         )
     return copy.deepcopy(theirs).to(device)  # the spectrum's own stays where it is

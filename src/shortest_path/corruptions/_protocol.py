@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from .._checks import kind_of
 from ..bases import Basis
 
 _MEMBERS = ("basis", "signal", "noise")
@@ -39,7 +40,12 @@ class Corruption(Protocol):
 
 
 def check_corruption(corruption: object) -> None:
-    """Raise a TypeError unless `corruption` has the members of `Corruption`, of which `basis` is a `Basis`."""
+    """Raise a TypeError unless `corruption` is an object with the members of `Corruption`, whose basis is a `Basis`."""
+    if isinstance(corruption, type):
+        raise TypeError(
+            f"`corruption` does not implement `Corruption`: got the class {corruption.__name__}; pass an instance, "
+            f"{corruption.__name__}(...)"
+        )
     if missing := [name for name in _MEMBERS if not hasattr(corruption, name)]:
         raise TypeError(
             f"`corruption` does not implement `Corruption`: {type(corruption).__name__} has no {', '.join(missing)}; "
@@ -47,10 +53,9 @@ def check_corruption(corruption: object) -> None:
         )
     basis: object = corruption.basis  # type: ignore[attr-defined]
     if not isinstance(basis, Basis):
-        got = f"the class {basis.__name__}" if isinstance(basis, type) else type(basis).__name__
         raise TypeError(
             f"`corruption` does not implement `Corruption`: the basis of {type(corruption).__name__} must be a Basis, "
-            f"e.g. basis = sp.PixelBasis(2), got {got}"
+            f"e.g. basis = sp.PixelBasis(2), got {kind_of(basis)}"
         )
 
 

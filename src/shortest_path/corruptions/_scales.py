@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._checks import broadcasts, check_floating, check_has_values, check_time, is_true_or_false
+from .._checks import broadcasts, check_floating, check_has_values, check_time, is_true_or_false, kind_of
 from .._devices import device_of_tensors
 from .._exact import as_dtype, exact_dtype, working_dtype
 from .._in_place import has_derivative
@@ -94,9 +94,10 @@ def scales(
     Raises:
         ValueError: the scales do not fit `shape`.
     """
-    pair = both_scales(corruption, t)
+    pair = _given(corruption, t)
     for name, scale in zip(("signal", "noise"), pair, strict=True):
         if not broadcasts(scale.shape, shape):
+            checked_scales(corruption, pair, t)
             raise ValueError(
                 f"{type(corruption).__name__}.{name}(t) has shape {tuple(scale.shape)}, which does not broadcast "
                 f"against images of shape {tuple(shape)}, (B, C, *spatial); "
@@ -111,17 +112,57 @@ def both_scales(corruption: Corruption, t: Tensor) -> tuple[Tensor, Tensor]:
     """Return (signal(t), noise(t)) as the corruption gives them, found together where that is cheaper.
 
     Raises:
-        TypeError: they are not tensors.
+        TypeError: they are not real floating-point tensors.
+        ValueError: they have another number of axes than coefficients (B, C, *spatial), or are of other times.
     """
+    return checked_scales(corruption, _given(corruption, t), t)
+
+
+def _given(corruption: Corruption, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (signal(t), noise(t)) as the corruption gives them, after checking their type."""
     together = getattr(corruption, "scales", None)
     pair = (corruption.signal(t), corruption.noise(t)) if together is None else together(t)
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        got = f"{len(pair)} values" if isinstance(pair, (tuple, list)) else kind_of(pair)
+        raise TypeError(f"{type(corruption).__name__}.scales(t) must return (signal(t), noise(t)), got {got}")
     for name, scale in zip(("signal", "noise"), pair, strict=True):
-        if not isinstance(scale, Tensor):
+        if not isinstance(scale, Tensor) or not scale.is_floating_point():
+            got = str(scale.dtype) if isinstance(scale, Tensor) else kind_of(scale)
             raise TypeError(
-                f"{type(corruption).__name__}.{name}(t) must return a tensor that broadcasts against images (B, C, "
-                f"*spatial), got {type(scale).__name__}"
+                f"{type(corruption).__name__}.{name}(t) must return a real floating-point tensor, got {got}; compute "
+                "it from t with functions of torch"
+            )
+    signal, noise = pair
+    return signal, noise
+
+
+def checked_scales(corruption: Corruption, pair: tuple[Tensor, Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the scales that a corruption gives at times (B,), after checking them without images to compare with.
+
+    Raises:
+        ValueError: they have another number of axes than coefficients (B, C, *spatial), or are of other times.
+    """
+    axes, count = corruption.basis.dims + 2, t.numel()
+    for name, scale in zip(("signal", "noise"), pair, strict=True):
+        if scale.ndim != axes or not broadcasts(scale.shape[:1], (count,)):
+            raise ValueError(
+                f"{type(corruption).__name__}.{name}(t) must return a tensor of {axes} axes that broadcasts against "
+                f"(B, C, *spatial), got {tuple(scale.shape)} for {count} time{'' if count == 1 else 's'}; "
+                f"{_mend_of_shape(scale, axes, count)}"
             )
     return pair
+
+
+def _mend_of_shape(scale: Tensor, axes: int, count: int) -> str:
+    """Return what to write for scales of another number of axes, or of other times than asked for."""
+    dims = axes - 2
+    if scale.ndim > axes:
+        return f"give it a basis with dims={scale.ndim - 2}, or its scales {dims} spatial axes"
+    if scale.numel() == count:
+        return f"write shortest_path.corruptions.per_sample(scale, {dims})"
+    if scale.ndim == axes - 1:
+        return "add the axis of channels with scale[:, None]"
+    return "return one scale for every time, e.g. shape the times with t.view(-1, " + ", ".join("1" * (axes - 1)) + ")"
 
 
 def per_sample(scale: Tensor, dims: int) -> Tensor:

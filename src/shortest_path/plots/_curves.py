@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .._checks import check_flag, check_sizes
 from ..bases import FourierBasis
-from ..corruptions import Corruption, both_scales, check_corruption, common_basis
+from ..corruptions import Corruption, both_scales, common_basis
 from ..spectra import PowerSpectrum, require_power
 from ._axes import TIMES, as_list, check_some, check_spectrum, checked_times, drawing
 
@@ -177,7 +177,6 @@ def path(
 
 def _scales_in(corruption: Corruption, spectrum: PowerSpectrum, times: Tensor) -> tuple[Tensor, Tensor]:
     """Return (signal, noise) at times, after checking that they belong to the coefficients of the spectrum."""
-    check_corruption(corruption)
     common_basis(corruption, spectrum)
     return both_scales(corruption, times)
 

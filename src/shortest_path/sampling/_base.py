@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from .._checks import check_choice, check_floating, check_function, check_keywords, check_sizes
+from .._checks import check_choice, check_floating, check_function, check_keywords, check_numbers, check_sizes
 from .._devices import device_of, usable_device
 from .._html import curves, table
 from .._model import own
@@ -196,10 +196,13 @@ class SamplerBase:
             `SampleStep(s, x_s, x_0_hat)`.
 
         Raises:
-            TypeError: `x_t` is not floating point.
+            TypeError: `x_t` is not floating point, or a time no number.
             ValueError: times that do not fall from t to s within [0, 1].
         """
         check_floating(x_t, "x_t")
+        check_numbers(t=t, s=s)
+        if not 0 <= s < t <= 1:
+            raise ValueError(f"a step goes from t to an earlier time s, 0 ≤ s < t ≤ 1, got t={t}, s={s}")
         times, edit = falling_times([t, s]), then_clip(denoised_callback, clip)
         check_along(self.corruption, times, self.prediction)
         steps = self._run(times, x_t.shape, x_t, conditioning, generator, edit, x_t.device, x_t.dtype)

@@ -20,6 +20,7 @@ from ._encoding import Encoded, encode, log_density, spherical
 from ._noise import Generators, indices_of, mixed_seed, white
 from ._parts import Numbers
 from ._saved import SavedSampler
+from ._times import check_has_own_start
 from .edits import then_clip
 
 
@@ -170,17 +171,14 @@ class Sampler(SavedSampler):
             Images, of the shape and type of `x_0`.
 
         Raises:
-            TypeError: `x_0` is not floating point, or an argument that `sample` does not have, or `x_1`.
+            TypeError: `x_0` is not floating point, or an argument that `sample` does not have, or `x_1` or `shape`.
             ValueError: `start` outside (0, 1].
 
         Source: Meng et al. 2022, arXiv:2108.01073.
         """
         check_floating(x_0, "x_0")
         check_has_values(x_0, "x_0")
-        if "x_1" in options:
-            raise TypeError(
-                "image_to_image starts from x_0, corrupted; omit x_1, or call sample(shape, x_1=..., start=...)"
-            )
+        check_has_own_start("image_to_image", options)
         self._times_from(start)
         device = options.pop("device", None)
         device = usable_device(device_of(self.model) if device is None else device)
@@ -241,11 +239,12 @@ class Sampler(SavedSampler):
             Images, (len(fractions), B, C, *spatial).
 
         Raises:
-            TypeError: images that are not floating point.
+            TypeError: images that are not floating point, or `x_1`, `shape` or `start`, which it finds itself.
             ValueError: a stochastic solver, different shapes, or no fractions.
 
         Source: Song et al. 2021, arXiv:2010.02502, section 5.3.
         """
+        check_has_own_start("interpolate", options)
         check_floating(x_a, "x_a")
         check_floating(x_b, "x_b")
         if not hasattr(fractions, "__len__"):

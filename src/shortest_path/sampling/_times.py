@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,18 @@ _VANISHED = 1e-6
 _NEAR_ONE = 0.999
 _HALVINGS = 20
 _GAP = 0.1  # of the next step: how close below `start` a time of the grid may be
+_OWN_START: dict[str, dict[str, str]] = {
+    "image_to_image": {
+        "x_1": "it starts from x_0, corrupted; omit x_1, or call sample(shape, x_1=..., start=...)",
+        "shape": "its images have that of x_0; omit shape",
+    },
+    "interpolate": {
+        "x_1": "it starts from the encodings of x_a and x_b; omit x_1, or call sample(shape, x_1=...)",
+        "shape": "its images have that of x_a and x_b; omit shape",
+        "start": "it encodes to the first of sampler.times and starts there; make another, Sampler(start=...)",
+    },
+}
+"""What a method that finds its own start does not pass on to `sample`, and why."""
 
 
 def first_time(corruption: Corruption, prediction: Prediction, power: Tensor | None, *, left: float = 0.1) -> float:
@@ -58,6 +72,13 @@ def check_start(start: object, times: object, grid: object) -> None:
             raise ValueError(f"start={start} has no effect with {name}, which begin where they begin; omit one of them")
     if not 0 < start <= 1:  # type: ignore[operator]
         raise ValueError(f"start must lie in (0, 1], got {start}")
+
+
+def check_has_own_start(method: str, options: Container[str]) -> None:
+    """Raise a TypeError if one of the `options` would replace what a method starts from."""
+    for name, reason in _OWN_START[method].items():
+        if name in options:
+            raise TypeError(f"{method} takes no {name}: {reason}")
 
 
 def times_from(start: float | None, times: Tensor) -> Tensor:

@@ -13,7 +13,9 @@ from ..bases import Basis
 Channels: TypeAlias = Literal["rotate", "independent", "shared"]
 
 
-def choose_channels(basis: Basis, moment: Tensor, channels: Channels) -> tuple[Basis, Tensor]:
+def choose_channels(
+    basis: Basis, moment: Tensor, channels: Channels, rotation: Tensor | None = None
+) -> tuple[Basis, Tensor]:
     """Return the basis with its channel rotation, and the power in it.
 
     With "rotate", the rows of the rotation are the eigenvectors of
@@ -28,8 +30,11 @@ def choose_channels(basis: Basis, moment: Tensor, channels: Channels) -> tuple[B
         basis: A basis without channel rotation.
         moment: Covariances of the channels, (C, C, *spatial), positive definite, i.e. floored.
         channels: What to do with the channels, as in `PowerSpectrum.estimate`.
+        rotation: A rotation to use with "rotate", in place of the eigenvectors.
     """
-    if channels == "rotate":
+    if rotation is not None:
+        basis = basis.with_channel_rotation(rotation)
+    elif channels == "rotate":
         covariance = moment.real if moment.is_complex() else moment
         covariance = covariance.reshape(*covariance.shape[:2], -1)
         covariance = (covariance / covariance.diagonal().sum(-1)).mean(-1)

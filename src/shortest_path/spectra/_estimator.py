@@ -15,14 +15,14 @@ class SpectrumEstimator(Moments):
     `PowerSpectrum.estimate`.
 
     Args:
-        basis: `"cosine"` (the default), `"fourier"`, `"principal"`, or a basis without channel rotation.
+        basis: `"cosine"` (the default), `"fourier"`, `"principal"`, or a basis; see `PowerSpectrum.estimate`.
         center: Measure about the mean image, which the spectrum then keeps; see `PowerSpectrum.estimate`.
         check_range: Refuse data that look like images in [0, 255].
         image_key: Key of the images in batches that are mappings.
 
     Raises:
         TypeError: `basis` is neither a basis nor a name.
-        ValueError: unknown basis name, or a basis with a channel rotation, which is estimated here.
+        ValueError: unknown basis name, or a `PrincipalBasis` with a channel rotation.
 
     Example:
         >>> import torch

@@ -48,14 +48,14 @@ class Moments:
             check_choice("basis", basis, get_args(NamedBasis))
         elif basis is not None and not isinstance(basis, Basis):
             raise TypeError(f"basis must be a Basis or the name of one, got {type(basis).__name__}")
-        elif basis is not None and basis.channel_rotation is not None:
-            raise ValueError("pass a basis without channel_rotation; channels='rotate' finds one from the data")
+        elif isinstance(basis, PrincipalBasis) and basis.channel_rotation is not None:
+            raise ValueError("a PrincipalBasis mixes the channels itself; pass one without channel_rotation")
         check_flag("center", center)
         check_flag("check_range", check_range)
         self._requested: Basis | NamedBasis = "cosine" if basis is None else basis
         self._center = center
         self._check_range, self._image_key = check_range, image_key
-        self._basis: Basis | None = None
+        self._basis: Basis | None = None  # without the channel rotation of the requested one
         self._shape: tuple[int, ...] = ()  # of an image
         self._moment = torch.zeros((), device="cpu")
         self._sum = torch.zeros((), device="cpu")
@@ -75,7 +75,7 @@ class Moments:
         dims, shape = images.ndim - 2, tuple(images.shape[1:])
         if exact_dtype(images.device) != torch.float64:
             images = images.cpu()
-        basis = self._make_basis(dims).to(images.device) if self._basis is None else self._basis
+        basis = self._make_basis(dims, shape[0]).to(images.device) if self._basis is None else self._basis
         self._require_shape(shape)
         images = images.detach()
         if self._whole:
@@ -133,6 +133,12 @@ class Moments:
         floor = float(floor)
         if not 0 < floor < 1:
             raise ValueError(f"floor is a fraction of the mean power and must lie in (0, 1), got {floor}")
+        rotation = self._requested.channel_rotation if isinstance(self._requested, Basis) else None
+        if rotation is not None and channels != "rotate":
+            raise ValueError(
+                f"channels={channels!r} leaves the channels as they are, the basis has a channel_rotation; use "
+                "channels='rotate' or a basis without"
+            )
         self._require_data()
         if self._center and self.count == 1:
             raise ValueError(
@@ -162,7 +168,7 @@ class Moments:
         if isinstance(self._known_basis, PrincipalBasis):
             power = block_power(moment, None)
             return Measured(self._known_basis, power, None, image, self.count, floored)
-        basis, power = choose_channels(self._known_basis, moment, channels)
+        basis, power = choose_channels(self._known_basis, moment, channels, rotation)
         return Measured(basis, power, moment, image, self.count, floored)
 
     def _mean_image(self, mean: Tensor) -> Tensor | None:
@@ -198,13 +204,19 @@ class Moments:
                 f"all images must have the same shape; got {shape} after {self._shape}; resize or crop them"
             )
 
-    def _make_basis(self, dims: int) -> Basis:
+    def _make_basis(self, dims: int, channels: int) -> Basis:
         if isinstance(self._requested, Basis):
             if self._requested.dims != dims:
                 raise ValueError(
                     f"the basis has dims={self._requested.dims}, but images have {dims} spatial axes; set dims={dims}"
                 )
-            return copy.deepcopy(self._requested)  # to move without moving the caller's
+            rotation = self._requested.channel_rotation
+            if rotation is not None and len(rotation) != channels:
+                raise ValueError(
+                    f"the basis rotates {len(rotation)} channels, images have {channels}; pass a basis without "
+                    "channel_rotation"
+                )
+            return self._requested.with_channel_rotation(None)  # a copy, to move without moving the caller's
         return FourierBasis(dims) if self._requested == "fourier" else CosineBasis(dims)
 
 

@@ -69,11 +69,12 @@ class PowerSpectrum(BaseSpectrum):
         Args:
             batches: An iterable of images (B, C, *spatial), floating point, or of tuples that begin with
                 them, such as a `DataLoader`.
-            basis: `"cosine"` (the default), `"fourier"`, `"principal"`, or a basis without channel rotation.
-            channels: `"rotate"`: rotate channels onto the eigenvectors of their covariances, each frequency of
-                equal weight (docs/theory.md). `"independent"`: leave them as they are (the paper). `"shared"`: one
-                spectrum for all channels, their mean. With `"principal"` the channels are part of the components and
-                this is not used.
+            basis: `"cosine"` (the default), `"fourier"`, `"principal"`, or a basis. A channel rotation that it has,
+                e.g. that of another spectrum, is kept.
+            channels: `"rotate"`: rotate channels as the basis does, or onto the eigenvectors of their covariances, each
+                frequency of equal weight (docs/theory.md). `"independent"`: leave them as they are (the paper).
+                `"shared"`: one spectrum for all channels, their mean. With `"principal"` the channels are part of the
+                components and this is not used.
             center: Measure about the mean image, and keep it as `mean`: a corruption then obeys equation 1 with it.
                 False measures the second moment about zero, as the paper's model has no mean; it is the better
                 choice for few images, whose mean is mostly chance.
