@@ -156,16 +156,35 @@ def test_values_without_power_are_floored_and_counted() -> None:
 
 
 @pytest.mark.parametrize("basis", ["cosine", "fourier", "principal"])
+def test_a_mean_too_large_for_the_deviations_is_told(basis: str) -> None:
+    images = correlated_images(300)
+
+    def estimate(offset: float) -> Tensor:
+        options = {"channels": "independent", "check_range": False}
+        return sp.PowerSpectrum.estimate([images + offset], basis, **options).power
+
+    expected = estimate(0.0)
+    torch.testing.assert_close(estimate(1e3), expected, rtol=1e-3, atol=0)
+    with pytest.warns(RuntimeWarning, match=r"power may be wrong by \de[-+]0\d of itself; subtract a constant near"):
+        estimate(2e5)
+    with pytest.raises(ValueError, match="less a constant near their mean if that is large, or center=False"):
+        estimate(1e7)
+
+
+@pytest.mark.parametrize("basis", ["cosine", "fourier", "principal"])
 @pytest.mark.parametrize("count", [3, 7, 11])
 def test_rounding_is_no_power(basis: str, count: int) -> None:
     same = correlated_images(1, seed=2).expand(count, *SHAPE)
-    with pytest.raises(ValueError, match=r"carry no power: every image is zero, or equal to the mean image, which"):
+    with pytest.raises(
+        ValueError, match=r"carry no power: every image is zero, or equal to the mean image to rounding"
+    ):
         sp.PowerSpectrum.estimate([same], basis)
 
 
 def test_small_deviations_from_a_large_mean_are_power() -> None:
     x = correlated_images(64)
-    small = sp.PowerSpectrum.estimate([1 + 1e-5 * x], channels="independent", center=True)
+    with pytest.warns(RuntimeWarning, match="power may be wrong by 4e-03 of itself"):
+        small = sp.PowerSpectrum.estimate([1 + 1e-5 * x], channels="independent", center=True)
     expected = sp.PowerSpectrum.estimate([x], channels="independent", center=True).power
     torch.testing.assert_close(small.power * 1e10, expected, rtol=1e-2, atol=0)
 

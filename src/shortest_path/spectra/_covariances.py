@@ -76,8 +76,8 @@ def raise_to_floor(values: Tensor, floor: float, least: float = 0.0) -> tuple[Te
     mean = values.mean().item()
     if not mean > least:
         raise ValueError(
-            "the data carry no power: every image is zero, or equal to the mean image, which center=True subtracts; "
-            "pass images that differ, or center=False"
+            "the data carry no power: every image is zero, or equal to the mean image to rounding, which center=True "
+            "subtracts; pass images that differ, less a constant near their mean if that is large, or center=False"
         )
     low = values < floor * mean
     return values.clamp(min=floor * mean), int(low.sum())

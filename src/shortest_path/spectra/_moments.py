@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -18,6 +19,7 @@ from ..bases import Basis, CosineBasis, FourierBasis, PrincipalBasis
 from ._covariances import Channels, block_power, choose_channels, floor_blocks, raise_to_floor
 from ._sums import completed, sums
 
+_LOST = 1e-3  # part of a power that may be rounding, without a warning
 NamedBasis: TypeAlias = Literal["cosine", "fourier", "principal"]
 
 
@@ -159,12 +161,17 @@ class Moments:
                 moment = moment - torch.outer(mean.flatten(), mean.flatten())
             eigenvalues, vectors = torch.linalg.eigh((moment + moment.T) / 2)
             power, floored = raise_to_floor(eigenvalues.flip(0), floor, least)
+            if self._center:
+                _warn_of_lost_digits(mean.square().mean(), eigenvalues, floor)  # of errors of random signs
             basis: Basis = PrincipalBasis(vectors.flip(1).T, mean.ndim - 1)
             return Measured(basis, power.reshape(mean.shape), None, image, self.count, floored)
 
         if self._center:
             moment = moment - einsum(mean, mean.conj(), "i ..., j ... -> i j ...")
+        variance = block_power(moment, None)
         moment, floored = floor_blocks(moment, floor, least)
+        if self._center:
+            _warn_of_lost_digits(mean.abs().square().sum(0), variance, floor)
         if isinstance(self._known_basis, PrincipalBasis):
             power = block_power(moment, None)
             return Measured(self._known_basis, power, None, image, self.count, floored)
@@ -224,3 +231,23 @@ def _same_basis(ours: Basis | str, theirs: Basis | str) -> bool:
     if isinstance(ours, Basis) and isinstance(theirs, Basis):
         return ours.shares_transform(theirs)
     return isinstance(ours, str) and ours == theirs
+
+
+def _warn_of_lost_digits(subtracted: Tensor, power: Tensor, floor: float) -> None:
+    """Warn if powers above the floor are differences of numbers that are much larger.
+
+    Args:
+        subtracted: What was subtracted of the covariances that are mixed into a power, broadcastable to `power`.
+        power: What is left.
+        floor: As of `measured`.
+    """
+    counts = power > floor * power.mean()
+    lost = (10 * torch.finfo(torch.float64).eps * subtracted / power)[counts]
+    worst = min(1.0, float(lost.max())) if lost.numel() else 0.0
+    if worst > _LOST:
+        warnings.warn(
+            f"the mean image is so much larger than deviations from it that power may be wrong by {worst:.0e} of "
+            "itself; subtract a constant near the mean from the images first",
+            RuntimeWarning,
+            stacklevel=4,
+        )
