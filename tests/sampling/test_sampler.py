@@ -496,6 +496,22 @@ def test_wrong_corruptions_are_explained() -> None:
         sp.Sampler(Wave(), rising)
 
 
+@pytest.mark.parametrize("prediction", ["noise", "data"])
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (lambda t: (t - 1, t), r"signal\(t\) of GaussianCorruption is negative somewhere, down to -\d.*; scales are"),
+        (lambda t: (1 - t, -t), r"noise\(t\) of GaussianCorruption is negative somewhere, down to -\d.*; scales are"),
+        (lambda t: (t - 1, -t), r"signal\(t\) of GaussianCorruption is negative somewhere"),
+    ],
+)
+def test_negative_scales_are_refused(schedule: object, prediction: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sp.Sampler(lambda x_t, t: x_t, sp.GaussianCorruption(schedule), prediction=prediction, steps=5)
+    rounded = sp.GaussianCorruption(lambda t: (torch.cos(t * math.pi / 2) - 1e-15, torch.sin(t * math.pi / 2)))
+    sp.Sampler(lambda x_t, t: x_t, rounded, prediction="data", steps=5)
+
+
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [

@@ -107,15 +107,9 @@ def check_along(corruption: Corruption, times: Tensor, prediction: Prediction) -
     At 16 times, and at 4096 coefficients if there are more.
 
     Raises:
-        ValueError: no signal is left at the first time, for a model that predicts noise; scales that are not finite, or
-            both 0; or a signal-to-noise ratio that rises.
+        ValueError: no signal is left at the first time, for a model that predicts noise; scales that are not finite,
+            both 0 or negative; or a signal-to-noise ratio that rises.
     """
-    first = float(times[0])
-    if prediction == "noise" and any_scale(corruption, first, lambda signal, noise: signal < 1e-12 * noise):
-        raise ValueError(
-            f"a model that predicts noise cannot tell the image where signal(t) = 0, here t = {first:.6g}; "
-            "start at a smaller t, or train with prediction='data' or 'velocity'"
-        )
     pick = evenly(coefficients_shape(corruption))
     count = min(len(times), 16)
     probes = times[torch.linspace(0, len(times) - 1, count, device="cpu").long()]
@@ -127,6 +121,18 @@ def check_along(corruption: Corruption, times: Tensor, prediction: Prediction) -
         raise ValueError(
             f"signal(t) and noise(t) of {type(corruption).__name__} must be finite and not both 0, which they are not "
             f"at t = {float(wrong[0]):.6g}; correct them, or leave this time out with times=..."
+        )
+    for name, scale in (("signal", signal), ("noise", noise)):
+        if bool((scale < -1e-6 * scale.abs().max()).any()):  # and not only rounded below 0
+            raise ValueError(
+                f"{name}(t) of {type(corruption).__name__} is negative somewhere, down to {float(scale.min()):.3g}; "
+                "scales are factors of image and noise, 0 or more"
+            )
+    first = float(times[0])
+    if prediction == "noise" and any_scale(corruption, first, lambda signal, noise: signal < 1e-12 * noise):
+        raise ValueError(
+            f"a model that predicts noise cannot tell the image where signal(t) = 0, here t = {first:.6g}; "
+            "start at a smaller t, or train with prediction='data' or 'velocity'"
         )
     rising = signal[1:] * noise[:-1] < signal[:-1] * noise[1:] - 1e-6 * (signal[1:] * noise[:-1]).abs()
     if bool(rising.any()):
