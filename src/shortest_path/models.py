@@ -68,8 +68,8 @@ class WhitenedInput(nn.Module):
         self.network, self.corruption, self.basis = network, corruption, copy.deepcopy(process.basis)
         self.alone, self.spectrum = alone, spectrum
         check_fits_float32("WhitenedInput", spectrum.power)
-        known = getattr(corruption, "mean", None)
         self.register_buffer("power", spectrum.power.float())
+        known = getattr(corruption, "mean", None)
         self.register_buffer("mean", None if known is None else known.float())
         self.register_buffer("shift", None if process.shift is None else process.shift.float())
 

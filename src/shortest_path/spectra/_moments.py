@@ -168,10 +168,10 @@ class Moments:
 
         if self._center:
             moment = moment - einsum(mean, mean.conj(), "i ..., j ... -> i j ...")
-        variance = block_power(moment, None)
-        moment, floored = floor_blocks(moment, floor, least)
+        found = moment
+        moment, floored = floor_blocks(found, floor, least)
         if self._center:
-            _warn_of_lost_digits(mean.abs().square().sum(0), variance, floor)
+            _warn_of_lost_digits(mean.abs().square().sum(0), block_power(found, None), floor)
         if isinstance(self._known_basis, PrincipalBasis):
             power = block_power(moment, None)
             return Measured(self._known_basis, power, None, image, self.count, floored)
