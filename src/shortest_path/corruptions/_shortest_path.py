@@ -114,7 +114,8 @@ def _one_for_all(values: Tensor) -> Tensor:
 
 def _steepness(log_ratio: Tensor) -> float:
     """Return the largest |L|, after checking that exp(L) is finite in float64."""
-    largest = float(log_ratio.abs().max())
+    least, most = log_ratio.aminmax()  # without a copy of a large table
+    largest = max(-float(least), float(most))
     if largest > _STEEPEST:
         raise ValueError(
             "the data's power over that of the end state must lie in [1e-304, 1e304], got "
