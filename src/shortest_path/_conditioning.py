@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Number
+from numbers import Integral, Number, Real
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ._checks import values_are_readable
 
 ROWS = (Tensor, np.ndarray, list)
 """What has a row for every image, where images are taken in parts; all else holds for all of them."""
@@ -105,18 +107,14 @@ def _null_like(name: str, value: object, null: Any) -> Any:
     if not isinstance(value, Tensor):
         return null
     if isinstance(null, Number):
-        _check_holds(name, value.dtype, null)
+        _check_holds(name, value.dtype, _as_tensor(null), f"{null}")
         return torch.full_like(value, null)  # type: ignore[arg-type]
     if not isinstance(null, Tensor):
         raise TypeError(
             f"the null value of {name!r} must be a number or a tensor, as {name!r} is a tensor, "
             f"got {type(null).__name__}; convert it with torch.as_tensor"
         )
-    if null.dtype != value.dtype and not torch.can_cast(null.dtype, value.dtype):
-        raise ValueError(
-            f"the null value of {name!r} is {null.dtype}, which {value.dtype} of {name!r} cannot hold; "
-            f"convert it with .to({value.dtype})"
-        )
+    _check_holds(name, value.dtype, null, f"a tensor of {null.dtype}")
     null = null.to(value)
     try:
         return null.expand_as(value)
@@ -127,12 +125,35 @@ def _null_like(name: str, value: object, null: Any) -> Any:
         ) from error
 
 
-def _check_holds(name: str, dtype: torch.dtype, null: Any) -> None:
-    """Raise a ValueError if a number is not one that tensors of a type can hold."""
-    if dtype.is_floating_point or dtype.is_complex:
-        return
-    low, high = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
-    if not low <= null <= high or null != int(null):
+def _as_tensor(number: Any) -> Tensor:
+    """Return a number as a tensor that holds it exactly, or where it is too large for that, nearly."""
+    if isinstance(number, Integral) and -(2**63) <= int(number) < 2**63:
+        return torch.tensor(int(number))
+    if isinstance(number, Real):
+        return torch.tensor(float(number), dtype=torch.float64)
+    return torch.tensor(number, dtype=torch.complex128)
+
+
+def _check_holds(name: str, dtype: torch.dtype, null: Tensor, given: str) -> None:
+    """Raise a ValueError for a null value that a type does not hold, but for rounding; never waits for the device.
+
+    Args:
+        name: Name of the conditioning.
+        dtype: Its type.
+        null: The null value.
+        given: The null value in words.
+    """
+    holds = dtype.is_complex or not null.is_complex()
+    if holds and values_are_readable(null):
+        there = null.to(dtype)
+        if dtype.is_floating_point or dtype.is_complex:
+            holds = bool((there.isinf() == null.isinf()).all())
+        else:
+            holds = bool((there.to(null.dtype) == null).all())
+    elif holds and dtype != torch.bool:
+        holds = torch.can_cast(null.dtype, dtype)
+    if not holds:
         raise ValueError(
-            f"the null value of {name!r}, which is {dtype}, must be a whole number from {low} to {high}, got {null}"
+            f"the null value of {name!r} must be one that {dtype}, the type of {name!r}, can hold, got {given}; pass "
+            f"such a value, or convert {name!r} to a type that holds it"
         )

@@ -122,33 +122,6 @@ def test_guidance_without_the_conditioning_is_explained() -> None:
         sampler.sample((1, *SHAPE))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "null", "message"),
-    [
-        (
-            torch.int64,
-            3.7,
-            r"null value of 'label', which is torch.int64, must be a whole number from -\d+ to \d+, got 3.7",
-        ),
-        (torch.int64, float("nan"), "must be a whole number .*, got nan"),
-        (torch.uint8, -1, "'label', which is torch.uint8, must be a whole number from 0 to 255, got -1"),
-        (torch.bool, 2, "'label', which is torch.bool, must be a whole number from 0 to 1, got 2"),
-        (
-            torch.int64,
-            torch.tensor(3.7),
-            r"is torch.float32, which torch.int64 of 'label' cannot hold; convert it with",
-        ),
-    ],
-)
-def test_a_null_value_that_labels_cannot_hold_is_refused(dtype: torch.dtype, null: object, message: str) -> None:
-    labels = torch.ones(2).to(dtype)
-    sampler = flow(Labelled(), guidance_scale=2.0, null_conditioning={"label": null})
-    with pytest.raises(ValueError, match=message):
-        sampler.sample((2, *SHAPE), conditioning={"label": labels})
-    sampler = flow(Labelled(), guidance_scale=2.0, null_conditioning={"label": 1.0})
-    assert sampler.sample((2, *SHAPE), conditioning={"label": labels}).isfinite().all()
-
-
 # --- edits ------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
+from shortest_path._conditioning import unconditional
 from shortest_path.training import latest_checkpoint, load_checkpoint
 from tests.training.networks import LabelledNet, batches, weights
 from tests.worlds import CORRUPTIONS, SHAPE
@@ -103,3 +104,70 @@ def test_dropping_what_a_batch_has_not_is_explained() -> None:
     for batch, has in ((labelled(1)[0], "no entries"), ((batches(1)[0], {"text": torch.zeros(8)}), r"\['text'\]")):
         with pytest.raises(ValueError, match=rf"given for \['y'\], but the conditioning has {has}; use the same names"):
             dropping(label_name=None).train_step([batch])
+
+
+@pytest.mark.parametrize(
+    ("labels", "null", "message"),
+    [
+        (
+            torch.int64,
+            3.7,
+            "the null value of 'y' must be one that torch.int64, the type of 'y', can hold, got 3.7",
+        ),
+        (torch.int64, math.nan, "one that torch.int64, the type of 'y', can hold, got nan"),
+        (torch.int64, math.inf, "one that torch.int64, the type of 'y', can hold, got inf"),
+        (torch.int64, 2**63, "one that torch.int64, the type of 'y', can hold, got 9223372036854775808"),
+        (torch.uint8, -1, "one that torch.uint8, the type of 'y', can hold, got -1"),
+        (torch.uint8, 256, "one that torch.uint8, the type of 'y', can hold, got 256"),
+        (torch.bool, 2, "one that torch.bool, the type of 'y', can hold, got 2"),
+        (torch.float32, 1j, "one that torch.float32, the type of 'y', can hold, got 1j"),
+        (torch.float16, 1e6, "one that torch.float16, the type of 'y', can hold, got 1000000.0"),
+        (
+            torch.int64,
+            torch.tensor(3.7),
+            "torch.int64, the type of 'y', can hold, got a tensor of torch.float32",
+        ),
+        (torch.uint8, torch.tensor([0, -1]), "the type of 'y', can hold, got a tensor of torch.int64"),
+        (torch.float32, torch.tensor(1j), "the type of 'y', can hold, got a tensor of torch.complex64"),
+    ],
+)
+def test_a_null_value_that_the_conditioning_cannot_hold_is_refused(
+    labels: torch.dtype, null: object, message: str
+) -> None:
+    y = torch.ones(2, 2, dtype=labels)
+    sampler = sp.Sampler(
+        lambda x, t, y: x,
+        sp.GaussianCorruption(),
+        prediction="data",
+        steps=1,
+        guidance_scale=2.0,
+        null_conditioning={"y": null},
+    )
+    with pytest.raises(ValueError, match=message):
+        sampler.sample((2, 1, 2, 2), conditioning={"y": y})
+    trained = dropping(0.5, null=null)
+    with pytest.raises(ValueError, match=message):
+        trained.train_step([(torch.zeros(2, *SHAPE), y)])
+
+
+@pytest.mark.parametrize(
+    ("labels", "null", "wanted"),
+    [
+        (torch.int64, 3.0, 3),
+        (torch.int64, True, 1),
+        (torch.int64, np.int32(4), 4),
+        (torch.int64, torch.tensor([3.0, 4.0]), [3, 4]),
+        (torch.uint8, torch.tensor(255), 255),
+        (torch.bool, 0, False),
+        (torch.float32, 0.1, 0.1),
+        (torch.float16, 0.1, 0.1),
+        (torch.float32, math.nan, math.nan),
+        (torch.float32, -math.inf, -math.inf),
+        (torch.complex64, 1j, 1j),
+    ],
+)
+def test_a_null_value_that_the_conditioning_holds_is_taken(labels: torch.dtype, null: object, wanted: object) -> None:
+    y = torch.ones(1, 2, dtype=labels)
+    expected = torch.as_tensor(wanted).to(labels).expand(1, 2)
+    found = unconditional({"y": y}, {"y": null})["y"]
+    torch.testing.assert_close(found, expected, equal_nan=True, rtol=0, atol=0)
