@@ -154,7 +154,8 @@ def spoilt(state: dict[str, Any]) -> dict[str, Callable[[], None]]:
     def drop(name: str) -> Callable[[], None]:
         return lambda: state.pop(name)
 
-    changes = {f"no {name}": drop(name) for name in state if name not in ("format", "version", "sampler")}
+    others = ("format", "version", "sampler", "settings")  # the last two are not in states of earlier versions
+    changes = {f"no {name}": drop(name) for name in state if name not in others}
     changes["model of another shape"] = lambda: state["model"].update({"layer.weight": torch.zeros(1)})
     changes["average without a weight"] = lambda: state["ema"].pop("layer.bias")
     changes["optimizer of fewer weights"] = lambda: state["optimizer"]["param_groups"][0]["params"].pop()

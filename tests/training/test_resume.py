@@ -6,16 +6,18 @@ import copy
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
 import shortest_path as sp
+from shortest_path.models import WhitenedInput
 from shortest_path.training import latest_checkpoint, load_checkpoint
-from tests.training.networks import Net, batches, net, trainer, weights
+from tests.training.networks import Net, batches, layer, net, trainer, weights
 from tests.training.processes import together
 from tests.worlds import CORRUPTIONS, SHAPE, correlated_images, spectrum
 
@@ -374,6 +376,170 @@ def test_schedules_are_part_of_the_configuration(tmp_path: Path) -> None:
         sp.DiffusionTrainer(net(), CORRUPTIONS["blur"](), scheduler=other.scheduler)
 
 
+def optimized(scheduler: Callable[..., Any] | None = None, groups: int = 1, **options: Any) -> sp.DiffusionTrainer:
+    """Return a trainer with an AdamW of the user's and a schedule of it."""
+    model = net()
+    parameters: list[Any] = list(model.parameters())
+    if groups == 2:
+        parameters = [{"params": parameters[:2]}, {"params": parameters[2:], "weight_decay": 0.5}]
+    optimizer = torch.optim.AdamW(parameters, **{"lr": 0.1, **options})
+    schedule = None if scheduler is None else scheduler(optimizer)
+    return sp.DiffusionTrainer(
+        model, CORRUPTIONS["shortest-cosine"](), ema_decay=0.9, optimizer=optimizer, scheduler=schedule
+    )
+
+
+schedules = torch.optim.lr_scheduler
+
+
+class Warmup:
+    """A schedule with a setting, as an object that torch saves."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def __call__(self, step: int) -> float:
+        return min(1.0, (1 + step) / self.steps)
+
+
+def _sequence(last: int, switch: int = 2) -> Callable[..., Any]:
+    return lambda optimizer: schedules.SequentialLR(
+        optimizer,
+        [schedules.ConstantLR(optimizer, 0.1, 2), schedules.CosineAnnealingLR(optimizer, last)],
+        [switch],
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")  # torch 2.4's own
+@pytest.mark.parametrize(
+    ("theirs", "ours", "message"),
+    [
+        (lambda o: schedules.CosineAnnealingLR(o, 6), lambda o: schedules.CosineAnnealingLR(o, 12), "T_max: 6 .* 12 h"),
+        (lambda o: schedules.OneCycleLR(o, 0.1, 20), lambda o: schedules.OneCycleLR(o, 0.1, 30), "total_steps: 20 in"),
+        (
+            lambda o: schedules.OneCycleLR(o, 0.1, 20, div_factor=10),
+            lambda o: schedules.OneCycleLR(o, 0.2, 20, div_factor=20),
+            r"param_groups.0.max_lr: 0.1 in the checkpoint, 0.2 here",
+        ),
+        (
+            lambda o: schedules.MultiStepLR(o, [2, 5]),
+            lambda o: schedules.MultiStepLR(o, [2, 6]),
+            "milestones: {2: 1, 5",
+        ),
+        (_sequence(6), _sequence(12), r"_schedulers.1.T_max: 6 in"),
+        (_sequence(6), _sequence(6, 3), r"_milestones: \[2\] in"),
+        (lambda o: schedules.LambdaLR(o, Warmup(5)), lambda o: schedules.LambdaLR(o, Warmup(9)), "steps: 5 in"),
+        (
+            lambda o: schedules.CosineAnnealingWarmRestarts(o, 3),
+            lambda o: schedules.CosineAnnealingWarmRestarts(o, 4),
+            "T_0: 3 in the checkpoint, 4 here",
+        ),
+    ],
+)
+def test_another_setting_of_a_schedule_is_refused_and_if_allowed_begins_anew(
+    tmp_path: Path, theirs: Callable[..., Any], ours: Callable[..., Any], message: str
+) -> None:
+    optimized(theirs).fit(batches(), steps=4, checkpoint_dir=tmp_path)
+    optimized(theirs).fit(batches(), steps=5, checkpoint_dir=tmp_path)
+    other, fresh = optimized(ours), optimized(ours)
+    with pytest.raises(ValueError, match=f"another configuration; .*scheduler.*{message}"):
+        other.fit(batches(), steps=8, checkpoint_dir=tmp_path)
+    rates: dict[sp.DiffusionTrainer, list[float]] = {other: [], fresh: []}
+
+    def note(who: sp.DiffusionTrainer, step: object) -> None:
+        rates[who].append(who.optimizer.param_groups[0]["lr"])
+
+    other.fit(batches(), steps=8, checkpoint_dir=tmp_path, allow_changes=("scheduler",), callbacks=[note])
+    fresh.fit(batches(), steps=3, callbacks=[note])
+    assert rates[other] == rates[fresh]
+    assert other.optimizer.state_dict()["state"][0]["step"] == 8  # what it has learned of the gradients is kept
+    optimized(ours).fit(batches(), steps=9, checkpoint_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "message"),
+    [
+        ({}, {"weight_decay": 0.3}, r"optimizer.param_groups.0.weight_decay: 0.01 in the checkpoint, 0.3 here"),
+        ({}, {"betas": (0.5, 0.6)}, r"param_groups.0.betas: \[0.9, 0.999\] in the checkpoint, \[0.5, 0.6\] here"),
+        ({}, {"lr": 0.2}, r"param_groups.0.lr: 0.1 in the checkpoint, 0.2 here"),
+        ({"groups": 2}, {"groups": 2, "eps": 1e-3}, r"param_groups.0.eps: .*; optimizer.param_groups.1.eps: 1e-08 in"),
+    ],
+)
+def test_another_setting_of_an_optimizer_is_taken_only_if_allowed(
+    tmp_path: Path, theirs: dict[str, Any], ours: dict[str, Any], message: str
+) -> None:
+    optimized(**theirs).fit(batches(), steps=2, checkpoint_dir=tmp_path)
+    optimized(**theirs).fit(batches(), steps=3, checkpoint_dir=tmp_path)
+    other = optimized(**ours)
+    wanted = copy.deepcopy(other.optimizer.state_dict()["param_groups"])
+    with pytest.raises(ValueError, match=message):
+        other.fit(batches(), steps=4, checkpoint_dir=tmp_path)
+    other.fit(batches(), steps=4, checkpoint_dir=tmp_path, allow_changes=("optimizer",))
+    found = other.optimizer.state_dict()
+    assert found["param_groups"] == wanted
+    assert found["state"][0]["step"] == 4
+    optimized(**ours).fit(batches(), steps=5, checkpoint_dir=tmp_path)
+
+
+def test_what_changes_in_training_and_how_an_optimizer_computes_may_differ(tmp_path: Path) -> None:
+    def lower(who: sp.DiffusionTrainer, step: object) -> None:
+        who.optimizer.param_groups[0]["lr"] = 0.1 / who.step
+
+    optimized(betas=(0.9, 0.99)).fit(batches(), steps=2, checkpoint_dir=tmp_path / "callback", callbacks=[lower])
+    again = optimized(betas=[0.9, 0.99], foreach=True)
+    again.fit(batches(), steps=3, checkpoint_dir=tmp_path / "callback")
+    assert again.optimizer.param_groups[0]["lr"] == 0.05
+    scale = 1.0
+    first = optimized(lambda o: schedules.LambdaLR(o, lambda step: scale))
+    first.fit(batches(), steps=2, checkpoint_dir=tmp_path / "function")
+    scale = 0.5
+    optimized(lambda o: schedules.LambdaLR(o, lambda step: scale)).fit(
+        batches(), steps=3, checkpoint_dir=tmp_path / "function"
+    )
+    cosine = optimized(lambda o: schedules.CosineAnnealingLR(o, 9))
+    cosine.fit(batches(), steps=2, checkpoint_dir=tmp_path / "used")
+    used = sp.DiffusionTrainer(  # in one process, with a schedule that was already followed
+        cosine.model, cosine.corruption, ema_decay=0.9, optimizer=cosine.optimizer, scheduler=cosine.scheduler
+    )
+    used.fit(batches(), steps=4, checkpoint_dir=tmp_path / "used")
+    optimized(lambda o: schedules.CosineAnnealingLR(o, 9)).fit(batches(), steps=5, checkpoint_dir=tmp_path / "used")
+    state = load_checkpoint(tmp_path / "used" / "checkpoint-00000005.pt")
+    del state["settings"]  # as an earlier version wrote it
+    optimized(lambda o: schedules.CosineAnnealingLR(o, 7)).load_state_dict(state)
+
+
+class Signs(torch.optim.Optimizer):
+    """Moves every weight by the same step: an optimizer without a learning rate."""
+
+    def __init__(self, parameters: Any, size: float) -> None:
+        super().__init__(parameters, {"size": size})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data -= group["size"] * parameter.grad.sign()
+
+
+def test_an_optimizer_without_a_learning_rate_is_continued(tmp_path: Path) -> None:
+    def make(size: float) -> sp.DiffusionTrainer:
+        model = net()
+        return sp.DiffusionTrainer(model, sp.GaussianCorruption(), optimizer=Signs(model.parameters(), size))
+
+    make(1e-3).fit(batches(), steps=2, checkpoint_dir=tmp_path)
+    make(1e-3).fit(batches(), steps=3, checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"param_groups.0.size: 0.001 in the checkpoint, 0.002 here"):
+        make(2e-3).fit(batches(), steps=4, checkpoint_dir=tmp_path)
+
+
+def test_other_groups_of_parameters_begin_anew_if_allowed(tmp_path: Path) -> None:
+    optimized().fit(batches(), steps=2, checkpoint_dir=tmp_path)
+    other = optimized(groups=2)
+    with pytest.raises(ValueError, match=r"groups of \[6\] parameters, this trainer's \[2, 4\]; pass the same"):
+        other.fit(batches(), steps=3, checkpoint_dir=tmp_path)
+    other.fit(batches(), steps=3, checkpoint_dir=tmp_path, allow_changes=("optimizer",))
+    assert other.optimizer.state_dict()["state"][0]["step"] == 1
+
+
 def test_a_checkpoint_of_another_spectrum_or_weighting_is_refused() -> None:
     def make(power: float, weighting: str | None = None) -> sp.DiffusionTrainer:
         spectrum = sp.PowerSpectrum(sp.CosineBasis(), torch.full(SHAPE, power, dtype=torch.float64))
@@ -394,23 +560,60 @@ def test_a_checkpoint_of_another_spectrum_or_weighting_is_refused() -> None:
     make(0.25, "velocity").load_state_dict(state, allow_changes=("spectrum", "weighting"))
 
 
-@pytest.mark.parametrize("same", [True, False], ids=["same corruption", "an equal one"])
-def test_a_model_that_contains_its_corruption_keeps_it(same: bool) -> None:
-    def make(scale: float) -> sp.DiffusionTrainer:
-        known = spectrum().tempered(scale)
-        corruption = sp.ShortestPathCorruption(known)
-        inside = corruption if same else sp.ShortestPathCorruption(known)
-        model = sp.models.WhitenedInput(Net(), inside, known, alone=True)
-        return sp.DiffusionTrainer(model, corruption, prediction="whitened-velocity", spectrum=known)
+class Holds(nn.Module):
+    """A network of the user's, with the trainer's corruption inside, or with a table of the spectrum."""
 
-    state, other = make(0.5).state_dict(), make(0.25)
-    make(0.5).load_state_dict(state, allow_changes=("corruption", "spectrum"))
-    before = {name: value.clone() for name, value in other.model.state_dict().items()}
-    with pytest.raises(
-        ValueError, match=r"contains its corruption or spectrum \(.*\), which allow_changes cannot change"
-    ):
-        other.load_state_dict(state, allow_changes=("corruption", "spectrum"))
-    assert all(torch.equal(value, before[name]) for name, value in other.model.state_dict().items())
+    def __init__(self, corruption: nn.Module | None = None, spectrum: sp.PowerSpectrum | None = None) -> None:
+        super().__init__()
+        self.inside, self.corruption, self.spectrum = nn.ModuleList([nn.Conv2d(3, 3, 1)]), corruption, spectrum
+        if spectrum is not None:
+            self.register_buffer("deviation", spectrum.power.sqrt().float())
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        output: Tensor = self.inside[0](x_t)
+        return output
+
+
+@pytest.mark.parametrize("average", [None, 0.9, (0.9, 0.5)])
+@pytest.mark.parametrize("kind", ["whitened", "own", "own table", "another class", "another spectrum"])
+def test_another_corruption_inside_the_model_is_trained_with(tmp_path: Path, kind: str, average: Any) -> None:
+    measured = spectrum()
+    other = sp.PowerSpectrum(measured.basis, measured.power.sqrt())
+
+    def make(power: sp.PowerSpectrum) -> sp.DiffusionTrainer:
+        corruption: sp.Corruption = sp.ShortestPathCorruption(power)
+        if kind == "another spectrum" or (kind == "another class" and power is other):
+            corruption = sp.GaussianCorruption()
+        model: nn.Module = WhitenedInput(layer(), corruption, power, alone=True)
+        if kind.startswith("own"):
+            model = Holds(spectrum=power) if kind == "own table" else Holds(corruption)
+        return sp.DiffusionTrainer(model, corruption, prediction="whitened-velocity", spectrum=power, ema_decay=average)
+
+    make(measured).fit(batches(), steps=2, checkpoint_dir=tmp_path)
+    changed, fresh = make(other), make(other)
+    allowed = {"checkpoint_dir": tmp_path, "allow_changes": ("corruption", "spectrum")}
+    changed.fit(batches(), steps=2, **allowed)
+    x_0, t = batches()[0], torch.rand(8)
+    assert torch.equal(*(sp.corrupt(each.corruption, x_0, t, x_0) for each in (changed, fresh)))
+    if kind == "own table":
+        assert torch.equal(changed.model.deviation, other.power.sqrt().float())
+    if not kind.startswith("own"):
+        for model in (changed.model, *changed.ema_models.values()):
+            assert torch.equal(model.whiten(x_0, t), fresh.model.whiten(x_0, t))
+    weight = load_checkpoint(tmp_path / "checkpoint-00000002.pt")["model"]
+    learned = dict(changed.model.named_parameters())
+    assert learned
+    assert all(torch.equal(each, weight[name]) for name, each in learned.items())
+    changed.fit(batches(), steps=4, **allowed)
+    again = make(other)
+    again.fit(batches(), steps=4, checkpoint_dir=tmp_path)
+    assert torch.equal(weights(again.model), weights(changed.model))
+    if not kind.startswith("own"):
+        changed.save_pretrained(tmp_path / "shared", steps=3)
+        saved = sp.Sampler.from_pretrained(tmp_path / "shared", layer())
+        noise = torch.randn(2, *SHAPE)
+        samples = (each.sample(noise.shape, x_1=noise) for each in (saved, changed.sampler(steps=3)))
+        assert torch.equal(*samples)
 
 
 def test_another_learning_rate_is_taken_only_if_allowed() -> None:

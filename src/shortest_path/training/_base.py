@@ -25,6 +25,7 @@ from ._options import TrainingOptions, described
 from ._random import GlobalRandom
 from ._ranks import Ranks, Share
 from ._second_moment import LossSecondMoment, Seen
+from ._settings import settings_of
 from ._state import Position
 from ._step import TrainStep
 from ._take import take_or_skip
@@ -100,6 +101,7 @@ class TrainerBase:
             for name, null in (given.null_conditioning or {}).items()
         }
         self._metadata = dict(metadata or {})
+        self._settings = settings_of(self.optimizer, scheduler)
         self._config = given.recorded() | {
             "learning_rate": rate if optimizer is None else None,
             "optimizer": type(self.optimizer).__name__,

@@ -11,8 +11,10 @@ from torch import nn
 from ._base import TrainerBase
 from ._fingerprint import fingerprint
 from ._plain import copied, plain
+from ._settings import SETTINGS, other_settings
 from ._sharing import SAMPLER, described_sampler
 from ._state import FORMAT, SCALES, VERSION, check_format, differences
+from ._tables import with_own_tables
 from ._trainable import check_inference_mode
 
 
@@ -36,6 +38,7 @@ class ContinuedTrainer(TrainerBase):
             "format": FORMAT,
             "version": VERSION,
             "config": self._config,
+            SETTINGS: self._settings,
             "metadata": self._metadata,
             "corruption": self.corruption.state_dict() if isinstance(self.corruption, nn.Module) else {},
             SCALES: fingerprint(self.corruption),
@@ -51,9 +54,12 @@ class ContinuedTrainer(TrainerBase):
 
         Args:
             state: As `state_dict` returned it.
-            allow_changes: Names of options that may differ from those in `state`, or `"corruption"`. Another
-                optimizer or scheduler begins anew, and so do times and noise with another seed. Averages that `state`
-                does not have begin at its first average, or without averages at its weights.
+            allow_changes: Names of options that may differ from those in `state`, or `"corruption"`. Another class of
+                optimizer begins anew, and so does a schedule that differs, from the learning rate with which it was
+                made; of an optimizer of the same class, its settings are taken, and what it has learned is kept. Times
+                and noise with another seed begin anew. Another corruption or spectrum also takes effect inside the
+                model, e.g. in `models.WhitenedInput`. Averages that `state` does not have begin at its first average,
+                or without averages at its weights.
 
         Raises:
             ValueError: a state of another kind, version or configuration, or one that does not fit, e.g. with weights
@@ -63,15 +69,18 @@ class ContinuedTrainer(TrainerBase):
         check_inference_mode("call load_state_dict")
         check_format(state)
         ours = self._state()
-        if missing := sorted(ours.keys() - state.keys() - {SAMPLER}):
+        if missing := sorted(ours.keys() - state.keys() - {SAMPLER, SETTINGS}):
             raise ValueError(f"the state has no {', '.join(missing)}; pass what state_dict returned, unchanged")
         learned = self._weights.trained_in(self.corruption)
         changed = differences(state, ours, allow_changes, learned)
-        self._weights.check(state, changed)
+        if changed & {"corruption", "spectrum"}:
+            model = self._ranks.model
+            state = with_own_tables(state, model, self._weights.trained_in(model))
+        self._weights.check(state, allow_changes)
         self._position.check(state)
         # Everything fits: from here on nothing is refused.
         generator = self.generator.get_state()
-        self._weights.load_state_dict(state, changed)
+        self._weights.load_state_dict(state, changed, other_settings("optimizer", state, ours))
         self._position.load_state_dict(state)
         with torch.no_grad():
             for name, parameter in learned.items():

@@ -1,15 +1,11 @@
-"""Whether the tensors of a state can be loaded: of the same names, shapes and types, and of the same data."""
+"""Whether the tensors of a state can be loaded as they are: under the same names, in the same shapes and types."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from ..corruptions import DiagonalCorruption
-from ..spectra import PowerSpectrum
+from torch import Tensor
 
 
 def check_fit(part: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], owner: str = "trainer") -> None:
@@ -39,21 +35,3 @@ def check_fit(part: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], own
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(f"the state's {part} does not fit this {owner}'s: {', '.join(wrong[:3])}{more}; {mend}")
-
-
-def check_held(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
-    """Raise a ValueError if a model contains a corruption or spectrum itself, and its saved state has another one.
-
-    Raises:
-        ValueError: the model would take the tables of the state, and train with others than the trainer.
-    """
-    for path, module in model.named_modules():
-        whole = isinstance(module, DiagonalCorruption)
-        if not whole and not isinstance(getattr(module, "spectrum", None), PowerSpectrum):
-            continue
-        for name, own in module.named_buffers(path, recurse=whole):
-            if name in saved and not torch.equal(saved[name].cpu(), own.cpu()):
-                raise ValueError(
-                    f"the model contains its corruption or spectrum ({name}), which allow_changes cannot change; "
-                    "begin a new training, with a network that has the checkpoint's weights"
-                )

@@ -15,6 +15,7 @@ from ._nonfinite import SkippedSteps
 from ._random_state import global_state, set_global_state
 from ._ranks import Ranks
 from ._second_moment import LossSecondMoment
+from ._settings import other_settings
 
 _PASS = "pass."  # before the names of random states of when the present pass began
 FORMAT, VERSION = "shortest_path.DiffusionTrainer", 1
@@ -76,6 +77,12 @@ def differences(
     for part in ("corruption", "spectrum"):
         if others := _other_tables(part, state[part], ours[part], learned):
             found[part] = "; ".join([*filter(None, [found.get(part)]), *others])
+    for part in ("optimizer", "scheduler"):
+        if part not in found and (settings := other_settings(part, state, ours)):
+            found[part] = "; ".join(
+                f"{part}.{path}: {_short(given)} in the checkpoint, {_short(own)} here"
+                for path, (given, own) in settings.items()
+            )
     if refused := [text for name, text in found.items() if name not in allow_changes]:
         raise ValueError(
             "the checkpoint is of another configuration; " + "; ".join(refused) + ". "

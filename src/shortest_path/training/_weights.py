@@ -15,8 +15,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from .._checks import kind_of
 from ._ema import ExponentialMovingAverage
-from ._fit import check_fit, check_held
+from ._fit import check_fit
 from ._nonfinite import clip_gradient, gradient_norm, keep_buffers, remember_buffers, restore_buffers
+from ._settings import HOW
 
 
 class Weights:
@@ -163,34 +164,41 @@ class Weights:
             "scaler": {} if self._scaler is None else self._scaler.state_dict(),
         }
 
-    def check(self, state: Mapping[str, Any], changed: Collection[str]) -> None:
-        """Raise a ValueError if a state does not fit, so that loading it cannot stop half-way."""
+    def check(self, state: Mapping[str, Any], allowed: Collection[str]) -> None:
+        """Raise a ValueError if a state does not fit, so that loading it cannot stop half-way.
+
+        Another optimizer fits if it is `allowed`.
+        """
         check_fit("model", state["model"], self._model.state_dict())
-        if not {"corruption", "spectrum"}.isdisjoint(changed):
-            check_held(self._model, state["model"])
         if state["ema"] is not None:
             for decay, average in self.averages.items():
                 own, found = average.state_dict(), _average_in(state, decay)
                 check_fit("ema", found["model"], own["model"])
                 check_fit("average", found["exact"], own["exact"])
-        if "optimizer" not in changed:
-            theirs, ours = (
-                [len(group["params"]) for group in groups]
-                for groups in (state["optimizer"]["param_groups"], self._optimizer.param_groups)
+        if "optimizer" not in allowed and not self._has_optimizer_of(state):
+            theirs, ours = _sizes(state["optimizer"]["param_groups"]), _sizes(self._optimizer.param_groups)
+            raise ValueError(
+                f"the state's optimizer has groups of {theirs} parameters, this trainer's {ours}; pass the same "
+                "optimizer, or allow_changes=('optimizer',) to begin with a new one"
             )
-            if theirs != ours:
-                raise ValueError(
-                    f"the state's optimizer has groups of {theirs} parameters, this trainer's {ours}; pass the same "
-                    "optimizer, or allow_changes=('optimizer',) to begin with a new one"
-                )
 
-    def load_state_dict(self, state: Mapping[str, Any], changed: Collection[str]) -> None:
-        """Continue from what `state_dict` returned; a `changed` optimizer or scheduler begins anew.
+    def _has_optimizer_of(self, state: Mapping[str, Any]) -> bool:
+        """Whether the optimizer can continue from a state: it is of the same class and has groups of the same sizes."""
+        same_class = state["config"]["optimizer"] == type(self._optimizer).__name__
+        return same_class and _sizes(state["optimizer"]["param_groups"]) == _sizes(self._optimizer.param_groups)
 
-        A changed learning rate replaces the checkpoint's; the rest of the optimizer's state is kept. Averages of a
-        state without averages begin at its weights.
+    def load_state_dict(self, state: Mapping[str, Any], changed: Collection[str], settings: Collection[str]) -> None:
+        """Continue from what `state_dict` returned; another optimizer or a `changed` scheduler begins anew.
+
+        A changed learning rate and other settings of the optimizer replace the checkpoint's; the rest of its state is
+        kept. Averages of a state without averages begin at its weights.
+
+        Args:
+            state: The state.
+            changed: Names of the options that differ.
+            settings: Paths of the settings of the optimizer that differ; see `other_settings`.
         """
-        rates = [group["lr"] for group in self._optimizer.param_groups]
+        rates = [group.get("lr") for group in self._optimizer.param_groups]
         self._model.load_state_dict(state["model"])
         remember_buffers(self._model, self._buffers)
         for decay, average in self.averages.items():
@@ -200,12 +208,14 @@ class Weights:
                 average.load_state_dict(_average_in(state, decay))
         if self._scaler is not None and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
-        if "optimizer" in changed:
+        if not self._has_optimizer_of(state):
             return
         optimizer = copy.deepcopy(state["optimizer"])  # torch would train on the tensors given
-        for group, own in zip(optimizer["param_groups"], self._optimizer.param_groups, strict=True):
-            # How it computes, not what.
-            group.update({name: own[name] for name in ("fused", "foreach") if name in own})
+        for index, (group, own) in enumerate(zip(optimizer["param_groups"], self._optimizer.param_groups, strict=True)):
+            kept = [name for name in own if name in HOW or f"param_groups.{index}.{name}" in settings]
+            if "scheduler" in changed:  # from where the schedule begins
+                kept = [name for name in own if name != "params"]
+            group.update({name: own[name] for name in kept})
         self._optimizer.load_state_dict(optimizer)
         if "learning_rate" in changed:
             for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
@@ -221,6 +231,10 @@ class Weights:
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+
+
+def _sizes(groups: Iterable[Mapping[str, Any]]) -> list[int]:
+    return [len(group["params"]) for group in groups]
 
 
 def _average_in(state: Mapping[str, Any], decay: float) -> Mapping[str, Any]:
