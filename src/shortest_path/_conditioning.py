@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from numbers import Integral, Number, Real
+from numbers import Number, Real
 from typing import Any
 
 import numpy as np
@@ -107,14 +108,14 @@ def _null_like(name: str, value: object, null: Any) -> Any:
     if not isinstance(value, Tensor):
         return null
     if isinstance(null, Number):
-        _check_holds(name, value.dtype, _as_tensor(null), f"{null}")
+        _check_number(name, value.dtype, null)
         return torch.full_like(value, null)  # type: ignore[arg-type]
     if not isinstance(null, Tensor):
         raise TypeError(
             f"the null value of {name!r} must be a number or a tensor, as {name!r} is a tensor, "
             f"got {type(null).__name__}; convert it with torch.as_tensor"
         )
-    _check_holds(name, value.dtype, null, f"a tensor of {null.dtype}")
+    _check_tensor(name, value.dtype, null)
     null = null.to(value)
     try:
         return null.expand_as(value)
@@ -125,24 +126,24 @@ def _null_like(name: str, value: object, null: Any) -> Any:
         ) from error
 
 
-def _as_tensor(number: Any) -> Tensor:
-    """Return a number as a tensor that holds it exactly, or where it is too large for that, nearly."""
-    if isinstance(number, Integral) and -(2**63) <= int(number) < 2**63:
-        return torch.tensor(int(number))
-    if isinstance(number, Real):
-        return torch.tensor(float(number), dtype=torch.float64)
-    return torch.tensor(number, dtype=torch.complex128)
+def _check_number(name: str, dtype: torch.dtype, null: Any) -> None:
+    """Raise a ValueError for a number that a type does not hold, but for rounding; without a tensor, at every call."""
+    real = isinstance(null, Real)
+    if not real:
+        holds = dtype.is_complex
+    elif dtype.is_floating_point or dtype.is_complex:
+        holds = not math.isfinite(null) or abs(null) <= torch.finfo(dtype).max
+    else:
+        low, high = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+        holds = low <= null <= high and null == int(null)
+    if not holds:
+        raise _cannot_hold(name, dtype, f"{null}")
 
 
-def _check_holds(name: str, dtype: torch.dtype, null: Tensor, given: str) -> None:
-    """Raise a ValueError for a null value that a type does not hold, but for rounding; never waits for the device.
-
-    Args:
-        name: Name of the conditioning.
-        dtype: Its type.
-        null: The null value.
-        given: The null value in words.
-    """
+def _check_tensor(name: str, dtype: torch.dtype, null: Tensor) -> None:
+    """Raise a ValueError for a tensor that a type does not hold, but for rounding; never waits for the device."""
+    if null.dtype == dtype:
+        return
     holds = dtype.is_complex or not null.is_complex()
     if holds and values_are_readable(null):
         there = null.to(dtype)
@@ -153,7 +154,11 @@ def _check_holds(name: str, dtype: torch.dtype, null: Tensor, given: str) -> Non
     elif holds and dtype != torch.bool:
         holds = torch.can_cast(null.dtype, dtype)
     if not holds:
-        raise ValueError(
-            f"the null value of {name!r} must be one that {dtype}, the type of {name!r}, can hold, got {given}; pass "
-            f"such a value, or convert {name!r} to a type that holds it"
-        )
+        raise _cannot_hold(name, dtype, f"a tensor of {null.dtype}")
+
+
+def _cannot_hold(name: str, dtype: torch.dtype, given: str) -> ValueError:
+    return ValueError(
+        f"the null value of {name!r} must be one that {dtype}, the type of {name!r}, can hold, got {given}; pass "
+        f"such a value, or convert {name!r} to a type that holds it"
+    )
