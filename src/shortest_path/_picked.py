@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._devices import device_of
 from ._exact import exact_dtype
-from ._strata import spread
+from ._strata import largest, spread
 from .corruptions import Corruption, ElementwiseCorruption, Pick, both_scales, computes_picked, divided, one_time
 
 _TOGETHER, _PARTS = 2**15, 8  # the fewest coefficients that are computed together, and the most parts of an image
@@ -20,14 +20,16 @@ _AT_ONCE = 2**22  # numbers in memory, where scales are computed of all coeffici
 
 def picker(shape: Sequence[int], index: Tensor) -> Pick:
     """Return a function that takes the coefficients at flat places `index` (n,) of `shape`, (C, *spatial)."""
-    axes = len(shape)
+    axes, whole = len(shape), torch.Size(shape)
     place = [torch.from_numpy(each) for each in np.unravel_index(index.numpy(), tuple(shape))]  # torch's imports sympy
 
     def pick(x: Tensor) -> Tensor:
         """Return what x (..., C or 1, *spatial or 1) holds at the chosen places, (..., 1, …, 1, n)."""
-        flat = torch.zeros_like(index)
-        for here, size in zip(place, x.shape[-axes:], strict=True):
-            flat = flat * size + (here if size > 1 else 0)
+        sizes, flat = x.shape[-axes:], index
+        if sizes != whole:
+            flat = torch.zeros_like(index)
+            for here, size in zip(place, sizes, strict=True):
+                flat = flat * size + (here if size > 1 else 0)
         picked = x.flatten(-axes)[..., flat.to(x.device)]
         return picked.reshape(*picked.shape[:-1], *(1,) * (axes - 1), len(index))
 
@@ -104,11 +106,7 @@ def strongest(power: Tensor, count: int, *, candidates: int) -> tuple[Tensor, Te
 
     Of more than `candidates` places, the others are of as many spread over all.
     """
-    # Part by part, as torch copies what it sorts, with its places.
-    starts = range(0, len(power), candidates)
-    each = [power[k : k + candidates].topk(min(count, len(power) - k)).indices + k for k in starts]
-    among = torch.cat(each)
-    first = among[power[among].topk(count).indices]
+    first = largest(power, count)
     rest = torch.arange(len(power), device="cpu") if len(power) <= candidates else spread(len(power), candidates)
     among_first = torch.zeros(len(power), dtype=torch.bool, device="cpu")
     among_first[first] = True

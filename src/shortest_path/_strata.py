@@ -11,6 +11,7 @@ from torch import Tensor
 
 _CANDIDATES = 2**15  # places whose second numbers are found
 _FINE = 2**13  # bins of log power
+_ROW = 64  # places whose maximum is compared first
 _STEP = 32  # strata of a group that covers one step of the range of powers
 
 
@@ -57,8 +58,8 @@ def choose(power: Tensor, second: Callable[[Tensor], Tensor], size: Size, *, wea
         weakest: Power by which the weakest are found, (N,); None is `power`.
     """
     alone = torch.zeros(len(power), dtype=torch.bool, device="cpu")
-    alone[power.topk(size.ends).indices] = True
-    alone[(power if weakest is None else weakest).topk(size.ends, largest=False).indices] = True
+    alone[largest(power, size.ends)] = True
+    alone[largest(-(power if weakest is None else weakest), size.ends)] = True
     groups = _grouped(power, alone, size)
     rest, group = _candidates(groups, alone)
     order = second(rest).argsort(stable=True)
@@ -103,8 +104,7 @@ def _grouped(power: Tensor, alone: Tensor, size: Size) -> Groups:
 def _binned(power: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
     """Return the bin of log power of every place, (N,), and how many places a bin has but for those alone, float64."""
     height = power.clamp(min=torch.finfo(power.dtype).tiny).log()
-    inside = height[~alone]
-    low, high = (float(each) for each in torch.aminmax(inside))
+    low, high = float(torch.where(alone, math.inf, height).amin()), float(torch.where(alone, -math.inf, height).amax())
     bins = ((height - low) * ((_FINE - 1) / max(high - low, 1e-300))).clamp_(0, _FINE - 1).long()
     counts = torch.bincount(bins, minlength=_FINE) - torch.bincount(bins[alone], minlength=_FINE)
     return bins, counts.double()
@@ -133,6 +133,20 @@ def _divided(sizes: Tensor, parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     part = torch.arange(len(of), device="cpu") - (parts.cumsum(0) - parts)[of]
     begin = (sizes.cumsum(0) - sizes)[of]
     return of, begin + part * sizes[of] // parts[of], begin + (part + 1) * sizes[of] // parts[of]
+
+
+def largest(values: Tensor, count: int) -> Tensor:
+    """Return the places of the `count` largest of values (N,): a fraction of the time of `topk`, which orders more.
+
+    Each lies in one of the `count` rows that have the largest maxima.
+    """
+    rows = len(values) // _ROW
+    if rows <= 2 * count:
+        return values.topk(count).indices
+    heads = values[: rows * _ROW].view(rows, _ROW).amax(1).topk(count).indices
+    inside = heads[:, None] * _ROW + torch.arange(_ROW, device="cpu")
+    among = torch.cat([inside.flatten(), torch.arange(rows * _ROW, len(values), device="cpu")])
+    return among[values[among].topk(count).indices]
 
 
 def spread(size: int, count: int) -> Tensor:

@@ -162,3 +162,14 @@ def test_eigenvalues_of_three_channels_are_lapacks(dtype: torch.dtype, far: floa
 def test_images_of_other_sizes_than_the_corruptions_are_refused() -> None:
     with pytest.raises(ValueError, match="does not broadcast against images of shape"):
         sp.path_length(sp.BlurCorruption(spatial=(8, 8)), law())
+
+
+@pytest.mark.parametrize("size", [3, 300, 1000, 100_003])
+@pytest.mark.parametrize("count", [1, 3, 100])
+def test_the_largest_are_those_that_sorting_finds(size: int, count: int) -> None:
+    count = min(count, size)
+    values = torch.rand(size, generator=torch.Generator().manual_seed(size), dtype=torch.float64)
+    values[-1] = 2.0
+    found = _strata.largest(values, count)
+    assert sorted(found.tolist()) == sorted(values.argsort(descending=True)[:count].tolist())
+    assert len(_strata.largest(torch.ones(size), count).unique()) == count  # where many are equal
