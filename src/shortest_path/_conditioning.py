@@ -134,7 +134,7 @@ def _check_number(name: str, dtype: torch.dtype, null: Any) -> None:
     elif dtype.is_floating_point or dtype.is_complex:
         holds = not math.isfinite(null) or abs(null) <= torch.finfo(dtype).max
     else:
-        low, high = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+        low, high = _whole_numbers(dtype)
         holds = low <= null <= high and null == int(null)
     if not holds:
         raise _cannot_hold(name, dtype, f"{null}")
@@ -145,16 +145,23 @@ def _check_tensor(name: str, dtype: torch.dtype, null: Tensor) -> None:
     if null.dtype == dtype:
         return
     holds = dtype.is_complex or not null.is_complex()
-    if holds and values_are_readable(null):
-        there = null.to(dtype)
+    if holds and not null.is_complex() and values_are_readable(null):
+        values = null.double()
         if dtype.is_floating_point or dtype.is_complex:
-            holds = bool((there.isinf() == null.isinf()).all())
+            inside = ~values.isfinite() | (values.abs() <= torch.finfo(dtype).max)
         else:
-            holds = bool((there.to(null.dtype) == null).all())
+            low, high = _whole_numbers(dtype)
+            inside = (values >= low) & (values <= high) & (values == values.round())
+        holds = bool(inside.all())
     elif holds and dtype != torch.bool:
         holds = torch.can_cast(null.dtype, dtype)
     if not holds:
         raise _cannot_hold(name, dtype, f"a tensor of {null.dtype}")
+
+
+def _whole_numbers(dtype: torch.dtype) -> tuple[int, int]:
+    """Return the least and the largest whole number of a type."""
+    return (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
 
 
 def _cannot_hold(name: str, dtype: torch.dtype, given: str) -> ValueError:

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,8 @@ class WhitenedInput(nn.Module):
         torch.Size([1, 3, 8, 8])
     """
 
+    table_names: ClassVar = ("mean", "power", "shift")
+    """Tensors that follow from corruption and spectrum, and not from training."""
     power: Tensor
     mean: Tensor | None
     shift: Tensor | None

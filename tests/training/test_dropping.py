@@ -128,6 +128,8 @@ def test_dropping_what_a_batch_has_not_is_explained() -> None:
             "torch.int64, the type of 'y', can hold, got a tensor of torch.float32",
         ),
         (torch.uint8, torch.tensor([0, -1]), "the type of 'y', can hold, got a tensor of torch.int64"),
+        (torch.uint64, torch.tensor(-1), "the type of 'y', can hold, got a tensor of torch.int64"),
+        (torch.float8_e4m3fn, torch.tensor(1e6), "the type of 'y', can hold, got a tensor of torch.float32"),
         (torch.float32, torch.tensor(1j), "the type of 'y', can hold, got a tensor of torch.complex64"),
     ],
 )

@@ -504,8 +504,60 @@ def test_what_changes_in_training_and_how_an_optimizer_computes_may_differ(tmp_p
     used.fit(batches(), steps=4, checkpoint_dir=tmp_path / "used")
     optimized(lambda o: schedules.CosineAnnealingLR(o, 9)).fit(batches(), steps=5, checkpoint_dir=tmp_path / "used")
     state = load_checkpoint(tmp_path / "used" / "checkpoint-00000005.pt")
-    del state["settings"]  # as an earlier version wrote it
-    optimized(lambda o: schedules.CosineAnnealingLR(o, 7)).load_state_dict(state)
+    del state["settings"]  # as an earlier version wrote it: what it has now is compared
+    optimized(lambda o: schedules.CosineAnnealingLR(o, 9)).load_state_dict(state)
+    other = optimized(lambda o: schedules.CosineAnnealingLR(o, 7))
+    with pytest.raises(ValueError, match=r"scheduler.T_max: 9 in the checkpoint, 7 here"):
+        other.load_state_dict(state)
+    other.load_state_dict(state, allow_changes=("scheduler",))
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_what_is_allowed_is_taken_also_where_training_has_changed_it(tmp_path: Path, scheduled: bool) -> None:
+    def lower(who: sp.DiffusionTrainer, step: object) -> None:
+        who.optimizer.param_groups[0]["lr"] = 0.05
+
+    schedule = (lambda o: schedules.CosineAnnealingLR(o, 9)) if scheduled else None
+    optimized(schedule).fit(batches(), steps=3, checkpoint_dir=tmp_path, callbacks=() if scheduled else [lower])
+    state = load_checkpoint(tmp_path / "checkpoint-00000003.pt")
+    other = optimized(schedule, weight_decay=0.3)
+    other.load_state_dict(state, allow_changes=("optimizer",))
+    group = other.optimizer.param_groups[0]
+    assert group["weight_decay"] == 0.3
+    assert group["lr"] == (state["optimizer"]["param_groups"][0]["lr"] if scheduled else 0.1)  # the schedule's, or ours
+    with pytest.raises(ValueError, match=r"param_groups.0.lr: 0.1 in the checkpoint, 0.2 here"):
+        optimized(schedule, lr=0.2).load_state_dict(state)
+
+
+def test_an_optimizer_that_keeps_other_numbers_begins_anew(tmp_path: Path) -> None:
+    optimized().fit(batches(), steps=2, checkpoint_dir=tmp_path)
+    other = optimized(amsgrad=True)
+    other.fit(batches(), steps=3, checkpoint_dir=tmp_path, allow_changes=("optimizer",))
+    assert other.optimizer.state_dict()["state"][0]["step"] == 1
+
+
+def test_options_of_a_group_that_the_optimizer_does_not_know_are_compared() -> None:
+    first, other = optimized(), optimized()
+    for each, name in ((first, "body"), (other, "head")):
+        each.optimizer.param_groups[0]["name"] = name
+    first, other = (
+        sp.DiffusionTrainer(each.model, each.corruption, ema_decay=0.9, optimizer=each.optimizer)
+        for each in (first, other)
+    )
+    with pytest.raises(ValueError, match=r"param_groups.0.name: 'body' in the checkpoint, 'head' here"):
+        other.load_state_dict(first.state_dict())
+
+
+def test_a_schedule_without_a_state_is_refused() -> None:
+    class Constant:
+        def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+            self.optimizer = optimizer
+
+        def step(self) -> None:
+            pass
+
+    with pytest.raises(TypeError, match=r"scheduler Constant has no state_dict and no load_state_dict, with which"):
+        optimized(Constant)
 
 
 class Signs(torch.optim.Optimizer):
@@ -565,8 +617,9 @@ class Holds(nn.Module):
 
     def __init__(self, corruption: nn.Module | None = None, spectrum: sp.PowerSpectrum | None = None) -> None:
         super().__init__()
-        self.inside, self.corruption, self.spectrum = nn.ModuleList([nn.Conv2d(3, 3, 1)]), corruption, spectrum
+        self.inside, self.corruption = nn.ModuleList([nn.Conv2d(3, 3, 1)]), corruption
         if spectrum is not None:
+            self.table_names = ("deviation",)
             self.register_buffer("deviation", spectrum.power.sqrt().float())
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -616,6 +669,33 @@ def test_another_corruption_inside_the_model_is_trained_with(tmp_path: Path, kin
         assert torch.equal(*samples)
 
 
+def test_a_spectrum_inside_the_model_alone_is_not_changed_in_silence() -> None:
+    law = spectrum()
+    images = correlated_images(300) + 0.5
+    shifted = sp.PowerSpectrum.estimate([images])
+
+    def make(known: sp.PowerSpectrum, corruption: Callable[..., Any] = sp.GaussianCorruption) -> sp.DiffusionTrainer:
+        made = corruption() if corruption is sp.GaussianCorruption else corruption(known)
+        return sp.DiffusionTrainer(WhitenedInput(layer(), made, known, alone=True), made, ema_decay=0.9)
+
+    trained, other = make(law), make(law.tempered(0.5))
+    trained.fit(batches(), steps=1)
+    state = trained.state_dict()
+    before = {name: value.clone() for name, value in other.model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"model has another corruption or spectrum inside \(power\); make it with"):
+        other.load_state_dict(state)
+    assert all(torch.equal(value, before[name]) for name, value in other.model.state_dict().items())
+    other.load_state_dict(state, allow_changes=("spectrum",))
+    assert torch.equal(other.model.power, before["power"])
+    assert torch.equal(weights(other.model.network), weights(trained.model.network))
+    # A mean that the corruption knew becomes one that it was not told.
+    state, other = make(shifted, sp.ShortestPathCorruption).state_dict(), make(shifted)
+    before = {name: value.clone() for name, value in other.model.state_dict().items()}
+    other.load_state_dict(state, allow_changes=("corruption", "spectrum"))
+    for name in ("power", "shift"):
+        assert torch.equal(other.model.state_dict()[name], before[name])
+
+
 def test_another_learning_rate_is_taken_only_if_allowed() -> None:
     first, other = (sp.DiffusionTrainer(Net(), sp.GaussianCorruption(), learning_rate=rate) for rate in (1e-3, 5e-5))
     first.fit(batches(2), steps=2)
@@ -625,8 +705,12 @@ def test_another_learning_rate_is_taken_only_if_allowed() -> None:
     other.load_state_dict(state, allow_changes=("learning_rate",))
     assert other.optimizer.param_groups[0]["lr"] == 5e-5
     assert other.optimizer.state_dict()["state"][0]["step"] == 2  # what it had learned of the gradients is kept
-    del state["config"]["learning_rate"]  # as an earlier version wrote it
-    other.load_state_dict(state)
+    model = net()
+    own = sp.DiffusionTrainer(model, sp.GaussianCorruption(), optimizer=torch.optim.AdamW(model.parameters(), lr=5e-5))
+    with pytest.raises(ValueError, match=r"optimizer.param_groups.0.lr: 0.0002 in the checkpoint, 5e-05 here"):
+        own.load_state_dict(own_state := sp.DiffusionTrainer(net(), sp.GaussianCorruption()).state_dict())
+    own.load_state_dict(own_state, allow_changes=("optimizer",))
+    assert own.optimizer.param_groups[0]["lr"] == 5e-5
 
 
 @pytest.mark.parametrize("decay", [None, 0.9])

@@ -11,10 +11,10 @@ from torch import nn
 from ._base import TrainerBase
 from ._fingerprint import fingerprint
 from ._plain import copied, plain
-from ._settings import SETTINGS, other_settings
+from ._settings import SETTINGS
 from ._sharing import SAMPLER, described_sampler
 from ._state import FORMAT, SCALES, VERSION, check_format, differences
-from ._tables import with_own_tables
+from ._tables import Tables
 from ._trainable import check_inference_mode
 
 
@@ -54,12 +54,12 @@ class ContinuedTrainer(TrainerBase):
 
         Args:
             state: As `state_dict` returned it.
-            allow_changes: Names of options that may differ from those in `state`, or `"corruption"`. Another class of
-                optimizer begins anew, and so does a schedule that differs, from the learning rate with which it was
-                made; of an optimizer of the same class, its settings are taken, and what it has learned is kept. Times
-                and noise with another seed begin anew. Another corruption or spectrum also takes effect inside the
-                model, e.g. in `models.WhitenedInput`. Averages that `state` does not have begin at its first average,
-                or without averages at its weights.
+            allow_changes: Names of options that may differ from those in `state`, or `"corruption"`. Other options of
+                the same optimizer are taken, and what it has learned is kept. Another class of optimizer, or one that
+                keeps other numbers, begins anew with its schedule, and a schedule that differs from the learning rate
+                with which it was made. Times and noise with another seed begin anew. Another corruption or spectrum
+                also takes effect inside the model, e.g. in `models.WhitenedInput`. Averages that `state` does not have
+                begin at its first average, or without averages at its weights.
 
         Raises:
             ValueError: a state of another kind, version or configuration, or one that does not fit, e.g. with weights
@@ -73,14 +73,19 @@ class ContinuedTrainer(TrainerBase):
             raise ValueError(f"the state has no {', '.join(missing)}; pass what state_dict returned, unchanged")
         learned = self._weights.trained_in(self.corruption)
         changed = differences(state, ours, allow_changes, learned)
-        if changed & {"corruption", "spectrum"}:
-            model = self._ranks.model
-            state = with_own_tables(state, model, self._weights.trained_in(model))
+        tables = Tables(self._ranks.model, self._weights.trained_in(self._ranks.model))
+        if others := tables.differ(state["model"]):
+            if {"corruption", "spectrum"}.isdisjoint(allow_changes):
+                raise ValueError(
+                    f"the checkpoint's model has another corruption or spectrum inside ({', '.join(others[:3])}); "
+                    "make it with the same, or pass allow_changes=('corruption', 'spectrum') to keep this model's"
+                )
+            state = tables.in_place_of(state)
         self._weights.check(state, allow_changes)
         self._position.check(state)
         # Everything fits: from here on nothing is refused.
         generator = self.generator.get_state()
-        self._weights.load_state_dict(state, changed, other_settings("optimizer", state, ours))
+        self._weights.load_state_dict(state, changed)
         self._position.load_state_dict(state)
         with torch.no_grad():
             for name, parameter in learned.items():

@@ -28,37 +28,38 @@ def settings_of(optimizer: Optimizer, scheduler: Any) -> dict[str, dict[str, Any
 def other_settings(part: str, state: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the settings in which a state differs, (theirs, ours) by their paths.
 
-    What changed in training is not compared, e.g. a learning rate that a callback set; nor what only one of the two
-    has, as another version of torch may.
+    A trainer may have what was set at first, or what it is now, e.g. where a callback has set the learning rate: it may
+    be made of an optimizer that has trained. What only one of the two has is not compared, as another version of torch
+    may add it.
 
     Args:
         part: "optimizer" or "scheduler".
-        state: The state of a trainer.
+        state: The state of a trainer; of one without settings, those that it has now count.
         ours: The state of the trainer that is to continue from it.
     """
-    theirs, own = (each.get(SETTINGS, {}).get(part, {}) for each in (state, ours))
-    options = {path.rpartition(".")[2] for path in ours[SETTINGS]["optimizer"]}
+    own, options = ours[SETTINGS][part], {path.rpartition(".")[2] for path in ours[SETTINGS]["optimizer"]}
     now = _settings(state["optimizer"]["param_groups"], state["scheduler"], options)[part]
+    first = state.get(SETTINGS, {}).get(part, now)
     others = {
-        path: (theirs[path], own[path])
-        for path in theirs.keys() & own.keys()
-        if theirs[path] != own[path] and now.get(path) == theirs[path]
+        path: (first[path], own[path])
+        for path in sorted(first.keys() & own.keys())
+        if own[path] not in (first[path], now.get(path, first[path]))
     }
-    if any(each["config"].get("learning_rate") is not None for each in (state, ours)):  # an option of the trainer
+    if all(each["config"].get("learning_rate") is not None for each in (state, ours)):  # an option of the trainer
         others = {path: pair for path, pair in others.items() if not path.endswith(".lr")}
-    return dict(sorted(others.items()))
+    return others
 
 
 def _settings(
     groups: Sequence[Mapping[str, Any]], schedule: Mapping[str, Any] | None, options: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """Return the settings by part: what a group of parameters has beside the `options` is of the schedule."""
+    """Return the settings by part: what a group has beside the `options` is of the schedule, if there is one."""
     own, of_schedule = [], []
     for group in groups:
         values = {name: value for name, value in group.items() if name not in HOW}
         if "initial_lr" in values:  # where a schedule leaves the learning rate as it was set
             values["lr"] = values.pop("initial_lr")
-        own.append({name: value for name, value in values.items() if name in options})
+        own.append({name: value for name, value in values.items() if name in options or schedule is None})
         of_schedule.append({name: value for name, value in values.items() if name not in options})
     added = {} if schedule is None else {"param_groups": of_schedule, **schedule}
     return {"optimizer": dict(_leaves({"param_groups": own})), "scheduler": dict(_leaves(added))}

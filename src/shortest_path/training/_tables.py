@@ -5,42 +5,59 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..bases import Basis
 from ..corruptions import Corruption
-from ..spectra import PowerSpectrum
 
 
-def with_own_tables(state: Mapping[str, Any], model: nn.Module, trained: Collection[str]) -> dict[str, Any]:
-    """Return a trainer's state with a model's own tables in place of those in it, also in the averages.
-
-    Tables are the tensors of corruptions and bases inside the model, and the buffers of a module that has a
-    `PowerSpectrum` as an attribute, without those of its submodules.
+class Tables:
+    """The tables of a model: tensors of corruptions and bases inside it, and those in `table_names` of a module.
 
     Args:
-        state: The state.
         model: The model, without wrappers.
-        trained: Names of its parameters that are trained, which are those of the state where their shapes fit.
+        trained: Names of its parameters that are trained, which are no tables where their shapes fit.
     """
-    parts, own = tuple(_parts(model)), model.state_dict()
 
-    def is_table(name: str) -> bool:
-        return any(name == part or name.startswith(f"{part}.") for part in parts)
+    def __init__(self, model: nn.Module, trained: Collection[str]) -> None:
+        self._own, self._trained, self._parts = model.state_dict(), trained, tuple(_parts(model))
 
-    def replaced(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        new = {name: each for name, each in weights.items() if not is_table(name)}
-        for name in filter(is_table, own):
-            fits = name in trained and name in weights and weights[name].shape == own[name].shape
-            new[name] = weights[name] if fits else own[name]
+    def differ(self, weights: Mapping[str, Tensor]) -> list[str]:
+        """Return the names of the tables that saved weights have otherwise, or that only one of the two has."""
+        mine, theirs = self._of(self._own, weights), self._of(weights, self._own)
+        return [
+            name
+            for name in sorted(mine.keys() | theirs.keys())
+            if name not in mine or name not in theirs or not _same(mine[name], theirs[name])
+        ]
+
+    def in_place_of(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a trainer's state with these tables in place of its own, also in the averages."""
+
+        def replaced(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            theirs = self._of(weights, self._own)
+            return {name: each for name, each in weights.items() if name not in theirs} | self._of(self._own, weights)
+
+        new = {**state, "model": replaced(state["model"])}
+        if state["ema"] is not None:
+            others = state["average"].get("others", {})
+            of_others = {decay: {**each, "model": replaced(each["model"])} for decay, each in others.items()}
+            new |= {"ema": replaced(state["ema"]), "average": {**state["average"], "others": of_others}}
         return new
 
-    new = {**state, "model": replaced(state["model"])}
-    if state["ema"] is not None:
-        others = state["average"].get("others", {})
-        of_others = {decay: {**each, "model": replaced(each["model"])} for decay, each in others.items()}
-        new |= {"ema": replaced(state["ema"]), "average": {**state["average"], "others": of_others}}
-    return new
+    def _of(self, weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tables among weights, without what is trained in these and in the others."""
+        return {
+            name: each
+            for name, each in weights.items()
+            if any(name == part or name.startswith(f"{part}.") for part in self._parts)
+            and not (name in self._trained and name in others and others[name].shape == each.shape)
+        }
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.cpu().to(other.dtype), other.cpu())
 
 
 def _parts(model: nn.Module) -> Iterator[str]:
@@ -48,5 +65,4 @@ def _parts(model: nn.Module) -> Iterator[str]:
     for path, module in model.named_modules():
         if isinstance(module, (Corruption, Basis)):
             yield path
-        elif any(isinstance(each, PowerSpectrum) for each in vars(module).values()):
-            yield from (name for name, _ in module.named_buffers(path, recurse=False))
+        yield from (f"{path}.{name}".lstrip(".") for name in getattr(module, "table_names", ()))

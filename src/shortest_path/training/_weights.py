@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -57,6 +57,11 @@ class Weights:
                 raise TypeError(
                     f"scheduler must be a torch.optim.lr_scheduler.LRScheduler, got {type(scheduler).__name__}; make "
                     "it of the optimizer that is passed beside it"
+                )
+            if lacks := [name for name in ("state_dict", "load_state_dict") if not hasattr(scheduler, name)]:
+                raise TypeError(
+                    f"scheduler {type(scheduler).__name__} has no {' and no '.join(lacks)}, with which a training is "
+                    "continued; add what torch.optim.lr_scheduler.LRScheduler has"
                 )
             if _requires_argument(scheduler):
                 raise TypeError(f"scheduler {type(scheduler).__name__} requires a measure; step it in a callback")
@@ -183,20 +188,25 @@ class Weights:
             )
 
     def _has_optimizer_of(self, state: Mapping[str, Any]) -> bool:
-        """Whether the optimizer can continue from a state: it is of the same class and has groups of the same sizes."""
-        same_class = state["config"]["optimizer"] == type(self._optimizer).__name__
-        return same_class and _sizes(state["optimizer"]["param_groups"]) == _sizes(self._optimizer.param_groups)
+        """Whether the optimizer can continue from a state: of the same class, groups of the same sizes, and numbers.
 
-    def load_state_dict(self, state: Mapping[str, Any], changed: Collection[str], settings: Collection[str]) -> None:
-        """Continue from what `state_dict` returned; another optimizer or a `changed` scheduler begins anew.
+        What is kept of the gradients is told by the options that are on, e.g. `amsgrad` and `momentum`.
+        """
+        theirs, ours = state["optimizer"]["param_groups"], self._optimizer.param_groups
+        if state["config"]["optimizer"] != type(self._optimizer).__name__ or _sizes(theirs) != _sizes(ours):
+            return False
+        return all(
+            bool(group[name]) == bool(own[name])
+            for group, own in zip(theirs, ours, strict=True)
+            for name in self._optimizer.defaults.keys() & group.keys() - {"lr", "weight_decay", *HOW}
+        )
 
-        A changed learning rate and other settings of the optimizer replace the checkpoint's; the rest of its state is
-        kept. Averages of a state without averages begin at its weights.
+    def load_state_dict(self, state: Mapping[str, Any], changed: Set[str]) -> None:
+        """Continue from what `state_dict` returned, with the options in `changed` as they are in this trainer.
 
-        Args:
-            state: The state.
-            changed: Names of the options that differ.
-            settings: Paths of the settings of the optimizer that differ; see `other_settings`.
+        Another optimizer begins anew with its schedule, and so does another schedule. Of other options of the same
+        optimizer, what it has learned of the gradients is kept. Averages of a state without averages begin at its
+        weights.
         """
         rates = [group.get("lr") for group in self._optimizer.param_groups]
         self._model.load_state_dict(state["model"])
@@ -211,17 +221,22 @@ class Weights:
         if not self._has_optimizer_of(state):
             return
         optimizer = copy.deepcopy(state["optimizer"])  # torch would train on the tensors given
-        for index, (group, own) in enumerate(zip(optimizer["param_groups"], self._optimizer.param_groups, strict=True)):
-            kept = [name for name in own if name in HOW or f"param_groups.{index}.{name}" in settings]
-            if "scheduler" in changed:  # from where the schedule begins
-                kept = [name for name in own if name != "params"]
-            group.update({name: own[name] for name in kept})
+        for group, own in zip(optimizer["param_groups"], self._optimizer.param_groups, strict=True):
+            group.update({name: own[name] for name in self._kept(own, changed)})
         self._optimizer.load_state_dict(optimizer)
         if "learning_rate" in changed:
             for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
         if self._scheduler is not None and "scheduler" not in changed:
             self._scheduler.load_state_dict(state["scheduler"])
+
+    def _kept(self, group: Mapping[str, Any], changed: Set[str]) -> set[str]:
+        """Return which options of a group of parameters are not taken from a checkpoint."""
+        if changed.isdisjoint(("optimizer", "scheduler")):
+            return group.keys() & set(HOW)
+        if self._scheduler is None or "scheduler" in changed:
+            return group.keys() - {"params"}
+        return group.keys() & self._optimizer.defaults.keys() - {"lr"}  # the others are the schedule's
 
     def trained_in(self, module: object) -> dict[str, nn.Parameter]:
         """Return the parameters of a module that the optimizer trains, by name."""
