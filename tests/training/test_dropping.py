@@ -136,7 +136,7 @@ def test_dropping_what_a_batch_has_not_is_explained() -> None:
 def test_a_null_value_that_the_conditioning_cannot_hold_is_refused(
     labels: torch.dtype, null: object, message: str
 ) -> None:
-    y = torch.ones(2, 2, dtype=labels)
+    y = torch.ones(2, 2).to(labels)
     sampler = sp.Sampler(
         lambda x, t, y: x,
         sp.GaussianCorruption(),
