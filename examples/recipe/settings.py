@@ -238,6 +238,8 @@ def parse(argv: Sequence[str] | None = None, program: str = "train_cifar10") -> 
             _parser(program, exit_on_error=False).parse_args(["--config", file])
         except jsonargparse.ArgumentError as error:  # noqa: PERF203
             parser.error(f"--config {file}: {error}")
+        except UnicodeDecodeError as error:
+            parser.error(f"--config {file}: it must be text in UTF-8 ({error}); save it again in that encoding")
     chosen = parser.parse_args(words).as_dict()
     chosen.pop("config")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Number, Real
+from numbers import Complex, Integral, Real
 from typing import Any
 
 import numpy as np
@@ -107,9 +107,9 @@ def check_rows(name: str, rows: object, images: int) -> None:
 def _null_like(name: str, value: object, null: Any) -> Any:
     if not isinstance(value, Tensor):
         return null
-    if isinstance(null, Number):
+    if isinstance(null, Complex):
         _check_number(name, value.dtype, null)
-        return torch.full_like(value, null)  # type: ignore[arg-type]
+        return torch.full_like(value, _plain_number(null))
     if not isinstance(null, Tensor):
         raise TypeError(
             f"the null value of {name!r} must be a number or a tensor, as {name!r} is a tensor, "
@@ -138,6 +138,13 @@ def _check_number(name: str, dtype: torch.dtype, null: Any) -> None:
         holds = low <= null <= high and null == int(null)
     if not holds:
         raise _cannot_hold(name, dtype, f"{null}")
+
+
+def _plain_number(null: Complex) -> complex:
+    """Return a number as one that torch takes: no fraction, and no whole number beyond its own."""
+    if isinstance(null, Integral) and -(2**63) <= int(null) < 2**64:
+        return int(null)
+    return float(null) if isinstance(null, Real) else complex(null)
 
 
 def _check_tensor(name: str, dtype: torch.dtype, null: Tensor) -> None:

@@ -132,6 +132,15 @@ def test_unknown_names_and_values_are_errors(tmp_path: Path, capsys: pytest.Capt
             parse(more.split())
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_file_in_another_encoding_is_named(encoding: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("steps: 3  # für Äpfel\n", encoding=encoding)
+    with pytest.raises(SystemExit):
+        parse(["--config", str(file)])
+    assert f"--config {file}: it must be text in UTF-8 (" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

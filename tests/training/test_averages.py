@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import shortest_path as sp
+from shortest_path.models import WhitenedInput
 from shortest_path.training import load_checkpoint
-from tests.training.networks import batches, net, weights
+from tests.training.networks import batches, layer, net, weights
+from tests.worlds import spectrum
 
 DECAYS = (0.9, 0.5, 0.99)
 
@@ -134,3 +136,38 @@ def test_an_average_may_begin_anew(kind: torch.dtype) -> None:
     torch.testing.assert_close(average.state_dict(), new.state_dict(), rtol=0, atol=0)
     with pytest.raises(ValueError, match="the state's model does not fit this average's: missing first.bias"):
         average.begin(torch.nn.Conv2d(3, 3, 1).state_dict())
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_frozen_weights_and_those_that_are_named_are_copied(kind: torch.dtype) -> None:
+    model = net().to(kind)
+    model.first.weight.requires_grad_(False)
+    average = sp.training.ExponentialMovingAverage(model, 0.9, copied=["first.bias"])
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(5.0)
+    for _ in range(2):
+        average.update(model)
+        assert torch.equal(average.model.first.weight, model.first.weight)
+        assert torch.equal(average.model.first.bias, model.first.bias)
+        assert not torch.equal(average.model.last.weight, model.last.weight)
+
+
+def test_averages_have_the_corruption_that_is_learned() -> None:
+    class Learned(sp.GaussianCorruption):
+        def __init__(self) -> None:
+            super().__init__("flow")
+            self.rate = torch.nn.Parameter(torch.zeros(()))
+
+        def scales(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            signal, noise = super().scales(t)
+            return signal, noise * self.rate.exp()
+
+    corruption = Learned()
+    model = WhitenedInput(layer(), corruption, spectrum(), alone=True)
+    trained = sp.DiffusionTrainer(
+        model, corruption, ema_decay=0.9, optimizer=torch.optim.SGD(model.parameters(), lr=0.1)
+    )
+    trained.fit(batches(), steps=3)
+    assert corruption.rate.item() != 0
+    assert trained.ema_model.corruption.rate.item() == corruption.rate.item()

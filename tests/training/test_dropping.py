@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,8 @@ def test_a_null_value_that_the_conditioning_cannot_hold_is_refused(
     [
         (torch.int64, 3.0, 3),
         (torch.int64, True, 1),
+        (torch.int64, Fraction(4, 2), 2),
+        (torch.float32, 2**70, 2.0**70),
         (torch.int64, np.int32(4), 4),
         (torch.int64, torch.tensor([3.0, 4.0]), [3, 4]),
         (torch.uint8, torch.tensor(255), 255),

@@ -536,6 +536,60 @@ def test_an_optimizer_that_keeps_other_numbers_begins_anew(tmp_path: Path) -> No
     assert other.optimizer.state_dict()["state"][0]["step"] == 1
 
 
+def test_the_same_schedule_goes_on_with_another_optimizer_and_another_one_changes_nothing_else(tmp_path: Path) -> None:
+    def heavier(who: sp.DiffusionTrainer, step: object) -> None:
+        who.optimizer.param_groups[0]["weight_decay"] = 0.5
+
+    def cosine(last: int) -> Callable[..., Any]:
+        return lambda o: schedules.CosineAnnealingLR(o, last)
+
+    first = optimized(cosine(9))
+    first.fit(batches(), steps=3, callbacks=[heavier])
+    state, rate = first.state_dict(), first.optimizer.param_groups[0]["lr"]
+    assert rate < 0.1
+    model = net()
+    adam = torch.optim.Adam(model.parameters(), lr=0.1)
+    other = sp.DiffusionTrainer(
+        model, first.corruption, ema_decay=0.9, optimizer=adam, scheduler=schedules.CosineAnnealingLR(adam, 9)
+    )
+    other.load_state_dict(state, allow_changes=("optimizer",))
+    assert (adam.param_groups[0]["lr"], other.scheduler.last_epoch) == (rate, 3)
+    assert not adam.state
+    first.fit(batches(), steps=4, resume=False)
+    other.fit(batches(), steps=4, resume=False)
+    assert adam.param_groups[0]["lr"] == first.optimizer.param_groups[0]["lr"]
+    longer = optimized(cosine(20))
+    longer.load_state_dict(state, allow_changes=("scheduler",))
+    assert longer.optimizer.param_groups[0]["lr"] == 0.1
+    assert longer.optimizer.param_groups[0]["weight_decay"] == 0.5
+
+
+def test_what_was_set_after_the_trainer_was_made_is_compared() -> None:
+    state, other = optimized().state_dict(), optimized()
+    other.optimizer.param_groups[0]["weight_decay"] = 0.7
+    with pytest.raises(ValueError, match=r"param_groups.0.weight_decay: 0.01 in the checkpoint, 0.7 here"):
+        other.load_state_dict(state)
+    other.load_state_dict(state, allow_changes=("optimizer",))
+    assert other.optimizer.param_groups[0]["weight_decay"] == 0.7
+
+
+@pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6), reason="torch keeps names from 2.6 on")
+def test_named_parameters_in_another_order_are_not_mixed_up() -> None:
+    def make(turned: bool) -> sp.DiffusionTrainer:
+        model = net()
+        named = list(model.named_parameters())
+        optimizer = torch.optim.AdamW(named[::-1] if turned else named, lr=0.1)
+        return sp.DiffusionTrainer(model, sp.GaussianCorruption(), optimizer=optimizer)
+
+    first, other = make(False), make(True)
+    first.fit(batches(), steps=1)
+    with pytest.raises(ValueError, match=r"optimizer.param_groups.0.param_names: \["):
+        other.load_state_dict(first.state_dict())
+    other.load_state_dict(first.state_dict(), allow_changes=("optimizer",))
+    assert not other.optimizer.state
+    other.fit(batches(), steps=2, resume=False)
+
+
 def test_options_of_a_group_that_the_optimizer_does_not_know_are_compared() -> None:
     first, other = optimized(), optimized()
     for each, name in ((first, "body"), (other, "head")):
@@ -694,6 +748,29 @@ def test_a_spectrum_inside_the_model_alone_is_not_changed_in_silence() -> None:
     other.load_state_dict(state, allow_changes=("corruption", "spectrum"))
     for name in ("power", "shift"):
         assert torch.equal(other.model.state_dict()[name], before[name])
+
+
+def test_a_corruption_inside_several_parts_of_the_model_is_replaced_in_all() -> None:
+    law = spectrum()
+
+    class Two(nn.Module):
+        def __init__(self, corruption: sp.Corruption, known: sp.PowerSpectrum) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList(WhitenedInput(layer(), corruption, known, alone=True) for _ in range(2))
+
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            output: Tensor = self.parts[0](x_t, t) + self.parts[1](x_t, t)
+            return output
+
+    def make(known: sp.PowerSpectrum) -> sp.DiffusionTrainer:
+        corruption = sp.ShortestPathCorruption(known)
+        return sp.DiffusionTrainer(Two(corruption, known), corruption, ema_decay=0.9)
+
+    other, fresh = make(law.tempered(0.5)), make(law.tempered(0.5))
+    other.load_state_dict(make(law).state_dict(), allow_changes=("corruption", "spectrum"))
+    assert torch.equal(other.corruption.log_ratio, fresh.corruption.log_ratio)
+    for mine, theirs in zip(other.model.state_dict().values(), fresh.model.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_another_learning_rate_is_taken_only_if_allowed() -> None:

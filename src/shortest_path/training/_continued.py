@@ -11,7 +11,7 @@ from torch import nn
 from ._base import TrainerBase
 from ._fingerprint import fingerprint
 from ._plain import copied, plain
-from ._settings import SETTINGS
+from ._settings import SETTINGS, settings_of
 from ._sharing import SAMPLER, described_sampler
 from ._state import FORMAT, SCALES, VERSION, check_format, differences
 from ._tables import Tables
@@ -56,8 +56,8 @@ class ContinuedTrainer(TrainerBase):
             state: As `state_dict` returned it.
             allow_changes: Names of options that may differ from those in `state`, or `"corruption"`. Other options of
                 the same optimizer are taken, and what it has learned is kept. Another class of optimizer, or one that
-                keeps other numbers, begins anew with its schedule, and a schedule that differs from the learning rate
-                with which it was made. Times and noise with another seed begin anew. Another corruption or spectrum
+                keeps other numbers, begins anew, and so does a schedule that differs, from the learning rate with which
+                it was made. Times and noise with another seed begin anew. Another corruption or spectrum
                 also takes effect inside the model, e.g. in `models.WhitenedInput`. Averages that `state` does not have
                 begin at its first average, or without averages at its weights.
 
@@ -68,6 +68,8 @@ class ContinuedTrainer(TrainerBase):
         """
         check_inference_mode("call load_state_dict")
         check_format(state)
+        if self.step == 0:  # what was set since the trainer was made counts too
+            self._settings = settings_of(self.optimizer, self.scheduler)
         ours = self._state()
         if missing := sorted(ours.keys() - state.keys() - {SAMPLER, SETTINGS}):
             raise ValueError(f"the state has no {', '.join(missing)}; pass what state_dict returned, unchanged")

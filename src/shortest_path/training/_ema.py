@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ class ExponentialMovingAverage:
         model: The model to follow.
         decay: Decay per step, in [0, 1); 0.9999 averages over about 10,000 steps.
         warmup: Whether to use d_k; False uses `decay` from the first update on.
+        copied: Names of weights that are copied as frozen ones are, e.g. those of a corruption that is learned.
 
     Raises:
         TypeError: `model` is not a module, `decay` not a number, or `warmup` not True or False.
@@ -37,7 +38,7 @@ class ExponentialMovingAverage:
     Source: the warm-up of TensorFlow's `ExponentialMovingAverage(num_updates=...)`.
     """
 
-    def __init__(self, model: nn.Module, decay: float, *, warmup: bool = True) -> None:
+    def __init__(self, model: nn.Module, decay: float, *, warmup: bool = True, copied: Collection[str] = ()) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, whose weights are averaged, got {kind_of(model)}")
         check_numbers(ema_decay=decay)
@@ -45,7 +46,7 @@ class ExponentialMovingAverage:
         if not 0 <= decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {decay}")
         check_tensors(model, "make the average")
-        self.decay, self.warmup = decay, warmup
+        self.decay, self.warmup, self._copied = decay, warmup, frozenset(copied)
         self._updates: int | Tensor = 0  # a tensor where the device decides which updates are made
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         """The averaged model, in eval mode."""
@@ -77,12 +78,12 @@ class ExponentialMovingAverage:
         averaged: list[Tensor] = []
         current: list[Tensor] = []
         for name, weight in theirs.items():
-            if not (weight.requires_grad and _has_fractions(weight)):
-                mine[name].copy_(weight)
+            kept = self._exact.get(name, mine[name])
+            if not (weight.requires_grad and _has_fractions(weight)) or name in self._copied:
+                kept.copy_(weight)
                 continue
-            exact = self._exact.get(name)
-            averaged.append(mine[name] if exact is None else exact)
-            current.append(weight if exact is None else weight.to(exact.dtype))
+            averaged.append(kept)
+            current.append(weight.to(kept.dtype))
         if averaged and isinstance(step, Tensor):
             _move(averaged, current, step)
         elif averaged and not isinstance(step, Tensor):

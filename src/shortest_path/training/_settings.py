@@ -12,7 +12,7 @@ from ._options import described
 SETTINGS = "settings"  # their key in a state; a state without them can be continued from
 HOW = ("fused", "foreach", "capturable")
 """Options of an optimizer that say how it computes, and not what."""
-_NO_SETTINGS = ("last_epoch", "_step_count", "_last_lr", "params", "param_names")
+_NO_SETTINGS = ("last_epoch", "_step_count", "_last_lr", "params")
 
 
 def settings_of(optimizer: Optimizer, scheduler: Any) -> dict[str, dict[str, Any]]:
@@ -22,7 +22,7 @@ def settings_of(optimizer: Optimizer, scheduler: Any) -> dict[str, dict[str, Any
         For "optimizer" and "scheduler" plain values by their paths, e.g. `param_groups.0.weight_decay` and `T_max`.
     """
     schedule = None if scheduler is None else scheduler.state_dict()
-    return _settings(optimizer.param_groups, schedule, optimizer.defaults)
+    return _settings(optimizer.param_groups, schedule, getattr(optimizer, "defaults", {}))
 
 
 def other_settings(part: str, state: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -59,8 +59,9 @@ def _settings(
         values = {name: value for name, value in group.items() if name not in HOW}
         if "initial_lr" in values:  # where a schedule leaves the learning rate as it was set
             values["lr"] = values.pop("initial_lr")
-        own.append({name: value for name, value in values.items() if name in options or schedule is None})
-        of_schedule.append({name: value for name, value in values.items() if name not in options})
+        its = values.keys() if schedule is None else {"param_names", *options}
+        own.append({name: value for name, value in values.items() if name in its})
+        of_schedule.append({name: value for name, value in values.items() if name not in its})
     added = {} if schedule is None else {"param_groups": of_schedule, **schedule}
     return {"optimizer": dict(_leaves({"param_groups": own})), "scheduler": dict(_leaves(added))}
 

@@ -62,7 +62,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def _parts(model: nn.Module) -> Iterator[str]:
     """Yield the names of the submodules and tensors that hold tables."""
-    for path, module in model.named_modules():
+    for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, (Corruption, Basis)):
             yield path
         yield from (f"{path}.{name}".lstrip(".") for name in getattr(module, "table_names", ()))

@@ -19,6 +19,8 @@ from ._fit import check_fit
 from ._nonfinite import clip_gradient, gradient_norm, keep_buffers, remember_buffers, restore_buffers
 from ._settings import HOW
 
+_OF_PARAMETERS = {"params", "param_names"}  # entries of a group that are no options
+
 
 class Weights:
     """The weights of a model, with their optimizer and their averages.
@@ -51,6 +53,7 @@ class Weights:
         scale_loss_on: str | None = None,
         also: Iterable[Tensor] = (),
     ) -> None:
+        also = list(also)
         _check_optimizer(optimizer, model, also)
         if scheduler is not None:
             if not isinstance(scheduler, LRScheduler) and not hasattr(scheduler, "optimizer"):
@@ -67,7 +70,11 @@ class Weights:
                 raise TypeError(f"scheduler {type(scheduler).__name__} requires a measure; step it in a callback")
             if scheduler.optimizer is not optimizer:
                 raise ValueError("scheduler belongs to another optimizer; pass optimizer=scheduler.optimizer")
-        self.averages = {decay: ExponentialMovingAverage(model, decay, warmup=ema_warmup) for decay in decays}
+        shared = {id(parameter) for parameter in also}  # averages whiten with the corruption that is trained with
+        copied = [name for name, parameter in model.named_parameters() if id(parameter) in shared]
+        self.averages = {
+            decay: ExponentialMovingAverage(model, decay, warmup=ema_warmup, copied=copied) for decay in decays
+        }
         self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
         self._max_grad_norm = max_grad_norm
         self._scaler = None if scale_loss_on is None else torch.amp.GradScaler(scale_loss_on)
@@ -188,25 +195,25 @@ class Weights:
             )
 
     def _has_optimizer_of(self, state: Mapping[str, Any]) -> bool:
-        """Whether the optimizer can continue from a state: of the same class, groups of the same sizes, and numbers.
+        """Whether the optimizer can continue from a state: of the same class, parameters, and numbers for each.
 
         What is kept of the gradients is told by the options that are on, e.g. `amsgrad` and `momentum`.
         """
         theirs, ours = state["optimizer"]["param_groups"], self._optimizer.param_groups
         if state["config"]["optimizer"] != type(self._optimizer).__name__ or _sizes(theirs) != _sizes(ours):
             return False
+        switches = _defaults(self._optimizer).keys() - {"lr", "weight_decay", *HOW}
         return all(
-            bool(group[name]) == bool(own[name])
+            group.get("param_names") == own.get("param_names")
+            and all(bool(group[name]) == bool(own[name]) for name in switches & group.keys())
             for group, own in zip(theirs, ours, strict=True)
-            for name in self._optimizer.defaults.keys() & group.keys() - {"lr", "weight_decay", *HOW}
         )
 
     def load_state_dict(self, state: Mapping[str, Any], changed: Set[str]) -> None:
         """Continue from what `state_dict` returned, with the options in `changed` as they are in this trainer.
 
-        Another optimizer begins anew with its schedule, and so does another schedule. Of other options of the same
-        optimizer, what it has learned of the gradients is kept. Averages of a state without averages begin at its
-        weights.
+        Another optimizer begins anew, and so does another schedule. Of other options of the same optimizer, what it has
+        learned of the gradients is kept. Averages of a state without averages begin at its weights.
         """
         rates = [group.get("lr") for group in self._optimizer.param_groups]
         self._model.load_state_dict(state["model"])
@@ -218,12 +225,15 @@ class Weights:
                 average.load_state_dict(_average_in(state, decay))
         if self._scaler is not None and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
-        if not self._has_optimizer_of(state):
-            return
-        optimizer = copy.deepcopy(state["optimizer"])  # torch would train on the tensors given
-        for group, own in zip(optimizer["param_groups"], self._optimizer.param_groups, strict=True):
-            group.update({name: own[name] for name in self._kept(own, changed)})
-        self._optimizer.load_state_dict(optimizer)
+        groups = self._optimizer.param_groups
+        if self._has_optimizer_of(state):
+            optimizer = copy.deepcopy(state["optimizer"])  # torch would train on the tensors given
+            for theirs, own in zip(optimizer["param_groups"], groups, strict=True):
+                theirs.update({name: own[name] for name in self._kept(own, changed)})
+            self._optimizer.load_state_dict(optimizer)
+        elif self._scheduler is not None and "scheduler" not in changed:  # a new optimizer with the same schedule
+            for theirs, own in zip(state["optimizer"]["param_groups"], groups, strict=False):
+                own.update({name: theirs[name] for name in self._scheduled(own) & theirs.keys()})
         if "learning_rate" in changed:
             for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
@@ -232,20 +242,31 @@ class Weights:
 
     def _kept(self, group: Mapping[str, Any], changed: Set[str]) -> set[str]:
         """Return which options of a group of parameters are not taken from a checkpoint."""
-        if changed.isdisjoint(("optimizer", "scheduler")):
-            return group.keys() & set(HOW)
-        if self._scheduler is None or "scheduler" in changed:
-            return group.keys() - {"params"}
-        return group.keys() & self._optimizer.defaults.keys() - {"lr"}  # the others are the schedule's
+        scheduled = self._scheduled(group)
+        kept = group.keys() & set(HOW)
+        if "optimizer" in changed:
+            kept |= group.keys() - scheduled - _OF_PARAMETERS
+        if "scheduler" in changed or ("optimizer" in changed and self._scheduler is None):
+            kept |= scheduled
+        return kept
+
+    def _scheduled(self, group: Mapping[str, Any]) -> set[str]:
+        """Return the options of a group that a schedule sets: the learning rate, and those it has added."""
+        return group.keys() & {"lr"} | group.keys() - _defaults(self._optimizer).keys() - _OF_PARAMETERS
 
     def trained_in(self, module: object) -> dict[str, nn.Parameter]:
         """Return the parameters of a module that the optimizer trains, by name."""
         trained = {id(parameter) for parameter in self._parameters()}
-        named = module.named_parameters() if isinstance(module, nn.Module) else ()
+        named = module.named_parameters(remove_duplicate=False) if isinstance(module, nn.Module) else ()
         return {name: parameter for name, parameter in named if id(parameter) in trained}
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+
+
+def _defaults(optimizer: Optimizer) -> dict[str, Any]:
+    """Return the options that an optimizer knows; none of one that wraps another without them."""
+    return getattr(optimizer, "defaults", {})
 
 
 def _sizes(groups: Iterable[Mapping[str, Any]]) -> list[int]:
