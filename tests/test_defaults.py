@@ -151,7 +151,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "DiffusionTrainer.loss": none("t eps conditioning"),
     "DiffusionTrainer.save": {"keep": 3},
     "training.CheckpointWriter.save": {"delete": True},
-    "training.ExponentialMovingAverage": {"warmup": True},
+    "training.ExponentialMovingAverage": {"warmup": True, "copied": ()},
     "training.ExponentialMovingAverage.update": {"unless": None},
     "training.load_latest": {"otherwise": None},
     "training.share_checkpoint": none("model ema_decay"),

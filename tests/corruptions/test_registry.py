@@ -23,7 +23,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_registry, "_REGISTERED", dict(_registry._REGISTERED))
 
 
-class Fading(sp.DiagonalCorruption):
+class Dimming(sp.DiagonalCorruption):
     """A user's own, with a number, a tensor, a spectrum and a trained parameter."""
 
     argument_names = ("power_of_t", "weights", "like")
@@ -82,14 +82,14 @@ def test_a_corruption_comes_back_to_the_last_bit(name: str) -> None:
 
 
 def test_a_registered_corruption_of_ones_own_comes_back() -> None:
-    register(Fading)
-    corruption = Fading(2.0, torch.rand(3, 8, 8), spectrum())
+    register(Dimming)
+    corruption = Dimming(2.0, torch.rand(3, 8, 8), spectrum())
     with torch.no_grad():
         corruption.trained.fill_(0.25)
     delayed = sp.StaggeredCorruption(corruption, torch.zeros(1, 1, 1), spread=0.5)
     again = corruption_from_state(corruption_state(delayed))
     assert isinstance(again, sp.StaggeredCorruption)
-    assert isinstance(again.corruption, Fading)
+    assert isinstance(again.corruption, Dimming)
     assert again.corruption.trained.item() == 0.25
     t = torch.rand(4)
     assert torch.equal(again.noise(t), delayed.noise(t))
@@ -102,8 +102,8 @@ def test_a_linear_schedule_of_any_length_comes_back() -> None:
 
 
 def test_what_cannot_be_saved_is_refused_with_the_reason() -> None:
-    with pytest.raises(ValueError, match=r"cannot save Fading: it is not a registered corruption; decorate its class"):
-        corruption_state(Fading(2.0, torch.rand(3, 8, 8), spectrum()))
+    with pytest.raises(ValueError, match=r"cannot save Dimming: it is not a registered corruption; decorate its class"):
+        corruption_state(Dimming(2.0, torch.rand(3, 8, 8), spectrum()))
     clock = sp.ClockCorruption(spectrum(), lambda t: torch.pi / 2 * t)
     with pytest.raises(TypeError, match=r"cannot save ClockCorruption: its argument angle is a function"):
         corruption_state(clock)

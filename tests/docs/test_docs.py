@@ -16,14 +16,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
 
 import shortest_path as sp
-from shortest_path.corruptions import _registry
-from shortest_path.sampling import _saved_models
 from tests.examples.commands import run
 from tests.test_layers import FILES, imports, room
 
@@ -109,8 +106,7 @@ def test_the_readmes_table_of_corruptions_makes_corruptions() -> None:
 @pytest.mark.parametrize("page", [page for page in CODE if "```python" in read(page)])
 def test_code_in_the_documentation_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # pages may write files
-    with patch.dict(_registry._REGISTERED), patch.dict(_saved_models._MODELS):  # forget the classes of the page
-        check_page(read(page), page)
+    check_page(read(page), page)
 
 
 @pytest.mark.parametrize(
