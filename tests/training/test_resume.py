@@ -575,14 +575,17 @@ def test_what_was_set_after_the_trainer_was_made_is_compared() -> None:
 
 @pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6), reason="torch keeps names from 2.6 on")
 def test_named_parameters_in_another_order_are_not_mixed_up() -> None:
-    def make(turned: bool) -> sp.DiffusionTrainer:
+    def make(turned: bool | None) -> sp.DiffusionTrainer:
         model = net()
-        named = list(model.named_parameters())
-        optimizer = torch.optim.AdamW(named[::-1] if turned else named, lr=0.1)
-        return sp.DiffusionTrainer(model, sp.GaussianCorruption(), optimizer=optimizer)
+        named: list[Any] = list(model.named_parameters())
+        given = list(model.parameters()) if turned is None else named[::-1] if turned else named
+        return sp.DiffusionTrainer(model, sp.GaussianCorruption(), optimizer=torch.optim.AdamW(given, lr=0.1))
 
-    first, other = make(False), make(True)
+    first, other, unnamed = make(False), make(True), make(None)
     first.fit(batches(), steps=1)
+    unnamed.load_state_dict(first.state_dict())
+    assert unnamed.optimizer.state_dict()["state"][0]["step"] == 1
+    make(False).load_state_dict(unnamed.state_dict())
     with pytest.raises(ValueError, match=r"optimizer.param_groups.0.param_names: \["):
         other.load_state_dict(first.state_dict())
     other.load_state_dict(first.state_dict(), allow_changes=("optimizer",))

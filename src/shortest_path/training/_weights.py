@@ -204,8 +204,8 @@ class Weights:
             return False
         switches = _defaults(self._optimizer).keys() - {"lr", "weight_decay", *HOW}
         return all(
-            group.get("param_names") == own.get("param_names")
-            and all(bool(group[name]) == bool(own[name]) for name in switches & group.keys())
+            all(bool(group[name]) == bool(own[name]) for name in switches & group.keys())
+            and ("param_names" not in group.keys() & own.keys() or group["param_names"] == own["param_names"])
             for group, own in zip(theirs, ours, strict=True)
         )
 
@@ -233,7 +233,7 @@ class Weights:
             self._optimizer.load_state_dict(optimizer)
         elif self._scheduler is not None and "scheduler" not in changed:  # a new optimizer with the same schedule
             for theirs, own in zip(state["optimizer"]["param_groups"], groups, strict=False):
-                own.update({name: theirs[name] for name in self._scheduled(own) & theirs.keys()})
+                own.update({name: copy.deepcopy(theirs[name]) for name in self._scheduled(own) & theirs.keys()})
         if "learning_rate" in changed:
             for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
