@@ -30,7 +30,9 @@ def conditioning_of(batch: object, label_name: str | None = None, label_key: str
             return {}
         if label_key not in batch:
             keys = ", ".join(map(repr, batch))
-            raise TypeError(f"label_name={label_name!r} requires label_key, one of the batches' keys {keys}")
+            raise TypeError(
+                f"label_name={label_name!r} requires label_key, one of the batches' keys {keys}, got {label_key!r}"
+            )
         return {label_name: batch[label_key]}
     extra = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
     if isinstance(extra, Mapping):

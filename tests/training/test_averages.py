@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -151,6 +152,28 @@ def test_frozen_weights_and_those_that_are_named_are_copied(kind: torch.dtype) -
         assert torch.equal(average.model.first.weight, model.first.weight)
         assert torch.equal(average.model.first.bias, model.first.bias)
         assert not torch.equal(average.model.last.weight, model.last.weight)
+
+
+@pytest.mark.parametrize(
+    ("copied", "error", "message"),
+    [
+        ("first.bias", TypeError, "copied must be a collection of names, .* got 'first.bias'"),
+        (None, TypeError, "copied must be a collection of names, .* got None"),
+        (["first.bais"], ValueError, r"copied must be names of weights of Net, got \['first.bais'\]"),
+    ],
+)
+def test_names_that_are_no_weights_are_refused(copied: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        sp.training.ExponentialMovingAverage(net(), 0.9, copied=copied)
+
+
+@pytest.mark.parametrize(("updates", "error"), [(-11, ValueError), ("x", TypeError)])
+def test_a_state_with_another_number_of_updates_changes_nothing(updates: Any, error: type[Exception]) -> None:
+    average = sp.training.ExponentialMovingAverage(net(), 0.9)
+    before, state = weights(average.model).clone(), sp.training.ExponentialMovingAverage(net(1), 0.9).state_dict()
+    with pytest.raises(error, match="updates must be"):
+        average.load_state_dict({**state, "updates": updates})
+    assert torch.equal(weights(average.model), before)
 
 
 def test_averages_have_the_corruption_that_is_learned() -> None:

@@ -239,3 +239,11 @@ def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert written == tmp_path / "run" / "checkpoint-00000001.pt"
     assert latest_checkpoint("~/run") == load_latest("~/run")[0] == written
     assert load_checkpoint("~/run/checkpoint-00000001.pt")["step"] == 3
+
+
+def test_a_file_in_place_of_the_folder_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint-00000001.pt"
+    file.write_bytes(b"")
+    for find in (latest_checkpoint, load_latest):
+        with pytest.raises(ValueError, match="is a file; pass the folder of checkpoints, or read it with load_chec"):
+            find(file)

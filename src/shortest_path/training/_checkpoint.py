@@ -318,7 +318,10 @@ def _refusal(path: Path, error: Exception) -> str:
 
 
 def _folder(directory: str | os.PathLike[str]) -> Path:
-    return checked_path("directory", directory, "'.' for the present folder")
+    folder = checked_path("directory", directory, "'.' for the present folder")
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file; pass the folder of checkpoints, or read it with load_checkpoint")
+    return folder
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:

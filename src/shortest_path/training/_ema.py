@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_flag, check_numbers, kind_of
+from .._checks import check_count, check_flag, check_numbers, kind_of
 from .._exact import exact_dtype
 from ._fit import check_fit
 from ._trainable import check_tensors
@@ -31,8 +31,8 @@ class ExponentialMovingAverage:
         copied: Names of weights that are copied as frozen ones are, e.g. those of a corruption that is learned.
 
     Raises:
-        TypeError: `model` is not a module, `decay` not a number, or `warmup` not True or False.
-        ValueError: `decay` out of range, or weights that have no shape yet.
+        TypeError: `model` is not a module, `decay` not a number, `warmup` not True or False, or `copied` no collection.
+        ValueError: `decay` out of range, a name in `copied` that is no weight, or weights that have no shape yet.
         RuntimeError: it is made in inference mode, or the model was.
 
     Source: the warm-up of TensorFlow's `ExponentialMovingAverage(num_updates=...)`.
@@ -46,6 +46,10 @@ class ExponentialMovingAverage:
         if not 0 <= decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {decay}")
         check_tensors(model, "make the average")
+        if isinstance(copied, str) or not isinstance(copied, Collection):
+            raise TypeError(f"copied must be a collection of names, e.g. ['layer.weight'], got {copied!r}")
+        if unknown := sorted(set(copied) - {name for name, _ in model.named_parameters()}, key=str):
+            raise ValueError(f"copied must be names of weights of {type(model).__name__}, got {unknown}")
         self.decay, self.warmup, self._copied = decay, warmup, frozenset(copied)
         self._updates: int | Tensor = 0  # a tensor where the device decides which updates are made
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -135,6 +139,7 @@ class ExponentialMovingAverage:
         """Continue from what `state_dict` returned.
 
         Raises:
+            TypeError: its number of updates is not a whole number.
             ValueError: the state has other entries, or is that of another model, e.g. in another type; nothing is
                 changed then.
         """
@@ -142,6 +147,7 @@ class ExponentialMovingAverage:
         if not isinstance(state, Mapping) or any(name not in state for name in entries):
             found = list(state) if isinstance(state, Mapping) else type(state).__name__
             raise ValueError(f"the state of an average has the entries {entries}, got {found}; pass its state_dict()")
+        check_count("updates", state["updates"], least=0)
         for part, own in (("model", self.model.state_dict()), ("exact", self._exact)):
             check_fit(part, state[part], own, "average")
         self.model.load_state_dict(state["model"])
