@@ -407,3 +407,16 @@ def test_errors_give_code_that_runs_and_refuse_axes_that_are_not_straight() -> N
         for draw in (lambda on: plots.images(x, on), lambda on: plots.spectrum(spectrum(), on)):
             with pytest.raises(ValueError, match=f"two straight axes, got the projection '{projection}'"):
                 draw(axis)
+
+
+def test_power_of_two_sets_of_samples_is_in_view_on_one_axis() -> None:
+    law = sp.PowerSpectrum.power_law((1, 16, 16), amplitude=1.0, offset=0.01, exponent=2.0)
+    samples = law.basis.synthesize(law.power.sqrt() * torch.randn(64, 1, 16, 16, dtype=torch.float64))
+    axis = plots.power(samples, law)
+    low, high = axis.get_ylim()
+    assert low <= 0.5 < 2 <= high
+    plots.power(samples / 4, law, axis)
+    low, high = axis.get_ylim()
+    for line in axis.get_lines():
+        values = [float(value) for value in line.get_ydata()]
+        assert low <= min(values) <= max(values) <= high

@@ -82,6 +82,10 @@ def test_arguments_of_a_comparison_are_checked() -> None:
         compare(spectrum(), {"Gaussian": sp.GaussianCorruption()}, steps=[0])
     with pytest.raises(TypeError, match=r"steps must be a sequence of numbers of steps, got 5; pass e.g. \[10, 50\]"):
         compare(spectrum(), {"Gaussian": sp.GaussianCorruption()}, steps=5)  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"steps must hold one number of steps or more, got none; pass e.g. \[10, 50\]"
+    ):
+        compare(spectrum(), {"Gaussian": sp.GaussianCorruption()}, steps=[])
     with pytest.raises(TypeError, match="does not implement `Corruption`"):
         compare(spectrum(), {"basis": sp.CosineBasis()})  # type: ignore[dict-item]
     assert str(compare(spectrum(), {})).startswith("| corruption ")

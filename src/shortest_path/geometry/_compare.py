@@ -104,7 +104,7 @@ def compare(
 
     Raises:
         TypeError: `corruptions` is not a mapping, or a value does not implement `Corruption`.
-        ValueError: as in `path_length` and `gaussian_kl`.
+        ValueError: no number of steps; and as in `path_length` and `gaussian_kl`.
 
     Example:
         >>> import shortest_path as sp
@@ -122,6 +122,8 @@ def compare(
     check_mapping("corruptions", corruptions, "{'Gaussian': corruption}")
     if not isinstance(steps, Sequence):
         raise TypeError(f"steps must be a sequence of numbers of steps, got {steps!r}; pass e.g. [10, 50]")
+    if not len(steps):
+        raise ValueError("steps must hold one number of steps or more, got none; pass e.g. [10, 50]")
     for count in steps:
         check_count("every number of steps", count)
     solver, rows = make_solver(solver), []

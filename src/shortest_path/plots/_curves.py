@@ -101,8 +101,8 @@ def power(samples: Tensor, data: PowerSpectrum, axis: Axes | None = None) -> Axe
         axis.set(xscale="log", ylabel="power of samples / power of data")
         axis.set_yscale("log", base=2)  # half and twice the power are equally wrong
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        low, high = axis.get_ylim()
-        axis.set_ylim(min(low, 0.5), max(high, 2))
+        axis.update_datalim([(1, 0.5), (1, 2)], updatex=False)  # and not limits, which would hide what is drawn later
+        axis.autoscale_view()
         _add_legend(axis)
         return _label_frequencies(axis, frequency)
 

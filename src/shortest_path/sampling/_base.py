@@ -128,7 +128,7 @@ class SamplerBase:
                 with the final images and t = 0. See `shortest_path.edits`.
             callback: Called with a `SampleStep` after every step.
             device: Where to sample; the model's device by default.
-            dtype: Type of the state.
+            dtype: Type of the state, float32 or float64; lower ones are raised to float32.
             progress: True or False; None shows progress on a terminal if the work is long.
 
         Returns:
