@@ -22,7 +22,12 @@ def settings_of(optimizer: Optimizer, scheduler: Any) -> dict[str, dict[str, Any
         For "optimizer" and "scheduler" plain values by their paths, e.g. `param_groups.0.weight_decay` and `T_max`.
     """
     schedule = None if scheduler is None else scheduler.state_dict()
-    return _settings(optimizer.param_groups, schedule, getattr(optimizer, "defaults", {}))
+    return _settings(optimizer.param_groups, schedule, defaults_of(optimizer))
+
+
+def defaults_of(optimizer: Optimizer) -> dict[str, Any]:
+    """Return the options that an optimizer knows; none of one that wraps another without them."""
+    return getattr(optimizer, "defaults", {})
 
 
 def other_settings(part: str, state: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

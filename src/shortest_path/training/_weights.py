@@ -17,7 +17,7 @@ from .._checks import kind_of
 from ._ema import ExponentialMovingAverage
 from ._fit import check_fit
 from ._nonfinite import clip_gradient, gradient_norm, keep_buffers, remember_buffers, restore_buffers
-from ._settings import HOW
+from ._settings import HOW, defaults_of
 
 _OF_PARAMETERS = {"params", "param_names"}  # entries of a group that are no options
 
@@ -202,7 +202,7 @@ class Weights:
         theirs, ours = state["optimizer"]["param_groups"], self._optimizer.param_groups
         if state["config"]["optimizer"] != type(self._optimizer).__name__ or _sizes(theirs) != _sizes(ours):
             return False
-        switches = _defaults(self._optimizer).keys() - {"lr", "weight_decay", *HOW}
+        switches = defaults_of(self._optimizer).keys() - {"lr", "weight_decay", *HOW}
         return all(
             all(bool(group[name]) == bool(own[name]) for name in switches & group.keys())
             and ("param_names" not in group.keys() & own.keys() or group["param_names"] == own["param_names"])
@@ -252,7 +252,7 @@ class Weights:
 
     def _scheduled(self, group: Mapping[str, Any]) -> set[str]:
         """Return the options of a group that a schedule sets: the learning rate, and those it has added."""
-        return group.keys() & {"lr"} | group.keys() - _defaults(self._optimizer).keys() - _OF_PARAMETERS
+        return group.keys() & {"lr"} | group.keys() - defaults_of(self._optimizer).keys() - _OF_PARAMETERS
 
     def trained_in(self, module: object) -> dict[str, nn.Parameter]:
         """Return the parameters of a module that the optimizer trains, by name."""
@@ -262,11 +262,6 @@ class Weights:
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
-
-
-def _defaults(optimizer: Optimizer) -> dict[str, Any]:
-    """Return the options that an optimizer knows; none of one that wraps another without them."""
-    return getattr(optimizer, "defaults", {})
 
 
 def _sizes(groups: Iterable[Mapping[str, Any]]) -> list[int]:
