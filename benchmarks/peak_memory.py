@@ -27,10 +27,10 @@ from benchmarks.timing import Row, one_thread, parser, print_report, save_report
 
 BATCHES = ((128, 3, 32, 32), (8, 3, 256, 256))
 SOLVERS = ("multistep", "ddim", "ancestral")
-BOUNDS = {"task": 8.0, "step, multistep": 12.0, "step, ddim": 7.0, "step, ancestral": 7.0}
+BOUNDS = {"task": 7.0, "step, multistep": 12.0, "step, ddim": 6.0, "step, ancestral": 6.5}
 """Largest memory of a training task, and of sampling with a solver, in batches."""
 LARGE, LARGE_BOUND = (1, 3, 1024, 1024), 200e6
-LARGE_BOUNDS = {"task": 9.0, "step, multistep": 8.0, "step, ddim": 6.0, "step, ancestral": 6.0}
+LARGE_BOUNDS = {"task": 8.0, "step, multistep": 7.0, "step, ddim": 5.0, "step, ancestral": 5.0}
 """The same as `BOUNDS`, of one large image, whose steps are taken in parts."""
 BASES = ("cosine", "fourier")
 KEEP_NOTHING = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}

@@ -37,7 +37,10 @@ def test_a_channel_of_a_large_image_is_what_it_is_alone(size: tuple[int, int]) -
     spoilt = x.clone()
     spoilt[1, 0] = float("nan")
     for work in (basis.analyze, basis.synthesize):
-        assert torch.equal(work(spoilt)[1, 1:], work(x[1:2, 1:])[0])
+        whole, alone = work(x)[1, 1:], work(x[1:2, 1:])[0]
+        assert torch.equal(work(spoilt)[1, 1:], whole)
+        # Of two images at once MKL's inverse FFT rounds otherwise than of one, on some processors.
+        torch.testing.assert_close(whole, alone, rtol=0, atol=4 * torch.finfo(x.dtype).eps * whole.abs().max().item())
 
 
 def test_gradients_of_a_batch_are_apart() -> None:

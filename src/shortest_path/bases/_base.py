@@ -60,7 +60,7 @@ class Basis(ExactModule):
         self._check(x)
         with no_autocast(x):
             work = x.to(working_dtype(x))
-            return self._real_coefficients(self._rotate(work)).to(x.dtype)
+            return self._analyze(work).to(x.dtype)
 
     def synthesize(self, u: Tensor) -> Tensor:
         """Return the image whose coefficients are `u`.
@@ -168,6 +168,9 @@ class Basis(ExactModule):
             rotation = real_matrix(rotation, "channel_rotation").to(torch.float64)
             check_orthonormal(rotation, "channel_rotation")
         self.register_buffer("channel_rotation", rotation)
+
+    def _analyze(self, x: Tensor) -> Tensor:
+        return self._real_coefficients(self._rotate(x))
 
     # Fourier overrides these two: its spatial coefficients are complex, its public ones Hartley.
     def _real_coefficients(self, x: Tensor) -> Tensor:

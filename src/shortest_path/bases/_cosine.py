@@ -58,6 +58,11 @@ class CosineBasis(Basis):
         # Half a cycle per index: coefficient k of N has k half-waves along its axis.
         return radius([torch.arange(n, dtype=torch.float64, device="cpu") / 2 for n in positive_sizes(spatial)])
 
+    @override
+    def _analyze(self, x: Tensor) -> Tensor:
+        # Channels are transformed alike, so they may be rotated last: the FFT then has a tensor less beside it.
+        return self._rotate(self.spatial_coefficients(x))
+
     def _split(self, x: Tensor) -> tuple[list[int], list[int]]:
         """Return the axes to multiply by a matrix, and those that the FFT transforms faster."""
         limit = _MATRIX_LIMIT.get(x.device.type, _LIMIT_ELSEWHERE)

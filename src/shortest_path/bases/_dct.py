@@ -189,12 +189,13 @@ def _in_parts(x: Tensor, tables: Tables, inverse: bool) -> Tensor:
 def _forward(x: Tensor, tables: Tables) -> Tensor:
     for axis, order in enumerate(tables.fold, 1):
         x = _ordered(x, axis, order)
-    half = x.shape[-1] // 2 + 1
-    z = torch.fft.rfftn(x, dim=list(range(1, x.ndim)))
+    ndim, half = x.ndim, x.shape[-1] // 2 + 1
+    z = torch.fft.rfftn(x, dim=list(range(1, ndim)))
+    del x
     for axis, factor in enumerate(tables.twiddles[:-1], 1):
         z = _add_mirrored(z.mul_(_along(factor, axis, z.ndim)), axis, -1j)
     pairs = torch.view_as_real(z.mul_(tables.twice[:half])).flatten(-2)
-    return _ordered(pairs, x.ndim - 1, tables.part_of)
+    return _ordered(pairs, ndim - 1, tables.part_of)
 
 
 def _inverse(u: Tensor, tables: Tables) -> Tensor:

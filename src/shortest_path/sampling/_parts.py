@@ -22,8 +22,8 @@ from ..solvers import Solver, check_step
 from ._denoiser import Denoiser
 from .edits import DenoisedCallback
 
-_AT_ONCE = {"cpu": 2**16}
-"""Coefficients that are stepped together, by type of device: on a CPU their numbers, 16 MB, stay near the cache."""
+_AT_ONCE = {"cpu": 2**15}
+"""Coefficients that are stepped together, by type of device: on a CPU their numbers, 8 MB, stay near the cache."""
 _AT_ONCE_ELSEWHERE = 2**20  # a device is not busy with fewer; their numbers are 0.25 GB
 _SMALL = 2**18  # coefficients that are stepped at once anywhere: their numbers are 60 MB, and parts would take longer
 _TIMES = 3  # a step looks at the time before, t and s

@@ -53,7 +53,9 @@ class StepNumbers:
         if not steps:
             self._known = {}
             return
-        found = self._find(*(_stacked(window[: len(steps)]) for window in windows))
+        signal, noise = (torch.cat(scales) for scales in list(zip(*self._points, strict=True))[1:])
+        rows_of = [slice(first, first + len(steps)) for first in range(self._reach)]
+        found = self._find(*(Point(self._points[0].time, signal[rows], noise[rows]) for rows in rows_of))
         rows = list(zip(*(_rows(numbers, len(steps), dtype) for numbers in found), strict=True)) or [()] * len(steps)
         self._known = {tuple(map(id, step)): row for step, row in zip(steps, rows, strict=True)}
 
@@ -61,11 +63,6 @@ class StepNumbers:
         """Return the numbers of the step along `points`, in the type of the state; foreseen single values as floats."""
         known = self._known.get(tuple(map(id, points)))
         return tuple(number.to(dtype) for number in self._find(*points)) if known is None else known
-
-
-def _stacked(points: Sequence[Point]) -> Point:
-    signal, noise = (torch.cat(scales) for scales in zip(*(each[1:] for each in points), strict=True))
-    return Point(points[0].time, signal, noise)
 
 
 def _rows(numbers: Tensor, count: int, dtype: torch.dtype) -> Sequence[Number]:
