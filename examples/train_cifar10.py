@@ -184,13 +184,20 @@ def train(settings: Settings, me: Ranks) -> None:
     except NonFiniteError as error:
         raise SystemExit(f"train_cifar10: {error}") from error
     except KeyboardInterrupt:
-        where = latest_checkpoint(folder) or "the beginning: there is no checkpoint yet"
-        raise SystemExit(f"\nStopped after step {trainer.step}. The same command continues from {where}.") from None
+        raise SystemExit(f"\nStopped after step {trainer.step}. {going_on(folder)}") from None
+    except OSError as error:  # a full disk
+        raise SystemExit(f"train_cifar10: {error}. Stopped after step {trainer.step}. {going_on(folder)}") from error
     finally:
         if log is not None:
             log.close()
     if me.first:
         print(f"Done. The averaged network is in {folder}, and for diffusers in {out / 'unet'}.")
+
+
+def going_on(folder: Path) -> str:
+    """Return how to go on after an interruption."""
+    where = latest_checkpoint(folder) or "the beginning: there is no checkpoint yet"
+    return f"The same command continues from {where}."
 
 
 def prepare(trainer: sp.DiffusionTrainer, settings: Settings, me: Ranks) -> None:

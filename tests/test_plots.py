@@ -55,7 +55,7 @@ def test_scales_cross_where_half_of_a_frequency_is_gone() -> None:
     signal, noise = (torch.as_tensor(line.get_ydata()) for line in axis.get_lines()[:2])
     torch.testing.assert_close(signal + noise, torch.ones(101, dtype=torch.float64))
     assert abs(signal[50].item() - 0.5) < 0.02  # equal SNR: half of everything is gone in the middle
-    with pytest.raises(ValueError, match="frequencies must be whole numbers from 0 to 5, got 40"):
+    with pytest.raises(ValueError, match="whole numbers from 0 to 5 at which the data have power, got 40"):
         plots.scales(sp.GaussianCorruption(), measured, frequencies=(40,))
 
 
@@ -117,7 +117,7 @@ def test_empty_arguments_and_bytes_are_refused_with_the_reason() -> None:
             draw()
     pixel = sp.PowerSpectrum.estimate([torch.randn(9, 3, 1, 1)])
     for draw in (lambda: plots.scales(gaussian, pixel), lambda: plots.spectrum(pixel)):
-        with pytest.raises(ValueError, match="requires sides of 2 pixels or more, got"):
+        with pytest.raises(ValueError, match="requires sides of 2 pixels or more"):
             draw()
     assert not matplotlib.pyplot.get_fignums()  # nothing is opened for what is refused
 
@@ -311,6 +311,38 @@ def test_what_the_data_have_no_power_in_is_left_out() -> None:
     constant = sp.PowerSpectrum(sp.CosineBasis(2), power)
     with pytest.raises(ValueError, match="a plot against frequency requires power beyond frequency 0, got PowerSpec"):
         plots.spectrum(constant)
+
+
+def test_scales_are_of_the_coefficients_in_which_the_data_have_power() -> None:
+    power = DATA.power.clone()
+    power[:, 0, 3] = 0  # some of frequency 2, and all of frequency 3 of one channel
+    some = sp.PowerSpectrum(sp.CosineBasis(2), power)
+    found = [torch.as_tensor(line.get_ydata()) for line in plots.scales(sp.GaussianCorruption(), some).get_lines()]
+    assert all(bool(line.isfinite().all()) for line in found)
+    assert all(line[0] == 1 for line in found[::2])
+    band = sp.PowerSpectrum.band((1, 8, 8), 2, 4, basis=sp.CosineBasis())
+    axis = plots.scales(sp.GaussianCorruption(), band)
+    shown = {line.get_label() for line in axis.get_lines() if not line.get_label().startswith("_")}
+    assert shown <= {"2", "3", "4"}
+    assert shown
+    assert all(torch.as_tensor(line.get_ydata()).isfinite().all() for line in axis.get_lines())
+    with pytest.raises(ValueError, match="whole numbers from 0 to [34] at which the data have power, got 1"):
+        plots.scales(sp.GaussianCorruption(), band, frequencies=(1,))
+    power = torch.zeros(1, 8, 8)
+    power[0, 0, 0] = 1.0
+    with pytest.raises(ValueError, match="requires sides of 2 pixels or more, and power beyond frequency 0"):
+        plots.scales(sp.GaussianCorruption(), sp.PowerSpectrum(sp.CosineBasis(2), power))
+
+
+def test_logarithmic_axes_are_made_straight_where_a_plot_needs_them() -> None:
+    for draw in (
+        lambda axis: plots.scales(sp.GaussianCorruption(), DATA, axis),
+        lambda axis: plots.images(torch.zeros(2, 3, 4, 4), axis),
+    ):
+        axis = matplotlib.pyplot.figure().add_subplot()
+        axis.set(xscale="log", yscale="log")
+        draw(axis)
+        assert (axis.get_xscale(), axis.get_yscale()) == ("linear", "linear")
 
 
 def test_a_legend_stands_beside_the_lines_where_the_figure_makes_room() -> None:

@@ -21,10 +21,15 @@ def read(path: Path) -> Pictures:
     """Read samples; plain values in an .npz file become part of their provenance.
 
     Raises:
-        ValueError: the path does not exist or holds no images.
+        ValueError: the path does not exist, holds no images, or is the folder of a training run.
     """
     if not path.exists():
         raise ValueError(f"{path} does not exist; pass an .npz or .npy array, a folder of PNG files or a parquet file")
+    if (path / "checkpoints").is_dir():
+        raise ValueError(
+            f"{path} is the folder of a training run, whose pictures are sheets of several samples; sample with "
+            f"sample_cifar10.py {path} --out samples.npz, and pass samples.npz"
+        )
     samples, about = load(str(path)), {}
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as archive:

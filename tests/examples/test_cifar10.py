@@ -219,6 +219,17 @@ def test_mistakes_are_explained_before_anything_is_written(data: Path, tmp_path:
     assert not out.exists()
 
 
+def test_a_full_disk_is_told_with_the_way_to_go_on(tmp_path: Path, data: Path) -> None:
+    words = ("--data", data, "--out", tmp_path / "run", *TINY, "--steps=4", "--checkpoint-every=2")
+    told = refused("train_cifar10", *words, patch={"shortest_path.training._checkpoint:_write_and_clear": full})
+    assert told.startswith("train_cifar10: [Errno 28] No space left on device. Stopped after step 4. The same command")
+    assert told.endswith("continues from the beginning: there is no checkpoint yet.\n")
+
+
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def no_sampler(*_: object, **__: object) -> None:
     raise ValueError("no sampler of such settings")
 

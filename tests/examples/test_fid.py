@@ -142,6 +142,13 @@ def test_misleading_comparisons_are_refused() -> None:
         read(Path("gone.npy"))
 
 
+def test_the_folder_of_a_run_is_not_taken_for_samples(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    Image.new("RGB", (20, 20)).save(tmp_path / "samples-00000010.png")
+    with pytest.raises(ValueError, match=r"is the folder of a training run, .*; sample with sample_cifar10\.py"):
+        read(tmp_path)
+
+
 class Tiny(nn.Module):
     """A random feature network; its dropout must not be at work."""
 

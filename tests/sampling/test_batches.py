@@ -148,6 +148,26 @@ def test_image_to_image_with_a_model_that_knows_the_images_returns_them() -> Non
         torch.testing.assert_close(found, x_0, rtol=0, atol=2e-3)
 
 
+@pytest.mark.parametrize("options", SOLVERS, ids=str)
+@pytest.mark.parametrize("start", [1e-30, 1e-80, 1e-300])
+def test_image_to_image_from_almost_no_noise_returns_the_images(options: dict[str, Any], start: float) -> None:
+    x_0 = correlated_images(2).float()
+    for corruption in CORRUPTIONS.values():
+        sampler = sp.Sampler(lambda x_t, t: x_0, corruption(), prediction="data", **options)
+        found = sampler.image_to_image(x_0, start=start, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(found, x_0, rtol=0, atol=1e-4)
+
+
+def test_an_argument_that_sampling_does_not_have_is_told_by_the_public_name() -> None:
+    sampler = sp.Sampler(wave, sp.GaussianCorruption(), steps=2)
+    for call in (
+        lambda: sampler.image_to_image(torch.zeros(1, *SHAPE), start=0.5, foo=1),
+        lambda: sampler.sample((1, *SHAPE), foo=1),
+    ):
+        with pytest.raises(TypeError, match=r"^Sampler\.sample\(\) got an unexpected keyword argument 'foo'"):
+            call()
+
+
 # --- types, compilation, and the device -------------------------------------------------------------------
 
 

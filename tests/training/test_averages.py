@@ -137,6 +137,8 @@ def test_an_average_may_begin_anew(kind: torch.dtype) -> None:
     torch.testing.assert_close(average.state_dict(), new.state_dict(), rtol=0, atol=0)
     with pytest.raises(ValueError, match="the state's model does not fit this average's: missing first.bias"):
         average.begin(torch.nn.Conv2d(3, 3, 1).state_dict())
+    with pytest.raises(TypeError, match=r"model must be a dictionary, as state_dict\(\) returns it, got None"):
+        average.begin(None)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +232,20 @@ def test_what_is_no_path_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="path must be a file, got the folder .*; name a file in it, e.g. .*best.pt"):
         write_checkpoint(tmp_path, STATE)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_checkpoint_cannot_hold_is_named(tmp_path: Path) -> None:
+    for write in (lambda state: save_checkpoint(tmp_path, 1, state, keep=1), partial(write_checkpoint, tmp_path / "a")):
+        with pytest.raises(TypeError, match="state must be a dictionary of tensors and plain values, got list"):
+            write([STATE])
+        with pytest.raises(TypeError, match=r"got function at state\['after'\]; convert it"):
+            write({**STATE, "after": lambda: None})
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "run").touch()
+    with pytest.raises(ValueError, match="run is a file; pass the folder of checkpoints"):
+        save_checkpoint(tmp_path / "run", 1, STATE, keep=1)
+    with pytest.raises(OSError, match="cannot write checkpoints to .*run/sub .Not a directory.; choose another folder"):
+        save_checkpoint(tmp_path / "run" / "sub", 1, STATE, keep=1)
 
 
 def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,18 +117,20 @@ def scales(
     """Plot signal and noise of a few frequencies over time, as fractions of the variance: a² S / V and s² / V.
 
     With V = a² S + s². A solid line is the signal, a dashed one the noise; they cross where a frequency is half gone.
+    Each is the mean of the coefficients in which the data have power.
 
     Args:
         corruption: A corruption that is diagonal in the basis of the spectrum.
         spectrum: The data's power S.
         axis: Where to draw; None makes a figure.
-        frequencies: Whole frequencies, in cycles per longest side; None takes four from the lowest to the highest.
+        frequencies: Whole frequencies, in cycles per longest side; None takes four from the lowest to the highest at
+            which the data have power.
 
     Raises:
         TypeError: `corruption` does not implement `Corruption`, `spectrum` is not a `PowerSpectrum`, `frequencies` not
             a sequence of whole numbers, or `axis` not an Axes.
         ValueError: a corruption that is not diagonal in the basis of the spectrum, or of another shape, or no
-            frequencies, or one that the spectrum does not have.
+            frequencies, or one that the spectrum does not have, or at which the data have no power.
     """
     check_spectrum("spectrum", spectrum)
     chosen = _chosen(spectrum, frequencies)
@@ -138,7 +140,8 @@ def scales(
             of_signal = (signal[:, inside] / (signal + noise)[:, inside]).mean(1)
             axis.plot(times, of_signal, color=colour, label=f"{frequency}")
             axis.plot(times, 1 - of_signal, "--", color=colour)
-        axis.set(xlabel="t", ylabel="fraction of the variance: signal —, noise - -", xlim=(0, 1), ylim=(0, 1))
+        axis.set(xscale="linear", xlabel="t", xlim=(0, 1))
+        axis.set(yscale="linear", ylabel="fraction of the variance: signal —, noise - -", ylim=(0, 1))
         _add_legend(axis, "frequency")
         return axis
 
@@ -227,18 +230,24 @@ def _over_time(corruption: Corruption, spectrum: PowerSpectrum) -> tuple[np.ndar
 def _chosen(spectrum: PowerSpectrum, frequencies: Sequence[int] | None) -> list[tuple[int, np.ndarray, Tensor]]:
     """Return whole frequencies, their colours, and which coefficients have them."""
     rings = spectrum.basis.frequencies(spectrum.shape[1:]).expand(spectrum.shape).flatten().add(0.5).floor().long()
-    highest = int(rings.max())
+    rings = torch.where(spectrum.power.flatten().cpu() > 0, rings, -1)
+    present = sorted(set(rings.tolist()) - {-1})
+    highest = present[-1] if present else 0
     if not highest:
-        raise ValueError(f"a plot of frequencies requires sides of 2 pixels or more, got {spectrum.shape}")
+        raise ValueError(
+            f"a plot of frequencies requires sides of 2 pixels or more, and power beyond frequency 0, got {spectrum!r}"
+        )
     wanted = (
-        tuple(sorted({max(1, round(highest ** (k / 3))) for k in range(4)}))
+        sorted({min(present[present[0] == 0 :], key=lambda each: abs(each - highest ** (k / 3))) for k in range(4)})
         if frequencies is None
         else check_sizes("frequencies", as_list("frequencies", frequencies, "whole numbers", "(1, 4)"), "from 0")
     )
     if not wanted:
         raise ValueError(f"frequencies must hold one or more from 0 to {highest}, got none; None takes four of them")
-    if wrong := [each for each in wanted if not bool((rings == each).any())]:
-        raise ValueError(f"frequencies must be whole numbers from 0 to {highest}, got {wrong[0]}")
+    if wrong := [each for each in wanted if each not in present]:
+        raise ValueError(
+            f"frequencies must be whole numbers from 0 to {highest} at which the data have power, got {wrong[0]}"
+        )
     colours = matplotlib.colormaps["viridis"](np.linspace(0.25, 0.85, len(wanted)))
     return [(each, colour, rings == each) for each, colour in zip(wanted, colours, strict=True)]
 

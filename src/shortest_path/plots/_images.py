@@ -153,6 +153,7 @@ def images(x: Tensor, axis: Axes | None = None, *, columns: int | None = None) -
         top, left = index // columns * (height + gap), index % columns * (width + gap)
         sheet[top : top + height, left : left + width] = image
     with drawing(axis) as axis:
+        axis.set(xscale="linear", yscale="linear")
         axis.imshow(sheet, interpolation="nearest", extent=(0, sheet.shape[1], sheet.shape[0], 0))
         axis.set(xticks=[], yticks=[])
         axis.grid(False)

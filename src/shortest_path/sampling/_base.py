@@ -278,4 +278,7 @@ class SamplerBase:
         return times
 
 
-SamplerBase.__init__.__qualname__ = "Sampler"  # what Python's errors of wrong arguments call it
+# What Python's errors of wrong arguments call them.
+SamplerBase.__init__.__qualname__ = "Sampler"
+for _method in (SamplerBase.sample, SamplerBase.trajectory, SamplerBase.step, SamplerBase.initial_noise):
+    _method.__qualname__ = f"Sampler.{_method.__name__}"

@@ -31,6 +31,9 @@ from .._exact import exact_dtype
 from ..corruptions import Point
 from ._transition import noise_ratio
 
+_STARTED = 1e-30
+"""Angle below which nothing of a coefficient is noise; weights of slopes there would be infinite in float32."""
+
 
 class Form(Protocol):
     """Coordinates for the steps of a solver, falling or rising in time."""
@@ -106,7 +109,7 @@ class Rotation:
     def slope_weights(self, here: Point) -> tuple[Tensor, ...]:
         """Return 1 / (r tan θ) and −1 / (√S sin θ); see `Form`."""
         angle, radius = self.whitened(here)
-        started = angle > 0  # else the coefficient is still the clean one, and stays
+        started = angle > _STARTED  # else the coefficient is still the clean one, and stays
         of_state = torch.where(started, 1 / (radius * torch.tan(angle)), 0.0)
         return of_state, torch.where(started, -1 / (self.deviation * torch.sin(angle)), 0.0)
 

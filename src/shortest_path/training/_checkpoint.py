@@ -24,8 +24,9 @@ from typing import Any, BinaryIO
 import torch
 from typing_extensions import Self
 
-from .._checks import check_count
-from .._files import checked_file, checked_path, replace_file
+from .._checks import check_count, kind_of
+from .._files import checked_file, checked_path, made_folder, replace_file
+from ._plain import plain
 
 _PATTERN = re.compile(r"checkpoint-(\d+)\.pt")
 _COMMENT = b"sha256:"
@@ -51,14 +52,14 @@ def save_checkpoint(directory: str | os.PathLike[str], step: int, state: Mapping
 
     Raises:
         OSError: the file could not be written; existing files are unchanged.
-        TypeError: `step` or `keep` is not a whole number.
+        TypeError: `step` or `keep` is not a whole number, or `state` not a dictionary of tensors and plain values.
         ValueError: `step` is negative, or `keep` is less than 1.
     """
     check_count("step", step, least=0)
     check_count("keep", keep)
-    folder = _folder(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    return _write_and_clear(folder, step, serialise(state), keep, whole_checkpoints(folder, up_to=step))
+    folder, data = _folder(directory), serialise(_dictionary(state))
+    with made_folder(folder, "write checkpoints"):
+        return _write_and_clear(folder, step, data, keep, whole_checkpoints(folder, up_to=step))
 
 
 def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
@@ -66,8 +67,9 @@ def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> 
 
     Raises:
         OSError: the file could not be written; existing files are unchanged.
+        TypeError: `state` is not a dictionary of tensors and plain values.
     """
-    _replace(checked_file("path", path, "best.pt"), serialise(state))
+    _replace(checked_file("path", path, "best.pt"), serialise(_dictionary(state)))
 
 
 def latest_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
@@ -167,6 +169,18 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"{path} is not a checkpoint: it holds {type(state).__name__}, expected a dict")
     return state
+
+
+def _dictionary(state: object) -> dict[str, Any]:
+    """Return a state whose values a checkpoint can give back.
+
+    Raises:
+        TypeError: it is not a dictionary of tensors and plain values.
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state must be a dictionary of tensors and plain values, got {kind_of(state)}")
+    found: dict[str, Any] = plain(state)
+    return found
 
 
 def serialise(state: Mapping[str, Any]) -> memoryview:

@@ -7,16 +7,24 @@ from typing import Any
 
 from torch import Tensor
 
+from .._checks import kind_of
+
 
 def check_fit(part: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], owner: str = "trainer") -> None:
-    """Raise a ValueError unless two dictionaries hold tensors of the same names, shapes and types.
+    """Raise an error unless two dictionaries hold tensors of the same names, shapes and types.
 
     Args:
         part: What they are, as an entry of a state.
         theirs: Those of the state.
         ours: Those in whose place they are loaded.
         owner: What they belong to, "trainer" or "average".
+
+    Raises:
+        TypeError: `theirs` is not a dictionary.
+        ValueError: the dictionaries do not fit.
     """
+    if not isinstance(theirs, Mapping):
+        raise TypeError(f"the state's {part} must be a dictionary, as state_dict() returns it, got {kind_of(theirs)}")
     missing, unknown = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
     pairs = {name: (theirs[name], ours[name]) for name in sorted(ours.keys() & theirs.keys())}
     tensors = {name: pair for name, pair in pairs.items() if isinstance(pair[1], Tensor)}
