@@ -281,6 +281,10 @@ def settings(report: Report) -> str:
         f"- {name} images: {facts['source']}, {facts['count']} of {facts['encoding']}" for name, facts in data.items()
     ]
     lines += [f"- classifier: {report['classifier'].get('test_accuracy')} of the test images"]
+    lines += [
+        f"- added: likelihoods of {source['runs']} runs whose samples another classifier measured; {source['machine']}"
+        for source in report.get("joined", [])
+    ]
     return "\n".join(lines)
 
 

@@ -301,6 +301,16 @@ def test_the_same_generator_gives_the_same_images(corruption: sp.Corruption) -> 
     assert not torch.equal(draw[0], draw[2])
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_callback_and_a_trajectory_have_the_callers_gradient_mode(enabled: bool) -> None:
+    sampler = sp.Sampler(lambda x_t, t: x_t, sp.GaussianCorruption(), prediction="data", steps=3)
+    modes: list[bool] = []
+    with torch.set_grad_enabled(enabled):
+        sampler.sample((1, 3, 4, 4), callback=lambda step: modes.append(torch.is_grad_enabled()))
+        modes += [torch.is_grad_enabled() for _ in sampler.trajectory((1, 3, 4, 4))]
+    assert modes == [enabled] * 6
+
+
 def test_trajectory_callback_and_sample_agree() -> None:
     sampler = sp.Sampler(Wave(), CORRUPTIONS["shortest-cosine"](), solver="ancestral", steps=4)
     seen: list[sp.sampling.SampleStep] = []

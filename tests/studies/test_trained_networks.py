@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import torch
 
 import shortest_path as sp
 from examples.recipe.dead_leaves import dead_leaves
-from studies.trained_networks import classifier, images, report, runs, starts
+from studies.trained_networks import classifier, images, join, report, runs, starts
 from studies.trained_networks.__main__ import main
 from studies.trained_networks.cases import CASES, LIKE, OUTPUTS, matched_times
+from studies.trained_networks.join import joined
+from studies.trained_networks.report import by_seed, tables
 from studies.trained_networks.runs import Run, Study, make_trainer
 
 
@@ -94,6 +97,33 @@ def test_a_report_is_extended_without_its_folder(words: list[str], tmp_path: Pat
         assert more[same] == first[same]
     with pytest.raises(SystemExit, match=r"is of another study \(its test images differ\)"):
         study([*words, "--held-out", words[words.index("--data") + 1]], tmp_path / "other", *report)
+
+
+def test_likelihoods_are_added_from_a_report_of_another_classifier(words: list[str], tmp_path: Path) -> None:
+    first = study(words, tmp_path, "--cases", "gaussian-cosine", "--outputs", "whitened", "--seeds", "0")
+    other = copy.deepcopy(first)
+    other["classifier"]["weights_sha256"] = "another"
+    other["runs"][0] |= {"seed": 1, "bits_50": {"mean": 1.0, "error": 0.1}}
+    both = joined(first, other)
+    assert [run["seed"] for run in both["runs"]] == [0, 1]
+    assert by_seed(both, "gaussian-cosine", "whitened")[1] == 1.0
+    measures = [name for name in both["runs"][1] if name.startswith(("multistep", "ancestral"))]
+    assert measures == []
+    assert both["runs"][0] == first["runs"][0]
+    assert "- added: likelihoods of 1 runs whose samples another classifier measured" in tables(both)
+    assert joined(both, other)["runs"] == both["runs"]
+    with pytest.raises(ValueError, match="both reports have one classifier, .*; use --extend"):
+        joined(first, first)
+    other["starts"] = {name: {**each, "start": 0.123} for name, each in other["starts"].items()}
+    with pytest.raises(ValueError, match=r"of different studies \(their starts differ\)"):
+        joined(first, other)
+    files = [tmp_path / "evidence.json", tmp_path / "other.json"]
+    files[1].write_text(json.dumps(other))
+    with pytest.raises(SystemExit, match="join: the reports are of different studies"):
+        join.main([str(files[0]), "--add", str(files[1]), "--out", str(tmp_path / "both")])
+    files[1].write_text(json.dumps({**other, "starts": first["starts"]}))
+    join.main([str(files[0]), "--add", str(files[1]), "--out", str(tmp_path / "both")])
+    assert json.loads((tmp_path / "both" / "evidence.json").read_text())["runs"] == both["runs"]
 
 
 def test_a_seed_gives_every_case_the_same_weights_and_noise(words: list[str], spectrum, tmp_path: Path) -> None:

@@ -142,13 +142,16 @@ class SamplerBase:
         if callback is not None:
             check_function("callback", callback, "a SampleStep")
         times, edit = self._times_from(start), then_clip(denoised_callback, clip)
-        with Progress("sampling", total=len(times) - 1, show=progress) as bar:
+        has_grad = torch.is_grad_enabled()
+        with torch.no_grad(), Progress("sampling", total=len(times) - 1, show=progress) as bar:
             for step in self._run(times, shape, x_1, conditioning, generator, edit, device, dtype):
                 if callback is not None:
-                    callback(self._in_pixels(step))
-                step = step._replace(x_0_hat=step.x_t)  # û_0 is not held while the next step is taken
+                    with torch.set_grad_enabled(has_grad):
+                        callback(self._in_pixels(step))
+                t, u_t, _ = step
+                del step, _  # û_0 is not held while the next step is taken
                 bar.advance()
-        return self._process.synthesize(step.x_t, self._signal(step))
+            return self._process.synthesize(u_t, self._signal(t, u_t))
 
     def trajectory(
         self,
@@ -261,14 +264,14 @@ class SamplerBase:
         return reverse.run(x_1, times)
 
     def _in_pixels(self, step: SampleStep) -> SampleStep:
-        x_t = own(self._process.synthesize(step.x_t, self._signal(step)), step.x_t)
+        x_t = own(self._process.synthesize(step.x_t, self._signal(step.t, step.x_t)), step.x_t)
         return SampleStep(step.t, x_t, own(self._process.synthesize(step.x_0_hat), step.x_0_hat))
 
-    def _signal(self, step: SampleStep) -> Tensor | None:
-        """Return a_t of a step's time, where it is needed to go back to images; None for a clean image."""
-        if self._process.shift is None or step.t == 0:
+    def _signal(self, t: float, u_t: Tensor) -> Tensor | None:
+        """Return a_t for coefficients, where it is needed to go back to images; None for a clean image."""
+        if self._process.shift is None or t == 0:
             return None
-        return self._process.at(step.t, step.x_t.shape, step.x_t.device).signal
+        return self._process.at(t, u_t.shape, u_t.device).signal
 
     def _times_from(self, start: float | None) -> Tensor:
         """Return the times from `start` on, after checking the scales along them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -21,6 +22,9 @@ from .edits import DenoisedCallback
 _Take: TypeAlias = Callable[[Tensor, float, float], tuple[Tensor, Tensor]]  # (u_t, t, s) gives û_0 and u_s
 _FEW = 256  # scales: finding more at once saves no time
 _AHEAD = 64  # steps whose numbers are found together: a run that is left early has found few for nothing
+
+
+_AS_IT_IS = nullcontext()
 
 
 class SampleStep(NamedTuple):
@@ -101,7 +105,7 @@ class Reverse:
     def _steps(self, u_t: Tensor, t: float, first: Point | None, later: list[float]) -> Iterator[SampleStep]:
         take, no_grad = self._in_parts() if first is None else self._at_once(first, later), torch.no_grad()
         for s in later:
-            with no_grad:
+            with no_grad if torch.is_grad_enabled() else _AS_IT_IS:
                 u_0, u_s = take(u_t, t, s)
                 if s == 0 and self._edit is not None and u_s is not u_0:  # extrapolated beyond the edited prediction
                     u_s = self._denoiser.edited(u_s, 0.0, self._edit)
