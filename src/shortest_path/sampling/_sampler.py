@@ -36,7 +36,8 @@ class Sampler(SavedSampler):
         model: `model(x_t, t, **conditioning)` returns a tensor like `x_t`; `t` is float (B,) in [0, 1]. A module is run
             in eval mode without gradients, and left in the mode it was in. It gets `x_t` in the type of its weights,
             and `t` in float32 or better. May be compiled.
-        corruption: Any object that implements `Corruption`.
+        corruption: Any object that implements `Corruption`. Times, and the data's power that it knows, are taken now:
+            after a state is loaded into it, make another sampler.
         prediction: What the model was trained to predict: `"noise"`, `"data"`, `"velocity"` or
             `"whitened-velocity"`, which requires the data's power.
         solver: A value of `shortest_path.solvers` or of your own, or a name: `"multistep"` (default), `"ddim"` or
