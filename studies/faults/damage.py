@@ -92,8 +92,10 @@ def kinds(canary: Path) -> dict[str, Kind]:
         "checkpoint": checkpoint(lambda: saved(state)),
         "checkpoint, sealed anew": checkpoint(lambda: saved(state), _sealed),
         "checkpoint without a checksum": checkpoint(lambda: saved(state, plain=True)),
-        "trap: checkpoint": checkpoint(lambda: saved({**state, "step": trap})),
-        "trap: checkpoint, sealed anew": checkpoint(lambda: saved({**state, "step": trap}), _sealed),
+        "trap: checkpoint": checkpoint(lambda: _with_checksum(saved({**state, "step": trap}, plain=True))),
+        "trap: checkpoint, sealed anew": checkpoint(
+            lambda: _with_checksum(saved({**state, "step": trap}, plain=True)), _sealed
+        ),
         "trap: checkpoint without a checksum": checkpoint(lambda: saved({"trap": trap}, plain=True)),
         "trap: checkpoint, torch's old format": checkpoint(lambda: _legacy({"trap": trap})),
         "trap: pickle as checkpoint": checkpoint(lambda: pickle.dumps({"trap": trap})),
@@ -253,6 +255,12 @@ def _sealed(data: bytes) -> bytes:
     if end < 0 or not data[end + 2 :].startswith(_COMMENT):
         return data
     return data[: end + 2] + _COMMENT + hashlib.sha256(data[:end]).hexdigest().encode()
+
+
+def _with_checksum(data: bytes) -> bytes:
+    """Return what torch saved with the checksum of a checkpoint; `write_checkpoint` would not write all of it."""
+    comment = _COMMENT + bytes(64)
+    return _sealed(data[:-2] + len(comment).to_bytes(2, "little") + comment)
 
 
 def _legacy(state: Any) -> bytes:

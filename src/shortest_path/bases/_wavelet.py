@@ -55,7 +55,7 @@ class WaveletBasis(Basis):
         >>> import torch
         >>> basis = WaveletBasis("haar", dims=1)
         >>> u = basis.analyze(torch.tensor([[3.0, 3.0, 1.0, 1.0]]))  # a mean of 2 and one coarse step
-        >>> [round(value, 4) for value in u[0].tolist()]
+        >>> [round(value, 4) + 0.0 for value in u[0].tolist()]  # and no -0.0
         [4.0, 2.0, 0.0, 0.0]
     """
 
