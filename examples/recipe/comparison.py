@@ -27,7 +27,7 @@ def read(path: Path) -> Pictures:
         raise ValueError(f"{path} does not exist; pass an .npz or .npy array, a folder of PNG files or a parquet file")
     if (path / "checkpoints").is_dir():
         raise ValueError(
-            f"{path} is the folder of a training run, whose pictures are sheets of several samples; sample with "
+            f"{path} is the folder of a training run, whose PNG files are sheets of several samples; sample with "
             f"sample_cifar10.py {path} --out samples.npz, and pass samples.npz"
         )
     samples, about = load(str(path)), {}

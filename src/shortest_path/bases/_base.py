@@ -170,6 +170,7 @@ class Basis(ExactModule):
         self.register_buffer("channel_rotation", rotation)
 
     def _analyze(self, x: Tensor) -> Tensor:
+        """Return the coefficients of images that are checked, in the type that is computed in."""
         return self._real_coefficients(self._rotate(x))
 
     # Fourier overrides these two: its spatial coefficients are complex, its public ones Hartley.

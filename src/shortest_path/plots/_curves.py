@@ -231,14 +231,15 @@ def _chosen(spectrum: PowerSpectrum, frequencies: Sequence[int] | None) -> list[
     """Return whole frequencies, their colours, and which coefficients have them."""
     rings = spectrum.basis.frequencies(spectrum.shape[1:]).expand(spectrum.shape).flatten().add(0.5).floor().long()
     rings = torch.where(spectrum.power.flatten().cpu() > 0, rings, -1)
-    present = sorted(set(rings.tolist()) - {-1})
-    highest = present[-1] if present else 0
-    if not highest:
+    present = set(rings.tolist()) - {-1}
+    beyond = sorted(present - {0})
+    if not beyond:
         raise ValueError(
             f"a plot of frequencies requires sides of 2 pixels or more, and power beyond frequency 0, got {spectrum!r}"
         )
+    highest = beyond[-1]
     wanted = (
-        sorted({min(present[present[0] == 0 :], key=lambda each: abs(each - highest ** (k / 3))) for k in range(4)})
+        sorted({min(beyond, key=lambda each: abs(each - highest ** (k / 3))) for k in range(4)})
         if frequencies is None
         else check_sizes("frequencies", as_list("frequencies", frequencies, "whole numbers", "(1, 4)"), "from 0")
     )
