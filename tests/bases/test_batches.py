@@ -30,6 +30,7 @@ def by_fft(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_cosine._MATRIX_LIMIT, "cpu", 4)
 
 
+@pytest.mark.filterwarnings("ignore:no sampler will start from noise")
 @pytest.mark.parametrize("factor", FACTORS)
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_corruption_and_training_task(name: str, factor: float) -> None:

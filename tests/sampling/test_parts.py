@@ -150,6 +150,16 @@ def test_a_solver_that_does_not_say_so_steps_all_coefficients(monkeypatch: pytes
     check(sp.Sampler(model, sp.ShortestPathCorruption(spectrum()), solver=Own(), steps=3), monkeypatch, parts=0)
 
 
+def test_a_solver_may_draw_noise_more_than_once_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own:
+        elementwise = True
+
+        def start(self, power: Tensor | None, at: Any) -> Any:
+            return lambda u_t, u_0, here, there, noise: u_0 + there.noise * (noise() + 2 * noise() - noise())
+
+    check(sp.Sampler(model, sp.ShortestPathCorruption(spectrum()), solver=Own(), steps=3), monkeypatch, parts=4)
+
+
 def test_sampling_from_too_little_noise_is_refused_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     taken(monkeypatch, _AT_ONCE)
     sampler = sp.Sampler(model, sp.ShortestPathCorruption(spectrum()), steps=3)

@@ -415,7 +415,7 @@ FLOW = sp.GaussianCorruption("flow")
         ({"times": [0.0, 0.5, 1.0]}, "falls strictly"),
         ({"times": [0.5]}, "falls strictly, of two values or more"),
         ({"times": [1.5, 0.0]}, r"times must lie in \[0, 1\], got 1.5"),
-        ({"times": [1.0, 0.5, 0.0]}, r"signal\(t\) = 0, here t = 1; start at a smaller t"),
+        ({"times": [1.0, 0.5, 0.0]}, r"signal\(t\) = 0, here t = 1; train with .*, or start at t ≤ 0.9999"),
     ],
 )
 def test_wrong_options_are_explained(arguments: dict, message: str) -> None:

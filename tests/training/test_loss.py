@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 import shortest_path as sp
 from tests.training.networks import LabelledNet, batches, net
 from tests.worlds import CORRUPTIONS, SHAPE, Sharpen, correlated_images, gaussian_world
+
+# CORRUPTIONS has processes that are not to be trained with noise predicted.
+pytestmark = pytest.mark.filterwarnings("ignore:no sampler will start from noise")
 
 PREDICTIONS = ["noise", "data", "velocity", "whitened-velocity"]
 CHOICES = "'noise', 'data', 'velocity', 'whitened-velocity'"
@@ -463,3 +467,28 @@ def test_conditioning_may_have_any_name_but_those_of_the_call() -> None:
     assert [each.name for each in parameters if each.kind is each.KEYWORD_ONLY] == ["t", "eps", "generator"]
     loss = sp.DiffusionLoss(sp.GaussianCorruption())
     loss(lambda x_t, t, *, model, x_0: x_t, batches(1)[0], model=1, x_0=2)
+
+
+def test_noise_that_tells_nothing_of_some_coefficients_is_warned_of() -> None:
+    delay = torch.linspace(1, 0, 8, dtype=torch.float64).view(1, 8, 1)
+    staggered = sp.StaggeredCorruption(sp.GaussianCorruption("flow"), delay, spread=1.0)
+    for corruption in (staggered, sp.HeatDissipationCorruption(24.0, spatial=SHAPE[1:])):
+        with pytest.warns(RuntimeWarning, match="no sampler will start from noise: a model that predicts noise cannot"):
+            sp.DiffusionTrainer(net(), corruption)
+        with pytest.raises(ValueError, match="a model that predicts noise cannot tell the image"):
+            sp.Sampler(net(), corruption)
+        sp.DiffusionLoss(corruption, "data")
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_loss_warns_of_noise_where_no_sampler_starts(name: str) -> None:
+    corruption = CORRUPTIONS[name]()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        sp.DiffusionLoss(corruption)
+    refused = ""
+    try:
+        sp.Sampler(net(), corruption)
+    except ValueError as error:
+        refused = f"no sampler will start from noise: {error}"
+    assert [str(each.message) for each in told] == [refused] * bool(refused)

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 import shortest_path as sp
 from shortest_path.training import NonFiniteError, load_checkpoint
 from shortest_path.training._nonfinite import clip_gradient, gradient_norm
-from tests.training.networks import batches, weights
+from tests.training.networks import batches, net, weights
 from tests.training.processes import group, together
 
 
@@ -155,6 +155,15 @@ def test_warnings_come_at_powers_of_two() -> None:
     counts = [int(str(warning.message).split(";")[1].split()[0]) for warning in caught]
     assert counts == [1, 2, 4, 8, 16]
     assert caught[0].filename == __file__
+
+
+def test_the_error_names_a_weighting_of_ones_own() -> None:
+    broken = sp.DiffusionTrainer(
+        net(), sp.GaussianCorruption(), weighting=lambda t, signal, noise: 1 / (t - t), max_skipped=1, seed=1
+    )
+    advice = "See that the weights of your function weighting are finite at every time, or try a lower learning rate"
+    with pytest.warns(RuntimeWarning, match="skipped step"), pytest.raises(NonFiniteError, match=advice):
+        broken.fit(batches(3, 4), steps=9)
 
 
 def test_the_error_says_what_happened_and_the_state_from_before_is_kept(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ._saved_models import (
     register_model,
     save_model,
 )
-from ._times import first_time
+from ._times import first_time, start_error
 from ._weights import load_weights, restore_types
 
 __all__ = [
@@ -38,4 +38,5 @@ __all__ = [
     "register_model",
     "restore_types",
     "save_model",
+    "start_error",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -197,15 +198,17 @@ class _Step:
         self.ended = True
         """Whether u_s is û_0 itself, as the last step of some solvers returns."""
         self._draw = noise
-        self._white: Tensor | None = None
+        self._drawn: list[Tensor] = []
 
     def noise(self, rows: Rows) -> Callable[[], Tensor]:
-        """Return a function that returns the noise of some rows; what is drawn is drawn once, of all."""
+        """Return a function that returns new noise of some rows at every call; each is drawn once, of all rows."""
+        places = count()
 
         def draw() -> Tensor:
-            if self._white is None:
-                self._white = self._draw()
-            return rows(self._white)
+            place = next(places)
+            if place == len(self._drawn):
+                self._drawn.append(self._draw())
+            return rows(self._drawn[place])
 
         return draw
 

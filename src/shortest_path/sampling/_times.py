@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container
 
 import torch
@@ -13,6 +14,7 @@ from ..grids import any_scale, by_power, coefficients_shape, evenly, has_own_sta
 from ..prediction import Prediction
 
 _VANISHED = 1e-6
+_UNTOLD = 1e-12  # times the noise: a signal in which predicted noise leaves nothing of the image
 _NEAR_ONE = 0.999
 _HALVINGS = 20
 _GAP = 0.1  # of the next step: how close below `start` a time of the grid may be
@@ -62,6 +64,32 @@ def first_time(corruption: Corruption, prediction: Prediction, power: Tensor | N
         middle = (low + high) / 2
         low, high = (low, middle) if little(middle) else (middle, high)
     return high
+
+
+def start_error(corruption: Corruption, first: float) -> str | None:
+    """Return why sampling cannot start at a time with a model that predicts noise, or None if it can.
+
+    It cannot where nothing of the image is left in some coefficient, as its clean value would be 0 / 0.
+
+    Args:
+        corruption: The corruption to sample.
+        first: The time.
+    """
+
+    def told(t: float) -> bool:
+        return not any_scale(corruption, t, lambda signal, noise: signal < _UNTOLD * noise)
+
+    if told(first):
+        return None
+    low, high = 0.0, first
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if told(middle) else (low, middle)
+    return (
+        f"a model that predicts noise cannot tell the image where signal(t) = 0, here t = {first:.6g}; train with "
+        f"prediction='data' or 'velocity', or start at t ≤ {math.floor(low * 1e4) / 1e4:g}, where "
+        f"{type(corruption).__name__} leaves some of every coefficient"
+    )
 
 
 def check_start(start: object, times: object, grid: object) -> None:
@@ -128,12 +156,8 @@ def check_along(corruption: Corruption, times: Tensor, prediction: Prediction) -
                 f"{name}(t) of {type(corruption).__name__} is negative somewhere, down to {float(scale.min()):.3g}; "
                 "scales are factors of image and noise, 0 or more"
             )
-    first = float(times[0])
-    if prediction == "noise" and any_scale(corruption, first, lambda signal, noise: signal < 1e-12 * noise):
-        raise ValueError(
-            f"a model that predicts noise cannot tell the image where signal(t) = 0, here t = {first:.6g}; "
-            "start at a smaller t, or train with prediction='data' or 'velocity'"
-        )
+    if prediction == "noise" and (reason := start_error(corruption, float(times[0]))):
+        raise ValueError(reason)
     rising = signal[1:] * noise[:-1] < signal[:-1] * noise[1:] - 1e-6 * (signal[1:] * noise[:-1]).abs()
     if bool(rising.any()):
         raise ValueError(

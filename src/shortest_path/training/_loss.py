@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -10,11 +11,13 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from .._checks import check_choice, check_flag, check_floating, check_function, values_are_readable
+from .._devices import device_of
 from .._exact import working_dtype
 from .._model import check_output, weights_dtype
 from ..bases import Basis
 from ..corruptions import Corruption, Process, as_times, check_corruption, check_noise
 from ..prediction import Prediction, check_fits_float32, check_power, error_weight, fits_float32, target_weights
+from ..sampling import first_time, start_error
 from ..spectra import PowerSpectrum
 from ._likelihood import likelihood_factor
 from ._times import TimeDistribution, TimeSampling
@@ -67,7 +70,8 @@ class DiffusionLoss:
     Args:
         corruption: Any object that implements `Corruption`, on the device of the images.
         prediction: What the model returns: `"noise"`, `"data"`, `"velocity"`, or `"whitened-velocity"`, which has
-            about unit size at every frequency and time.
+            about unit size at every frequency and time. Warns of `"noise"` where the signal of some coefficients
+            vanishes so early that no sampler could start.
         weighting: None (default) weights the model's own errors equally. A prediction type weights them as errors of
             that type: the weights of a noise prediction then grow without bound as signal(t) → 0, those of a data
             prediction as noise(t) → 0. `"likelihood"` gives the evidence lower bound of the data in nats a coefficient
@@ -122,6 +126,10 @@ class DiffusionLoss:
         if "whitened-velocity" in (prediction, weighting):
             power = check_power("whitened-velocity", self._process.power)
             self._too_wide = None if fits_float32(power) else power
+        if prediction == "noise" and device_of(corruption).type != "meta":
+            reason = start_error(corruption, first_time(corruption, prediction, self._process.power))
+            if reason is not None:
+                warnings.warn(f"no sampler will start from noise: {reason}", RuntimeWarning, stacklevel=2)
         self.times = TimeDistribution(time_sampling, discrete_steps)
         """The distribution of times; `times.sample(count, generator, device)` draws from it."""
 

@@ -80,15 +80,17 @@ class SkippedSteps:
             warnings.warn(text, RuntimeWarning, stacklevel=stacklevel + 1)
         self._warned = power
 
-    def error(self, saved: str) -> NonFiniteError:
+    def error(self, saved: str, *, weighted: bool) -> NonFiniteError:
         """Return the error of too many skipped steps.
 
         Args:
             saved: Location of the state from before these steps, in words.
+            weighted: Whether a function of the user's weights the errors.
         """
+        see = "See that the weights of your function weighting are finite at every time, or try" if weighted else "Try"
         return NonFiniteError(
             f"{self.in_a_row} consecutive steps had a loss or a gradient that is not finite, the last {self._last}; "
-            f"{saved}. Try a lower learning rate, max_grad_norm, or precision='fp32'"
+            f"{saved}. {see} a lower learning rate, max_grad_norm, or precision='fp32'"
         )
 
     def state_dict(self) -> dict[str, int]:

@@ -263,7 +263,8 @@ class DiffusionTrainer(ContinuedTrainer):
             since = skipped.last_step - good["step"]
             counts = {"total": skipped.total - since, "in_a_row": row - since}
             state = {**self._state(), **good, "skipped": counts}
-            raise skipped.error(saver.set_aside(f"before-nonfinite-{good['step']:08d}.pt", state))
+            saved = saver.set_aside(f"before-nonfinite-{good['step']:08d}.pt", state)
+            raise skipped.error(saved, weighted=callable(self.options.weighting))
         if self._ranks.own == 0:
             skipped.warn(stacklevel=stacklevel)
 
