@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
@@ -61,6 +62,20 @@ def check_output(output: Tensor, x_t: Tensor) -> None:
             f"the model must return a tensor of the shape of x_t, {tuple(x_t.shape)}, got {tuple(output.shape)}; "
             "a learned variance, if any, has to be split off"
         )
+
+
+def depends_on(output: Tensor, node: Node) -> bool:
+    """Return whether a node is in the graph from which autograd derives a tensor."""
+    seen: set[Node] = set()
+    waiting = [output.grad_fn]
+    while waiting:
+        here = waiting.pop()
+        if here is node:
+            return True
+        if here is not None and here not in seen:
+            seen.add(here)
+            waiting.extend(before for before, _ in here.next_functions)
+    return False
 
 
 def own(tensor: Tensor, *others: Tensor) -> Tensor:

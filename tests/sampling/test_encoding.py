@@ -12,7 +12,17 @@ from torch import Tensor
 
 import shortest_path as sp
 from shortest_path.sampling._encoding import log_density, spherical
-from tests.worlds import BLIND, CORRUPTIONS, SHAPE, TO_NOISE, Mixture, correlated_images, gaussian_world, white
+from tests.worlds import (
+    BLIND,
+    CORRUPTIONS,
+    SHAPE,
+    TO_NOISE,
+    Mixture,
+    correlated_images,
+    gaussian_world,
+    spectrum,
+    white,
+)
 
 SIZE = math.prod(SHAPE)
 DOUBLE = {"dtype": torch.float64, "progress": False}
@@ -262,6 +272,75 @@ def test_an_image_to_image_has_its_own_start(name: str) -> None:
     x = correlated_images(1)
     with pytest.raises(TypeError, match=f"image_to_image takes no {name}: "):
         sampler.image_to_image(x, start=0.5, **{name: x if name == "x_1" else x.shape})
+
+
+class Detached(torch.nn.Module):
+    """A network whose input is detached: its output has a gradient, but only in the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.factor * x_t.detach()
+
+
+def through_numpy(x_t: Tensor, t: Tensor) -> Tensor:
+    return torch.from_numpy(0.3 * x_t.detach().numpy())
+
+
+@pytest.mark.parametrize("prediction", ["noise", "data", "velocity", "whitened-velocity"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        torch.no_grad()(lambda x_t, t: 0.3 * x_t),
+        torch.inference_mode()(lambda x_t, t: 0.3 * x_t),
+        Detached(),
+        torch.no_grad()(Detached()),
+        through_numpy,
+    ],
+)
+def test_a_model_without_a_derivative_has_no_likelihood(model: Any, prediction: Any) -> None:
+    sampler = sp.Sampler(model, sp.ShortestPathCorruption(spectrum()), prediction=prediction, steps=3)
+    sampler.invert(torch.zeros(2, *SHAPE))
+    with pytest.raises(ValueError, match="the likelihood requires the derivative of model"):
+        sampler.log_likelihood(torch.zeros(2, *SHAPE))
+
+
+def test_a_guided_model_without_a_derivative_has_no_likelihood() -> None:
+    def model(x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        return x_t * 0.3 if int(label[0]) else x_t.detach() * 0.3
+
+    options = {"guidance_scale": 2.0, "null_conditioning": {"label": 0}, "prediction": "data", "steps": 3}
+    sampler = sp.Sampler(model, sp.GaussianCorruption("flow"), **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the likelihood requires the derivative of model"):
+        sampler.log_likelihood(torch.zeros(2, *SHAPE), conditioning={"label": torch.ones(2)})
+
+
+@pytest.mark.parametrize("prediction", ["noise", "data", "velocity", "whitened-velocity"])
+def test_a_constant_model_has_a_likelihood(prediction: Any) -> None:
+    def likelihood(model: Any) -> Tensor:
+        sampler = sp.Sampler(model, sp.ShortestPathCorruption(spectrum()), prediction=prediction, steps=3)
+        return sampler.log_likelihood(torch.zeros(2, *SHAPE), generator=torch.Generator().manual_seed(0))
+
+    constant = likelihood(lambda x_t, t: torch.full_like(x_t, 0.2))
+    assert torch.equal(constant, likelihood(lambda x_t, t: 0 * x_t + 0.2))
+
+
+def test_a_model_may_change_its_input_in_place_where_it_is_derived() -> None:
+    def in_place(x_t: Tensor, t: Tensor) -> Tensor:
+        result = 0.3 * x_t
+        x_t.zero_()
+        return result
+
+    for corruption in (sp.GaussianCorruption("flow"), sp.ShortestPathCorruption(spectrum())):
+        found = [
+            sp.Sampler(model, corruption, prediction="data", steps=3).log_likelihood(
+                torch.zeros(2, *SHAPE), generator=torch.Generator().manual_seed(0)
+            )
+            for model in (in_place, lambda x_t, t: 0.3 * x_t)
+        ]
+        assert torch.equal(*found)
 
 
 def test_heat_dissipation_has_no_likelihood() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import shortest_path as sp
 from tests.training.networks import batches, net
-from tests.worlds import CORRUPTIONS, SHAPE, TO_NOISE, gaussian_world, point
+from tests.worlds import CORRUPTIONS, SHAPE, TO_NOISE, correlated_images, gaussian_world, point, spectrum
 
 FIRST, LAST = 0.02, 0.99
 PREDICTIONS = ["noise", "data", "velocity", "whitened-velocity"]
@@ -229,3 +229,34 @@ def test_it_is_the_same_where_gradients_are_switched_off() -> None:
     with torch.inference_mode():
         x_0 = torch.ones(2, *SHAPE)
         assert torch.equal(loss(lambda x_t, t: 0 * x_t, x_0, t=0.5, eps=x_0), expected)
+
+
+def test_it_can_be_derived_by_torch_func() -> None:
+    loss = sp.DiffusionLoss(sp.ShortestPathCorruption(spectrum()), "velocity", weighting="likelihood")
+    x_0, eps = correlated_images(4).float(), torch.randn(4, *SHAPE)
+
+    def of(factor: Tensor, x_0: Tensor, eps: Tensor) -> Tensor:
+        return loss(lambda x_t, t: factor * x_t, x_0, t=0.5, eps=eps)
+
+    factor = torch.tensor(0.7, requires_grad=True)
+    (expected,) = torch.autograd.grad(of(factor, x_0, eps), factor)
+    torch.testing.assert_close(torch.func.grad(of)(factor.detach(), x_0, eps), expected)
+    each = torch.func.vmap(torch.func.grad(of), (None, 0, 0))(factor.detach(), x_0[:, None], eps[:, None])
+    torch.testing.assert_close(each.mean(), expected)
+
+
+def test_a_trained_schedule_compiles_without_graph_breaks() -> None:
+    torch.manual_seed(0)
+    corruption = sp.GaussianCorruption(Warped())
+    loss = sp.DiffusionLoss(corruption, "data", weighting="likelihood")
+    x_0, t, eps = correlated_images(2).float(), torch.tensor([0.2, 0.7]), torch.randn(2, *SHAPE)
+
+    def of(x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        return loss(lambda x_t, t: 0.5 * x_t, x_0, t=t, eps=eps)
+
+    parameters = list(corruption.parameters())
+    results = []
+    for each in (of, torch.compile(of, fullgraph=True, backend="aot_eager")):
+        value = each(x_0, t, eps)
+        results.append((value.detach(), *torch.autograd.grad(value, parameters)))
+    torch.testing.assert_close(results[1], results[0])

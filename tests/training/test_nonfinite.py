@@ -161,7 +161,14 @@ def test_the_error_names_a_weighting_of_ones_own() -> None:
     broken = sp.DiffusionTrainer(
         net(), sp.GaussianCorruption(), weighting=lambda t, signal, noise: 1 / (t - t), max_skipped=1, seed=1
     )
-    advice = "See that the weights of your function weighting are finite at every time, or try a lower learning rate"
+    advice = "Try a function weighting whose weights are finite at every time; or else a lower learning rate"
+    with pytest.warns(RuntimeWarning, match="skipped step"), pytest.raises(NonFiniteError, match=advice):
+        broken.fit(batches(3, 4), steps=9)
+
+
+def test_the_error_names_weights_in_float16() -> None:
+    broken = sp.DiffusionTrainer(net().to(torch.float16), sp.GaussianCorruption(), max_skipped=1, seed=1)
+    advice = r"Try model.float\(\) with precision='fp16', as weights in float16 cannot hold small gradients; or else"
     with pytest.warns(RuntimeWarning, match="skipped step"), pytest.raises(NonFiniteError, match=advice):
         broken.fit(batches(3, 4), steps=9)
 

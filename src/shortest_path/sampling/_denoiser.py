@@ -11,7 +11,7 @@ from torch import Tensor
 from .._checks import kind_of, values_are_readable
 from .._conditioning import unconditional
 from .._exact import as_dtype
-from .._model import check_output, evaluating, own, weights_dtype
+from .._model import check_output, depends_on, evaluating, own, weights_dtype
 from ..corruptions import Point, Process
 from ..prediction import Prediction, check_power, data_weights
 from ..solvers import StepNumbers, add_scaled
@@ -145,10 +145,23 @@ class Denoiser:
         guidance = self._guidance
         with evaluating(self._model):
             if guidance is None or not guidance.acts(t):
-                output = self._model(x_t, times, **conditioning)
-                check_output(output, x_t)
-                return output
-            output = self._model(x_t.clone(), times.clone(), **conditioning)
-            check_output(output, x_t)
-            null = self._model(x_t, times, **unconditional(conditioning, guidance.null))
+                return self._call(x_t, times, conditioning)
+            output = self._call(x_t.clone(), times.clone(), conditioning)
+            null = self._call(x_t, times, unconditional(conditioning, guidance.null))
         return torch.lerp(null, output, guidance.scale)
+
+    def _call(self, x_t: Tensor, times: Tensor, conditioning: Mapping[str, Any]) -> Tensor:
+        """Call the model; where it is to be derived in x_t, check that it can be."""
+        derived = x_t.grad_fn if x_t.requires_grad and torch.is_grad_enabled() else None
+        output = self._model(x_t, times, **conditioning)
+        check_output(output, x_t)
+        if derived is not None and not depends_on(output, derived):
+            with torch.no_grad():
+                other = self._model(2 * x_t + 1, times, **conditioning)
+            if not torch.equal(other, output):
+                raise ValueError(
+                    "the likelihood requires the derivative of model(x_t, t) in x_t, and its output comes without one, "
+                    "though it is another for another x_t; call the network without torch.no_grad, "
+                    "torch.inference_mode, detach and numpy, or return 0 * x_t for a constant"
+                )
+        return output

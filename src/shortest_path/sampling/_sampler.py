@@ -292,7 +292,8 @@ class Sampler(SavedSampler):
 
         Raises:
             TypeError: `x_0` is not floating point.
-            ValueError: a stochastic solver, no probes, or a corruption that does not end in noise.
+            ValueError: a stochastic solver, no probes, a corruption that does not end in noise, or a model whose output
+                comes without a derivative in x_t.
 
         Source: Song et al. 2021, arXiv:2011.13456, appendix D.2.
         """

@@ -80,17 +80,17 @@ class SkippedSteps:
             warnings.warn(text, RuntimeWarning, stacklevel=stacklevel + 1)
         self._warned = power
 
-    def error(self, saved: str, *, weighted: bool) -> NonFiniteError:
+    def error(self, saved: str, *, first: str = "") -> NonFiniteError:
         """Return the error of too many skipped steps.
 
         Args:
             saved: Location of the state from before these steps, in words.
-            weighted: Whether a function of the user's weights the errors.
+            first: What to try before the usual, in words.
         """
-        see = "See that the weights of your function weighting are finite at every time, or try" if weighted else "Try"
+        advice = "a lower learning rate, max_grad_norm, or precision='fp32'"
         return NonFiniteError(
             f"{self.in_a_row} consecutive steps had a loss or a gradient that is not finite, the last {self._last}; "
-            f"{saved}. {see} a lower learning rate, max_grad_norm, or precision='fp32'"
+            f"{saved}. Try {f'{first}; or else ' if first else ''}{advice}"
         )
 
     def state_dict(self) -> dict[str, int]:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import torch
+
 from .._checks import check_batches, check_count, check_function, images_of
 from .._files import checked_path
 from .._progress import Progress
@@ -264,9 +266,18 @@ class DiffusionTrainer(ContinuedTrainer):
             counts = {"total": skipped.total - since, "in_a_row": row - since}
             state = {**self._state(), **good, "skipped": counts}
             saved = saver.set_aside(f"before-nonfinite-{good['step']:08d}.pt", state)
-            raise skipped.error(saved, weighted=callable(self.options.weighting))
+            raise skipped.error(saved, first=self._likely_cure())
         if self._ranks.own == 0:
             skipped.warn(stacklevel=stacklevel)
+
+    def _likely_cure(self) -> str:
+        """Return what to try where too many steps were not finite, if something is likely to be the cause."""
+        cures = []
+        if callable(self.options.weighting):
+            cures.append("a function weighting whose weights are finite at every time")
+        if any(each.dtype == torch.float16 for each in self.model.parameters()):
+            cures.append("model.float() with precision='fp16', as weights in float16 cannot hold small gradients")
+        return ", and ".join(cures)
 
 
 def _signature() -> inspect.Signature:
