@@ -27,6 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from studies.trained_networks import samples
 from studies.trained_networks.cases import CASES, LIKE, MAIN, ODE_STEPS, OUTPUTS, PRIMARY, Case
 from studies.trained_networks.extension import restore, restored_image_errors
 from studies.trained_networks.report import tables
-from studies.trained_networks.runs import Run, execute
+from studies.trained_networks.runs import Run, execute, perform
 from studies.trained_networks.study import (
     Study,
     classifier_facts,
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     for case in args.cases
                     for output in args.outputs
                 ]
-                execute(study, runs, args.processes, secondary=args.secondary)
+                execute(partial(perform, study, secondary=args.secondary), runs, args.processes)
         report(study)
     except (OSError, ValueError) as error:
         raise SystemExit(f"trained_networks: {error}") from error

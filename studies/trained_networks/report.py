@@ -111,7 +111,7 @@ def primary(report: Report, output: str) -> str:
         ["*normal distribution, full covariance*", MISSING, f"{normal['full']:.4f}", *[MISSING] * (len(PRIMARY) + 1)]
     )
     rows.append(["*real images*", MISSING, MISSING, *[kernel] * len(PRIMARY), MISSING])
-    return _table(["corruption", "length", *MEASURES.values(), "seeds"], rows)
+    return table(["corruption", "length", *MEASURES.values(), "seeds"], rows)
 
 
 def differences(report: Report, output: str) -> str:
@@ -127,7 +127,7 @@ def differences(report: Report, output: str) -> str:
                 title = f"{report['cases'][case]['title']} − {report['cases'][base]['title']}"
                 rows.append([title, bits, _number(image_error(report, output, case, base), 4), *others])
     heads = list(MEASURES.values())
-    return _table(["difference", heads[0], "error over images", *heads[1:]], rows) + _note(report, CONTRASTS)
+    return table(["difference", heads[0], "error over images", *heads[1:]], rows) + _note(report, CONTRASTS)
 
 
 def _note(report: Report, count: int) -> str:
@@ -168,7 +168,7 @@ def matched(report: Report, density: str) -> str:
             if seeds:
                 rows.append([facts["title"], described.title, *cells[:2], cells[2], cells[4]])
     heads = ["bits/dim", "change", *list(MEASURES.values())[1:]]
-    return _table(["corruption", "output", *heads], rows)
+    return table(["corruption", "output", *heads], rows)
 
 
 def secondary(report: Report, output: str) -> str:
@@ -195,9 +195,9 @@ def secondary(report: Report, output: str) -> str:
         others.append([facts["title"], *cells])
     heads = ["corruption", *[f"chain, T = {steps}" for steps in CHAIN_STEPS], *[f"AUC, {s} {c}" for s, c in PRIMARY]]
     parts = [f"**{OUTPUTS[output].title}**: bound on bits/dim by the ancestral chain; area under a classifier's curve"]
-    parts += [_table(heads, first)]
+    parts += [table(heads, first)]
     parts += ["Error of the predicted clean image over that of the best linear prediction, at equal angles θ"]
-    parts += [_table(["corruption", *[f"{angle:g} · π/2" for angle in ANGLES]], others)]
+    parts += [table(["corruption", *[f"{angle:g} · π/2" for angle in ANGLES]], others)]
     parts += ["Log of the samples' power over the data's, by thirds of the frequencies; multistep 50, ancestral 250"]
     bands = []
     for case, facts in report["cases"].items():
@@ -208,7 +208,7 @@ def secondary(report: Report, output: str) -> str:
                 for band in range(3)
             ]
             bands.append([facts["title"], " / ".join(cells[:3]), " / ".join(cells[3:])])
-    parts += [_table(["corruption", *[f"{s} {c}" for s, c in PRIMARY]], bands)]
+    parts += [table(["corruption", *[f"{s} {c}" for s, c in PRIMARY]], bands)]
     more = []
     for case, facts in report["cases"].items():
         cells = [
@@ -219,7 +219,7 @@ def secondary(report: Report, output: str) -> str:
         if any(cell != MISSING for cell in cells):
             more.append([facts["title"], *cells])
     if more:
-        parts += [_table(["corruption", *[f"KID, {s} {c}" for s, c in SECONDARY]], more)]
+        parts += [table(["corruption", *[f"KID, {s} {c}" for s, c in SECONDARY]], more)]
     return "\n\n".join(parts)
 
 
@@ -247,8 +247,8 @@ def deviation(report: Report, output: str, base: str = "path-cosine") -> str:
                 ]
         rows.append([report["cases"][case]["title"], *cells])
     heads = list(MEASURES.values())
-    table = _table(["path", heads[0], "error over images", "seeds", "seeds to tell", *heads[1:]], rows)
-    return table + _note(report, count)
+    shown = table(["path", heads[0], "error over images", "seeds", "seeds to tell", *heads[1:]], rows)
+    return shown + _note(report, count)
 
 
 def tuning(report: Report) -> str:
@@ -269,7 +269,7 @@ def tuning(report: Report) -> str:
         for run in runs
     ]
     text = f"Bits/dim of training images held out, after {report['tuning']['steps']} steps; the chosen one is bold.\n\n"
-    return text + _table(["corruption", "output", *[f"{float(rate):g}" for rate in rates]], rows)
+    return text + table(["corruption", "output", *[f"{float(rate):g}" for rate in rates]], rows)
 
 
 def settings(report: Report) -> str:
@@ -302,7 +302,8 @@ def _number(value: float | None, digits: int) -> str:
     return MISSING if value is None else f"{value:.{digits}f}"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import shortest_path as sp
 from shortest_path.prediction import denoise
+from shortest_path.training import load_latest
 from studies.trained_networks import images, measures, networks, samples
 from studies.trained_networks.cases import (
     CASES,
@@ -93,13 +94,13 @@ def perform(study: Study, run: Run, *, secondary: bool = False) -> dict[str, Any
     return record
 
 
-def execute(study: Study, runs: Sequence[Run], processes: int, *, secondary: bool = False) -> list[dict[str, Any]]:
-    """Perform runs, `processes` at a time, and return their records."""
+def execute(work: Callable[[Run], dict[str, Any]], runs: Sequence[Run], processes: int) -> list[dict[str, Any]]:
+    """Return what `work` returns for each run, done `processes` at a time."""
     if processes == 1:
-        return [perform(study, run, secondary=secondary) for run in runs]
+        return [work(run) for run in runs]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting = [pool.submit(perform, study, run, secondary=secondary) for run in runs]
+        waiting = [pool.submit(work, run) for run in runs]
         try:
             for done in as_completed(waiting):
                 done.result()
@@ -132,6 +133,20 @@ def make_trainer(study: Study, run: Run, steps: int, spectrum: sp.PowerSpectrum)
         max_grad_norm=1.0,
         seed=run.seed,
     )
+
+
+def trained(study: Study, run: Run) -> sp.DiffusionTrainer:
+    """Return the trainer of a finished run.
+
+    Raises:
+        ValueError: the run's folder has no checkpoint.
+    """
+    trainer = make_trainer(study, run, study.scale.steps, spectrum_of(study, CASES[run.case]))
+    found = load_latest(study.out / run.folder / "checkpoints")
+    if found is None:
+        raise ValueError(f"{study.out / run.folder} has no checkpoint; run the study again")
+    trainer.load_state_dict(found[1])
+    return trainer
 
 
 def train(
@@ -208,32 +223,35 @@ def _wanted(study: Study, run: Run, *, secondary: bool) -> dict[str, Measure]:
     """Return the measures of a run by their name in the record."""
     if run.tuning:
         held = validation_images(study).first(study.scale.likelihood_images // 4)
-        return {f"bits_{ODE_STEPS[0]}": _bits(ODE_STEPS[0], held.dequantised())}
+        return {f"bits_{ODE_STEPS[0]}": bits_of(ODE_STEPS[0], held.dequantised())}
     held = test_images(study).first(study.scale.likelihood_images).dequantised()
-    wanted = {f"bits_{ODE_STEPS[0]}": _bits(ODE_STEPS[0], held)}
-    wanted |= {f"{solver}_{calls}": _samples(study, run, solver, calls) for solver, calls in PRIMARY}
+    wanted = {f"bits_{ODE_STEPS[0]}": bits_of(ODE_STEPS[0], held)}
+    wanted |= {f"{solver}_{calls}": samples_of(study, run, solver, calls) for solver, calls in PRIMARY}
     if run.seed == 0:  # to save time, as these are not compared over seeds
-        wanted |= {f"bits_{steps}": _bits(steps, held) for steps in ODE_STEPS[1:]}
+        wanted |= {f"bits_{steps}": bits_of(steps, held) for steps in ODE_STEPS[1:]}
         wanted |= {f"chain_{steps}": _chain(study, steps) for steps in CHAIN_STEPS if study.scale.chain_images}
         wanted["relative_errors"] = lambda trainer, *_: [
             finite(value) for value in measures.relative_errors(*_denoiser(trainer), held[:500])
         ]
     if secondary:
         count = study.scale.secondary_samples
-        wanted |= {f"{solver}_{calls}": _samples(study, run, solver, calls, count) for solver, calls in SECONDARY}
+        wanted |= {f"{solver}_{calls}": samples_of(study, run, solver, calls, count) for solver, calls in SECONDARY}
     return wanted
 
 
-def _bits(steps: int, held: Tensor) -> Measure:
+def bits_of(steps: int, held: Tensor, file: str = "") -> Measure:
+    """Return the measure of held-out bits per dimension; it keeps those of each image in a file of the run's folder."""
+
     def measure(trainer: sp.DiffusionTrainer, folder: Path, start: float | None) -> dict[str, float | None]:
         bits = measures.held_out_bits(sampler_from(trainer, start, "multistep", steps), held)
-        np.save(folder / f"bits-{steps}.npy", bits.numpy().astype(np.float32))  # for paired differences
+        np.save(folder / (file or f"bits-{steps}.npy"), bits.numpy().astype(np.float32))  # for paired differences
         return {"mean": finite(bits.mean().item()), "error": finite((bits.std() / len(bits) ** 0.5).item())}
 
     return measure
 
 
-def _samples(study: Study, run: Run, solver: str, calls: int, count: int = 0) -> Measure:
+def samples_of(study: Study, run: Run, solver: str, calls: int, count: int = 0) -> Measure:
+    """Return the measures of samples, as many as the scale says or `count`."""
     count = count or study.scale.samples
 
     def measure(trainer: sp.DiffusionTrainer, folder: Path, start: float | None) -> dict[str, Any]:

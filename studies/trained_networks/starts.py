@@ -23,16 +23,14 @@ import shortest_path as sp
 from benchmarks.timing import describe_machine
 from examples.recipe.arguments import output_folder
 from shortest_path.sampling import first_time
-from shortest_path.training import load_latest
 from studies.trained_networks import measures
 from studies.trained_networks.cases import CASES, OUTPUTS, TELLING
-from studies.trained_networks.runs import Run, make_trainer
+from studies.trained_networks.runs import Run, trained
 from studies.trained_networks.study import (
     Study,
     kernel_of,
     parser,
     sampled,
-    spectrum_of,
     validation_images,
     write,
 )
@@ -52,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             file = args.study / Run(case, output, 0, 0.0).folder / "record.json"
             if file.exists() and case in args.cases and output in args.outputs:
                 run = Run(case, output, 0, json.loads(file.read_text())["learning_rate"])
-                rows += starts(study, run, count=args.samples, held=args.images)
+                try:
+                    rows += starts(study, run, count=args.samples, held=args.images)
+                except ValueError as error:
+                    raise SystemExit(f"starts: {error}") from error
     if not rows:
         raise SystemExit(f"starts: {args.study} has no finished runs of seed 0 of {', '.join(args.cases)}")
     settings = {"samples": args.samples, "images": args.images, "machine": describe_machine()}
@@ -64,12 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def starts(study: Study, run: Run, *, count: int, held: int) -> list[dict[str, Any]]:
     """Return what was found of one network, a row for each fraction."""
-    trainer = make_trainer(study, run, study.scale.steps, spectrum_of(study, CASES[run.case]))
-    found = load_latest(study.out / run.folder / "checkpoints")
-    if found is None:
-        raise SystemExit(f"starts: {study.out / run.folder} has no checkpoint; run the study again")
-    trainer.load_state_dict(found[1])
-    rows = []
+    trainer, rows = trained(study, run), []
     for fraction in FRACTIONS:
         power = sp.corruptions.Process(trainer.corruption, trainer.spectrum).power
         row: dict[str, Any] = {"case": run.case, "output": run.output, "fraction": fraction}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from studies.trained_networks.cases import CASES, ODE_STEPS, OUTPUTS, OutputName
-from studies.trained_networks.runs import Run, execute
+from studies.trained_networks.runs import Run, execute, perform
 from studies.trained_networks.study import Study
 
 BITS = f"bits_{ODE_STEPS[0]}"
@@ -28,7 +29,8 @@ def tune(study: Study, cases: Sequence[str], processes: int) -> Chosen:
     pairs: list[tuple[str, OutputName]] = [(case, output) for case in cases for output in OUTPUTS]
     if len(scale.learning_rates) == 1:
         return dict.fromkeys(pairs, scale.learning_rates[0])
-    execute(study, [Run(*pair, 0, rate, tuning=True) for pair in pairs for rate in scale.learning_rates], processes)
+    runs = [Run(*pair, 0, rate, tuning=True) for pair in pairs for rate in scale.learning_rates]
+    execute(partial(perform, study), runs, processes)
     chosen = {(each["case"], each["output"]): each["chosen"] for each in tried(study.out)}
     for pair in pairs:
         if chosen[pair] is None:

@@ -18,7 +18,7 @@ PROGRAMS = sorted(
 
 
 def test_all_programs_are_found() -> None:
-    assert len(PROGRAMS) == 6 + 10 + 14
+    assert len(PROGRAMS) == 6 + 11 + 14
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

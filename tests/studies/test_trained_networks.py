@@ -12,7 +12,7 @@ import torch
 
 import shortest_path as sp
 from examples.recipe.dead_leaves import dead_leaves
-from studies.trained_networks import classifier, images, join, report, runs, starts
+from studies.trained_networks import classifier, images, join, more, report, runs, starts
 from studies.trained_networks.__main__ import main
 from studies.trained_networks.cases import CASES, LIKE, OUTPUTS, matched_times
 from studies.trained_networks.join import joined
@@ -35,9 +35,10 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(autouse=True)
 def few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure with as few calls as work, under the names of the real numbers."""
-    sampled = runs._samples
-    monkeypatch.setattr(runs, "_samples", lambda one, run, solver, calls, *count: sampled(one, run, solver, 2, *count))
-    monkeypatch.setattr(runs, "_bits", lambda steps, held, bits=runs._bits: bits(2, held))
+    sampled, bits = runs.samples_of, runs.bits_of
+    for module in (runs, more):
+        monkeypatch.setattr(module, "samples_of", lambda one, run, solver, calls, *n: sampled(one, run, solver, 2, *n))
+        monkeypatch.setattr(module, "bits_of", lambda steps, held, *file: bits(2, held, *file))
     monkeypatch.setattr(runs, "STARTS", (None, 0.9))
     monkeypatch.setattr(runs, "CHAIN_STEPS", (2, 3))
     monkeypatch.setattr(report, "CHAIN_STEPS", (2, 3))
@@ -215,3 +216,32 @@ def test_starts_are_compared_on_networks_of_a_study(words: list[str], tmp_path: 
     assert [row["fraction"] for row in rows] == [0.5, 0.1]
     assert rows[0]["start"] < rows[1]["start"] < 0.999
     assert (tmp_path / "starts" / "starts.md").read_text().count("| Gaussian, cosine | ") == 2
+
+
+def test_networks_of_a_study_are_measured_again(words: list[str], tmp_path: Path, capsys) -> None:
+    own = ["--outputs", "whitened", "--cases", "gaussian-cosine", "path-cosine"]
+    folders = ["--study", str(tmp_path), "--out", str(tmp_path / "more")]
+    again = [*words, *own, *folders, "--seeds", "1", "--samples", "30", "--images", "6"]
+    with pytest.raises(SystemExit, match="more: .* has no finished runs of gaussian-cosine, path-cosine"):
+        more.main(again)
+    first = study(words, tmp_path, *own, "--seeds", "0", "1")
+    capsys.readouterr()
+    more.main(again)
+    values = json.loads((tmp_path / "more" / "more.json").read_text())
+    assert [(row["case"], row["seed"]) for row in values["runs"]] == [("gaussian-cosine", 1), ("path-cosine", 1)]
+    for row in values["runs"]:
+        assert row["multistep_50"]["samples"] == row["ancestral_250"]["samples"] == 30
+        (before,) = [run for run in first["runs"] if run["case"] == row["case"] and run["seed"] == 1]
+        assert row["bits_50"] != before["bits_50"]  # of other images
+    path, isotropic = (
+        np.load(tmp_path / "runs" / f"{case}-whitened-1" / "bits-50-of-6.npy")
+        for case in ("path-cosine", "gaussian-cosine")
+    )
+    difference = path - isotropic
+    shown = f"{difference.mean():+.4f} ± {difference.std(ddof=1) / 6**0.5:.4f}"
+    assert shown in (tmp_path / "more" / "more.md").read_text()
+    assert capsys.readouterr().out.count("\n") == 7
+    more.main(again)  # nothing is measured again
+    assert capsys.readouterr().out.count("\n") == 1
+    assert json.loads((tmp_path / "more" / "more.json").read_text())["runs"] == values["runs"]
+    assert study(words, tmp_path, *own, "--seeds", "0", "1")["runs"] == first["runs"]
