@@ -108,6 +108,16 @@ def test_a_training_loop_of_diffusers_runs() -> None:
     )
 
 
+def test_the_velocity_is_that_of_training_where_the_corruption_was_not_told_the_mean() -> None:
+    clean = torch.rand(4, 3, 8, 8) + 1
+    known = sp.PowerSpectrum.estimate([clean])
+    for corruption in (sp.GaussianCorruption("flow"), sp.ShortestPathCorruption(known)):
+        scheduler = ours.CorruptionScheduler(corruption, prediction="velocity", spectrum=known)
+        noise = torch.randn_like(clean)
+        task = sp.DiffusionLoss(corruption, "velocity", spectrum=known).task(clean, 0.5, noise)
+        torch.testing.assert_close(scheduler.get_velocity(clean, noise, 499), task.target)
+
+
 def test_gaussian_noise_is_that_of_diffusers() -> None:
     theirs = diffusers.DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample")
     corruption, prediction = ours.read_scheduler(theirs)
@@ -765,6 +775,8 @@ def test_what_does_not_fit_is_refused_with_the_reason() -> None:
             ours.TableCorruption(torch.tensor(wrong))
     with pytest.raises(ValueError, match="alphas_cumprod must fall, got values that rise"):
         ours.TableCorruption(torch.tensor([0.5, 0.6]))
+    with pytest.raises(TypeError, match=r"Louder overrides noise, but images are corrupted with `scales\(t\)`"):
+        type("Louder", (ours.TableCorruption,), {"noise": lambda self, t: 2 * t})
 
 
 def test_a_saved_scheduler_keeps_its_named_grid(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from torch import Tensor
 from ._blocks import check_condition, lengths
 from ._checks import broadcasts
 from ._devices import device_of
-from ._picked import coefficients_shape, picker, scales_at
+from ._picked import coefficients_shape, picker, scales_at, tables_of
 from ._strata import Chosen, Size, choose
 from .bases import Basis, FourierBasis, PrincipalBasis
 from .corruptions import (
@@ -37,6 +37,7 @@ from .corruptions import (
     Point,
     Process,
     check_corruption,
+    computes_picked,
     one_time,
     prior_deviation,
     same_rotation,
@@ -161,7 +162,6 @@ def covariance_path(
 def _frame(process: Process, spectrum: PowerSpectrum, power: Tensor | None) -> str:
     """Return in which blocks the corruption, the data, and the power that a sampler knows are all diagonal."""
     corruption, basis = process.corruption, process.basis
-    half = torch.tensor([0.5], dtype=torch.float64, device="cpu")
     found = _checked_shape(corruption, spectrum.shape)
     isotropic = math.prod(found) == 1 and (power is None or power.numel() == 1)
     alike = found[0] == 1 and (power is None or power.numel() == 1)  # of all channels, and so in any rotation of them
@@ -173,8 +173,8 @@ def _frame(process: Process, spectrum: PowerSpectrum, power: Tensor | None) -> s
     if not shares:
         return "all"
     if isinstance(basis, FourierBasis):
-        probe = [*scales_at(corruption, half), *([] if power is None else [power])]
-        if not all(_is_even(scale, basis) for scale in probe):
+        known = [] if power is None else [power]
+        if not all(is_even(scale, basis) for scale in [*_tables(corruption), *known]):
             return "all"
     diagonal = spectrum.cross is None and (alike or same_rotation(basis, spectrum.basis, exactly=True))
     return "numbers" if diagonal else "channels"
@@ -273,7 +273,14 @@ def rotate_blocks(blocks: Tensor, rotation: Tensor | None) -> Tensor:
     return torch.matmul(matrix @ blocks, matrix.mT)
 
 
-def _is_even(scale: Tensor, basis: FourierBasis) -> bool:
+def _tables(corruption: Corruption) -> Sequence[Tensor]:
+    """Return tensors that tell at which coefficients the scales are alike: their tables, or scales at several times."""
+    if isinstance(corruption, ElementwiseCorruption) and computes_picked(corruption):
+        return tables_of(corruption)[0]
+    return scales_at(corruption, torch.linspace(0, 1, _PROBES + 2, dtype=torch.float64, device="cpu")[1:-1])
+
+
+def is_even(scale: Tensor, basis: FourierBasis) -> bool:
     """Whether a Fourier scale is the same at k and −k, as one that broadcasts over an axis is along it."""
     return torch.allclose(scale, basis.mirror(scale), rtol=1e-9, atol=0)
 
@@ -285,7 +292,8 @@ def dense(spectrum: PowerSpectrum, frame: Basis | None = None) -> Tensor:
         name = "pixels" if frame is None else repr(frame)
         raise ValueError(
             f"the spectrum is in {spectrum.basis!r}, the other side in {name}: exact for up to {DENSE_LIMIT} values "
-            f"a sample, got {size}; estimate the spectrum in the corruption's basis, or use smaller images"
+            f"a sample, got {size}; estimate the spectrum in the corruption's basis, with scales that are the same at "
+            "k and −k of a Fourier basis, or use smaller images"
         )
     images = torch.eye(size, dtype=torch.float64, device="cpu").reshape(size, *spectrum.shape)
     basis = spectrum.basis

@@ -85,20 +85,29 @@ def any_scale(corruption: Corruption, t: float, test: Callable[[Tensor, Tensor],
 
 def coefficients_shape(corruption: Corruption) -> tuple[int, ...]:
     """Return the shape (C or 1, *spatial or 1) to which a corruption's scales broadcast."""
-    half, axes = one_time(0.5, device_of(corruption)), corruption.basis.dims + 1
-    tables: list[tuple[int, ...]] = []
+    if isinstance(corruption, ElementwiseCorruption):
+        tables, pair = tables_of(corruption)
+    else:
+        tables, pair = [], both_scales(corruption, one_time(0.5, device_of(corruption)))
+    axes = corruption.basis.dims + 1
+    return np.broadcast_shapes(*(table.shape[-axes:] for table in tables), *(scale.shape[1:] for scale in pair))
+
+
+def tables_of(corruption: ElementwiseCorruption) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+    """Return the tables of which the scales are made, and the scales of one coefficient at t = ½; cheap of any size.
+
+    A corruption that does not compute picked coefficients shows its scales at t = ½ as tables.
+    """
+    tables: list[Tensor] = []
 
     def look(table: Tensor) -> Tensor:
-        tables.append(tuple(table.shape[-axes:]))
-        for axis in range(-axes, 0):
+        tables.append(table)
+        for axis in range(-corruption.basis.dims - 1, 0):
             table = table.narrow(axis, 0, 1)
         return table
 
-    if isinstance(corruption, ElementwiseCorruption):  # the tables tell, and one coefficient is computed
-        pair = corruption.scales_of(half, look)
-    else:
-        pair = both_scales(corruption, half)
-    return np.broadcast_shapes(*tables, *(tuple(scale.shape[1:]) for scale in pair))
+    pair = corruption.scales_of(one_time(0.5, device_of(corruption)), look)
+    return tables, pair
 
 
 def strongest(power: Tensor, count: int, *, candidates: int) -> tuple[Tensor, Tensor]:

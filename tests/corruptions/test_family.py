@@ -200,6 +200,23 @@ def test_a_corruption_without_a_base_class_is_delayed_alike(name: str) -> None:
         torch.testing.assert_close(a.expand(21, *SHAPE), b.expand(21, *SHAPE), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("parent", [sp.GaussianCorruption("flow"), sp.ShortestPathCorruption(spectrum())])
+def test_scales_of_ones_own_are_delayed(parent: sp.Corruption) -> None:
+    class Louder(type(parent)):  # type: ignore[misc]
+        def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+            signal, noise = super().scales(t)
+            return signal, 2 * noise
+
+    base = Louder(*([spectrum()] if isinstance(parent, sp.ShortestPathCorruption) else ["flow"]))
+    t = torch.tensor([0.2, 0.7], dtype=torch.float64)
+    still = StaggeredCorruption(base, torch.zeros(1, 1, 1), spread=0.0)
+    torch.testing.assert_close(still.noise(t), 2 * parent.noise(t))
+    nested = StaggeredCorruption(StaggeredCorruption(base, DELAYS, spread=0.5), DELAYS, spread=0.5)
+    theirs = StaggeredCorruption(StaggeredCorruption(parent, DELAYS, spread=0.5), DELAYS, spread=0.5)
+    torch.testing.assert_close(nested.noise(t), 2 * theirs.noise(t))
+    torch.testing.assert_close(nested.signal(t), theirs.signal(t))
+
+
 def test_a_large_spread_is_autoregression() -> None:
     rows = torch.arange(8).flip(0).view(1, 8, 1).double() / 7
     corruption = StaggeredCorruption(sp.GaussianCorruption("flow"), rows, spread=7.0)

@@ -13,6 +13,7 @@ import shortest_path as sp
 from shortest_path._blocks import geodesic_length
 from shortest_path._covariance import channel_blocks, covariance_path
 from shortest_path._covariance import dense as covariance
+from shortest_path.corruptions import both_scales
 from shortest_path.geometry import _fisher
 from tests.worlds import CORRUPTIONS, ENDS, SHAPE, SHORTEST, TO_NOISE, correlated_images, spectrum
 
@@ -284,6 +285,46 @@ def test_an_asymmetric_scale_is_not_treated_as_one_per_frequency() -> None:
     measured = sp.PowerSpectrum.estimate([correlated_images(100, (2, 4))], "fourier")
     expected = dense_kl(Lopsided(), covariance(measured), (2, 4), 5, True)
     assert sp.gaussian_kl(Lopsided(), measured, steps=5) == pytest.approx(expected, rel=1e-8)
+
+
+def shifted_channels() -> sp.PowerSpectrum:
+    """A spectrum with complex cross-covariances: the second channel is like the first, one pixel further."""
+    x = correlated_images(200, (1, 4, 4))
+    shifted = torch.cat([x, x.roll(1, -1) + 0.3 * torch.randn_like(x)], 1)
+    return sp.PowerSpectrum.estimate([shifted], "fourier", "independent")
+
+
+@pytest.mark.parametrize("own_scales", [True, False])
+def test_scales_may_be_alike_at_k_and_minus_k_for_some_of_the_time(own_scales: bool) -> None:
+    """Delays that have begun and ended at t = ½, where all scales are alike."""
+    measured, delay = shifted_channels(), torch.zeros(1, 4, 4, dtype=torch.float64)
+    delay[0, 0, 1] = delay[0, 1, 0] = delay[0, 1, 1] = 0.3
+    white = sp.PowerSpectrum(sp.FourierBasis(), torch.ones(2, 4, 4, dtype=torch.float64))
+    corruption: sp.Corruption = sp.StaggeredCorruption(sp.GaussianCorruption("flow", noise=white), delay, spread=7.0)
+    if own_scales:
+        corruption = Part(corruption, 1.0)
+    half = torch.tensor([0.5])
+    assert torch.equal(*(sp.FourierBasis().mirror(corruption.noise(half)), corruption.noise(half)))
+    assert covariance_path(corruption, measured).data.shape == (1, 32, 32)
+    basis, data = corruption.basis, covariance(measured)
+    matrix = basis.analyze(torch.eye(32, dtype=torch.float64).reshape(32, 2, 4, 4)).flatten(1).T
+    target, states = matrix @ data @ matrix.T, []
+    for t in (1 - torch.cos(torch.pi * torch.linspace(0, 1, 801, dtype=torch.float64))) / 2:
+        signal, noise = (scale[0].expand(2, 4, 4).flatten() for scale in both_scales(corruption, t[None]))
+        states.append(torch.diag(signal) @ target @ torch.diag(signal) + torch.diag(noise**2))
+    chords = [geodesic_length(one[None], two[None]) for one, two in itertools.pairwise(states)]
+    assert sp.path_length(corruption, measured) == pytest.approx(sum(chords), rel=2e-4)
+
+
+def test_distance_to_variances_that_differ_at_k_and_minus_k() -> None:
+    measured = shifted_channels()
+    variances = torch.rand(2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.2
+    basis = measured.basis
+    matrix = basis.analyze(torch.eye(32, dtype=torch.float64).reshape(32, 2, 4, 4)).flatten(1).T
+    theirs = matrix.T @ torch.diag(variances.flatten()) @ matrix
+    ratios = torch.linalg.eigvals(torch.linalg.solve(covariance(measured), theirs)).real
+    expected = math.sqrt(0.5 * ratios.log().square().sum().item())
+    assert sp.fisher_distance(measured, variances) == pytest.approx(expected, rel=1e-9)
 
 
 # --- times of even length ---------------------------------------------------------------------------------

@@ -147,6 +147,28 @@ def test_interpolation_between_an_image_and_itself() -> None:
     torch.testing.assert_close(sampler.interpolate(x_0, x_0, [0.3], progress=False)[0], x_0)
 
 
+def test_images_of_a_last_time_above_0_come_back_where_the_mean_was_not_told() -> None:
+    shape, corruption = (2, 3, 4), sp.GaussianCorruption("flow")
+    x = correlated_images(200, shape) + 1
+    known = sp.PowerSpectrum.estimate([x], "cosine", "independent")
+    basis, power, mean = known.basis, known.power, known.mean
+
+    def model(x_t: Tensor, t: Tensor) -> Tensor:
+        signal, noise = corruption.scales(t)
+        w = basis.analyze(x_t - signal * mean) / (signal**2 * power + noise**2)
+        return basis.synthesize(signal * noise * w - noise * signal * power * w) - noise * mean
+
+    last = 0.5
+    times = torch.linspace(1, last, 101, dtype=torch.float64)
+    sampler = sp.Sampler(model, corruption, prediction="velocity", times=times, spectrum=known)
+    y = sp.corrupt(corruption, x[:3], last, white(3, seed=1)[:, :, :3, :4].reshape(3, -1)[:, :24].reshape(3, *shape))
+    torch.testing.assert_close(sampler.sample(y.shape, x_1=sampler.invert(y), dtype=y.dtype), y)
+    torch.testing.assert_close(sampler.interpolate(y[:1], y[1:2], (0.0,))[0], y[:1])
+    w, variance = basis.analyze(y - (1 - last) * mean), (1 - last) ** 2 * power + last**2
+    exact = -0.5 * (w**2 / variance + variance.log() + math.log(2 * math.pi)).flatten(1).sum(1)
+    torch.testing.assert_close(sampler.log_likelihood(y), exact)
+
+
 # --- likelihood -------------------------------------------------------------------------------------------
 
 
@@ -185,6 +207,25 @@ def test_without_a_spectrum_it_converges_too() -> None:
     torch.testing.assert_close(found, exact, rtol=0, atol=0.05)
 
 
+@pytest.mark.parametrize("start", [1.0, 0.9, 0.86])
+def test_it_is_the_density_of_samples_from_where_they_begin(start: float) -> None:
+    """The linear map from noise to samples tells their density, also where some of the image is left at the start."""
+    matrix = 0.2 * torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def model(x_t: Tensor, t: Tensor) -> Tensor:
+        return (x_t.flatten(1) @ matrix).reshape(x_t.shape)
+
+    corruption = sp.GaussianCorruption("cosine")
+    sampler = sp.Sampler(model, corruption, prediction="velocity", start=start, steps=400, grid="cosine")
+    units = torch.eye(4, dtype=torch.float64).reshape(4, 1, 2, 2)
+    images = sampler.sample(units.shape, x_1=sampler.initial_noise(units), dtype=torch.float64).flatten(1)
+    x_0 = torch.randn(1, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    normal = torch.distributions.MultivariateNormal(torch.zeros(4, dtype=torch.float64), images.T @ images)
+    encoded = sampler._encode(x_0, None, None, (2 * units)[:, None].unbind())
+    prior = sampler._process.prior(sampler._process.at(start, x_0.shape, x_0.device))
+    assert log_density(encoded, prior).item() == pytest.approx(normal.log_prob(x_0.flatten()).item(), abs=2e-3)
+
+
 def mixture_images(model: Mixture, basis: sp.bases.Basis, towards: float) -> tuple[Tensor, Tensor]:
     """Return images between the clusters, 0.5 half way, and their exact log-density."""
     middle = torch.lerp(model.centres[0], model.centres[1], towards)
@@ -200,7 +241,8 @@ def test_the_likelihood_of_a_mixture() -> None:
     x_0, exact = mixture_images(model, sampler.corruption.basis, 0.5)
     # √D times every unit vector: a complete set of probes, whose mean is the trace itself.
     units = SIZE**0.5 * torch.eye(SIZE, dtype=torch.float64).reshape(SIZE, 1, *SHAPE).expand(-1, 2, *SHAPE)
-    found = log_density(sampler._encode(x_0, None, None, units.unbind()))
+    encoded = sampler._encode(x_0, None, None, units.unbind())
+    found = log_density(encoded, encoded.radius_1)
     gaussian = exact_gaussian(sampler.corruption.basis.analyze(x_0), model.power)
     assert (exact - gaussian).abs().min() > 0.5
     torch.testing.assert_close(found, exact, rtol=0, atol=0.02)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor
@@ -116,9 +116,15 @@ class ElementwiseCorruption(DiagonalCorruption):
 def computes_picked(corruption: object) -> bool:
     """Whether a corruption, and each inside it, computes the scales of picked coefficients alone."""
     inner = getattr(corruption, "corruption", None)
-    if not isinstance(corruption, ElementwiseCorruption) or not corruption.picks or _has_own_scales(corruption):
+    return takes_own_times(corruption) and corruption.picks and (inner is None or computes_picked(inner))
+
+
+def takes_own_times(corruption: object) -> TypeGuard[ElementwiseCorruption]:
+    """Whether `_scales` of a corruption, and of each inside it, tells the scales and takes a time per coefficient."""
+    inner = getattr(corruption, "corruption", None)
+    if not isinstance(corruption, ElementwiseCorruption) or _has_own_scales(corruption):
         return False
-    return inner is None or computes_picked(inner)
+    return inner is None or takes_own_times(inner)
 
 
 def _has_own_scales(corruption: ElementwiseCorruption) -> bool:

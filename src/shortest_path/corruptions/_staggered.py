@@ -10,7 +10,7 @@ from .._checks import check_floating, check_has_values, check_numbers
 from .._devices import device_of
 from .._exact import exact_dtype
 from ..bases import FourierBasis
-from ._elementwise import ElementwiseCorruption, Pick, everything
+from ._elementwise import ElementwiseCorruption, Pick, everything, takes_own_times
 from ._protocol import Corruption, check_corruption
 from ._registry import register
 from ._scales import both_scales, known_mean, known_power, one_time
@@ -90,12 +90,12 @@ class StaggeredCorruption(ElementwiseCorruption):
     @override
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
         base = self.corruption
-        if isinstance(base, ElementwiseCorruption) and base.picks:
-            return base._scales(self._own_time(time, pick(self.delay)), pick)
-        if isinstance(base, ElementwiseCorruption):
-            signal, noise = base._scales(self._own_time(time, self.delay), everything)
-        else:
+        if not takes_own_times(base):
             signal, noise = self._one_by_one(base, time)
+        elif base.picks:
+            return base._scales(self._own_time(time, pick(self.delay)), pick)
+        else:
+            signal, noise = base._scales(self._own_time(time, self.delay), everything)
         return pick(signal), pick(noise)
 
     def _own_time(self, time: Tensor, delay: Tensor) -> Tensor:

@@ -18,10 +18,11 @@ from .._covariance import (
     chosen_places,
     covariance_path,
     dense,
+    is_even,
     places,
     rotate_blocks,
 )
-from ..bases import PrincipalBasis
+from ..bases import FourierBasis, PrincipalBasis
 from ..corruptions import Corruption, same_rotation
 from ..spectra import PowerSpectrum
 
@@ -44,8 +45,8 @@ def fisher_distance(p: PowerSpectrum | Tensor | float, q: PowerSpectrum | Tensor
 
     Raises:
         TypeError: variances that are not real numbers.
-        ValueError: two spectra of different shape, in different bases and too large for full matrices,
-            or variances that are not positive or do not broadcast.
+        ValueError: two spectra of different shape, in different bases and too large for full matrices, variances that
+            differ at k and −k of such a spectrum, or that are not positive or do not broadcast.
 
     Source: Atkinson & Mitchell 1981; Das et al. 2023, arXiv:2306.00501, equation 9.
 
@@ -65,6 +66,8 @@ def fisher_distance(p: PowerSpectrum | Tensor | float, q: PowerSpectrum | Tensor
         variances = variances.expand(p.shape)
         if p.cross is None:
             return fisher_distance(p.power, variances)
+        if isinstance(p.basis, FourierBasis) and not is_even(variances, p.basis):  # blocks are of k and −k together
+            return geodesic_length(dense(p, p.basis)[None], torch.diag(variances.flatten())[None])
         chosen = chosen_places(p.power, variances)
         rotated = rotate_blocks(channel_blocks(p, chosen), p.basis.channel_rotation)
         theirs = torch.diag_embed(places(variances, chosen).T).to(rotated.dtype)

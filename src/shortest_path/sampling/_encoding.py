@@ -2,10 +2,11 @@
 
 In the rotation form (`shortest_path.solvers.Rotation`) the whitened coefficients y follow dy = v̂ dθ, so that
 
-    log p(u_0) = log N(y_1; 0, I) + ∫ Σ_f ∂v̂_f/∂y_f dθ_f − Σ_f log r_f
+    log p(u_0) = log N(y_1; 0, σ² / r_1²) + ∫ Σ_f ∂v̂_f/∂y_f dθ_f − Σ_f log r_0
 
-with r the radius at the data. For data whose power the form knows, everything Gaussian is in the first and last terms,
-without any error; only what is not Gaussian is integrated, with random signs ε for the trace (Hutchinson):
+with r_0 and r_1 the radii at the data and at the first time, and σ² the variance of the noise from which samples start,
+r_1² where the data's power is known. Everything Gaussian is then in the first and last terms, without any error; only
+what is not Gaussian is integrated, with random signs ε for the trace (Hutchinson):
 
     ∂v̂_f/∂y_f ≈ ε_f (εᵀ ∂v̂/∂y)_f
 
@@ -118,11 +119,18 @@ def _weight(power: Tensor, before: Point, here: Point, there: Point) -> tuple[Te
     return (extrapolation(form.length(here, there), behind, form.most),)
 
 
-def log_density(encoded: Encoded) -> Tensor:
-    """Return log p(u_0) in nats, (B,)."""
-    y = encoded.y_1.flatten(1)
-    normal = -0.5 * (y.square().sum(1) + y.shape[1] * math.log(2 * math.pi))
-    return normal + encoded.log_volume - encoded.radius_0.log().expand_as(encoded.y_1[:1]).sum()
+def log_density(encoded: Encoded, deviation: Tensor) -> Tensor:
+    """Return log p(u_0) in nats, (B,).
+
+    Args:
+        encoded: Images that were encoded with probes.
+        deviation: That of the noise from which samples start, broadcastable to coefficients: r_1 where the form knows
+            the data's power.
+    """
+    stretch = (encoded.radius_1 / deviation).to(encoded.y_1)
+    z = (stretch * encoded.y_1).flatten(1)
+    normal = -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
+    return normal + encoded.log_volume + (stretch / encoded.radius_0).log().expand_as(encoded.y_1[:1]).sum()
 
 
 def bits_per_dim(log_likelihood: Tensor, shape: Sequence[int], *, scale: float = 127.5) -> Tensor:

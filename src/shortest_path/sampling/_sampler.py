@@ -312,9 +312,11 @@ class Sampler(SavedSampler):
         progress: bool | None,
     ) -> Tensor:
         device, dtype = device_of(self.model), working_dtype(x_0)
-        self._process.prior(self._process.at(float(self.times[0]), x_0.shape, device))  # raises if there is none
+        first = float(self.times[0])
+        self._process.prior(self._process.at(first, x_0.shape, device))  # raises if there is none
         signs = [white(x_0.shape, device, dtype, generator).sign() for _ in range(probes)]
-        return log_density(self._encode(x_0, conditioning, progress, signs))
+        encoded = self._encode(x_0, conditioning, progress, signs)
+        return log_density(encoded, self._process.prior(self._process.at(first, x_0.shape, device)))
 
     def _encode(
         self,
@@ -332,7 +334,8 @@ class Sampler(SavedSampler):
         self._process.to(device)
         rising = self.times.flip(0).tolist()
         with torch.no_grad():
-            u_0 = self._process.analyze(x_0.to(device, working_dtype(x_0)))
+            x_0 = x_0.to(device, working_dtype(x_0))
+            u_0 = self._process.analyze(x_0, self._signal(rising[0], x_0))
         # Another power than the data's is only another choice of coordinates.
         numbers = Numbers(self._process, self._process.power_or_end(device), u_0, rising)
 

@@ -21,8 +21,7 @@ from ..._files import SAMPLER_FILE, check_entries, checked_path, naming, read_de
 from ..._folders import reading, replace_folder
 from ...corruptions import Corruption, Process, as_times, check_corruption, corrupt
 from ...grids import GridName, TimeGrid
-from ...prediction import Prediction
-from ...prediction import target as target_of
+from ...prediction import Prediction, target_weights
 from ...sampling import Sampler, SampleStep, first_time
 from ...solvers import Solver, SolverName
 from ...spectra import PowerSpectrum
@@ -196,7 +195,9 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         return corrupt(self.corruption, original_samples, self._time(timesteps, original_samples), noise)
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor | float) -> Tensor:
-        """Return the target of a model that predicts a velocity, a ε − s x_0, in coefficients.
+        """Return the target of a model that predicts a velocity, a ε − s (x_0 − x̄), in coefficients.
+
+        x̄ is the mean image that the corruption knows; the target is that of `DiffusionLoss`.
 
         Args:
             sample: Clean images, (B, C, *spatial).
@@ -209,10 +210,9 @@ class CorruptionScheduler(SchedulerMixin, ConfigMixin):
         """
         _loops.check_pair("sample", sample, noise)
         process = self._process(sample.device)
-        signal, scale = process.scales(as_times(self._time(timesteps, sample), sample), sample)
-        of_data, of_noise = process.analyze(sample), process.basis.analyze(noise)
-        wanted = target_of("velocity", of_data, of_noise, signal, scale)
-        return process.basis.synthesize(wanted.to(sample.dtype))
+        at_t = process.scales(as_times(self._time(timesteps, sample), sample), sample)
+        _, wanted = process.mix(sample, noise, at_t, target_weights("velocity", *at_t))
+        return wanted.to(sample.dtype)
 
     def step(
         self,

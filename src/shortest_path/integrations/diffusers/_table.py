@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...bases import PixelBasis
-from ...corruptions import Corruption, DiagonalCorruption, register
+from ...corruptions import Corruption, ElementwiseCorruption, Pick, register
 from ...prediction import Prediction
 
 NAMES: dict[str, Prediction] = {"epsilon": "noise", "sample": "data", "v_prediction": "velocity"}
@@ -17,7 +17,7 @@ NAMES: dict[str, Prediction] = {"epsilon": "noise", "sample": "data", "v_predict
 
 
 @register
-class TableCorruption(DiagonalCorruption):
+class TableCorruption(ElementwiseCorruption):
     """Gaussian noise with a table of ᾱ_k at t = (k + 1) / N, as diffusers' schedulers have it.
 
         a_t = √ᾱ(t),    s_t = √(1 − ᾱ(t)),    ᾱ(0) = 1
@@ -51,24 +51,16 @@ class TableCorruption(DiagonalCorruption):
         self.register_buffer("alphas_cumprod", table)
 
     @override
-    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:
         logs = torch.cat([torch.zeros_like(self.alphas_cumprod[:1]), self.alphas_cumprod.log()])
-        place = t.to(logs.dtype).clamp(0, 1) * len(self.alphas_cumprod)
+        place = time.to(logs.dtype) * len(self.alphas_cumprod)
         low = place.floor().long().clamp(max=len(self.alphas_cumprod) - 1)
         before, after, part = logs[low], logs[low + 1], place - low
         to_zero = after.isinf()
         log = torch.lerp(before, torch.where(to_zero, before, after), part)
         signal = torch.where(to_zero, (1 - part) * (before / 2).exp(), (log / 2).exp())
         variance = torch.where(to_zero, 1 - signal.square(), -torch.expm1(log))
-        return signal.view(-1, 1, 1, 1).to(t.dtype), variance.sqrt().view(-1, 1, 1, 1).to(t.dtype)
-
-    @override
-    def signal(self, t: Tensor) -> Tensor:
-        return self.scales(t)[0]
-
-    @override
-    def noise(self, t: Tensor) -> Tensor:
-        return self.scales(t)[1]
+        return signal, variance.sqrt()
 
     @override
     def extra_repr(self) -> str:
