@@ -91,7 +91,7 @@ def test_the_readmes_snippet_prints_what_the_readme_says_and_is_shared_as_it_say
 
 def test_the_readmes_table_of_corruptions_makes_corruptions() -> None:
     spectrum = sp.PowerSpectrum.power_law((3, 16, 8), amplitude=1.0, offset=0.1, exponent=2.0, basis=sp.CosineBasis())
-    values = {"spectrum": spectrum, "H": 16, "W": 8, "delay": torch.rand(3, 16, 8)}
+    values = {"spectrum": spectrum, "H": 16, "W": 8, "delay": torch.rand(3, 16, 8), "w": 1.0}
     values |= {"corruption": sp.GaussianCorruption("flow"), "angle": lambda t: t * math.pi / 2}
     rows = re.findall(r"^\| (`.*?) \|", README.split("## Corruptions")[1], re.MULTILINE)
     codes = [code for row in rows for code in re.findall(r"`(\w+Corruption\([^`]*\))`", row)]
