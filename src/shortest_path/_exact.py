@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+ROUNDING = 1e-5
+"""More than the relative difference between machines, versions and types of what is computed from the same numbers."""
+_OF_LARGEST = 1e-6  # the same of sums whose terms cancel, in units of the largest
+
 _HAS_FLOAT64 = {"cpu": True, "cuda": True, "meta": True}  # others are tried once
 
 
@@ -56,6 +60,23 @@ def moved(tensor: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
     if tensor.dtype == torch.float64 and exact_dtype(device) != torch.float64:
         return tensor.to(device, torch.float32)
     return tensor.to(move(tensor).device)
+
+
+def same_but_rounding(one: Tensor, other: Tensor) -> bool:
+    """Whether two tables are computed from the same numbers, be it on another machine or in another type.
+
+    Values that are all positive, such as a power, must agree each for itself.
+    """
+    if one.shape != other.shape:
+        return False
+    one, other = (each.detach().cpu() for each in (one, other))
+    if not all(each.is_floating_point() or each.is_complex() for each in (one, other)):
+        return torch.equal(one, other)
+    exact = torch.promote_types(torch.promote_types(one.dtype, other.dtype), torch.float64)
+    one, other = one.to(exact), other.to(exact)
+    positive = not exact.is_complex and bool((one > 0).all() and (other > 0).all())
+    least = 0.0 if positive or not one.numel() else _OF_LARGEST * float(other.abs().max())
+    return torch.allclose(one, other, rtol=ROUNDING, atol=least, equal_nan=True)
 
 
 def no_autocast(x: Tensor) -> AbstractContextManager[object]:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from .._devices import device_of
+from .._exact import ROUNDING
 from ..corruptions import Corruption, both_scales
 
 _TIMES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_ROUNDING = 1e-5  # more than scales in float32 differ between devices
 
 
 @torch.no_grad()
@@ -32,6 +32,4 @@ def fingerprint(corruption: Corruption) -> Tensor:
 
 def is_another(theirs: Tensor, ours: Tensor) -> bool:
     """Whether two fingerprints are of different corruptions."""
-    return theirs.shape != ours.shape or not torch.allclose(
-        theirs, ours, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True
-    )
+    return theirs.shape != ours.shape or not torch.allclose(theirs, ours, rtol=ROUNDING, atol=ROUNDING, equal_nan=True)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._exact import same_but_rounding
 from ._batches import BatchStream
 from ._fingerprint import is_another
 from ._nonfinite import SkippedSteps
@@ -206,7 +207,7 @@ def _other_tables(
             if (given.shape, given.dtype) == (own.shape, own.dtype):
                 return ""
             return f"{tuple(given.shape)} {given.dtype} in the checkpoint, {tuple(own.shape)} {own.dtype} here"
-        return "" if torch.equal(given.cpu(), own.cpu()) else "other values"
+        return "" if same_but_rounding(given, own) else "other values"
 
     found = {f"{part}.{name}": difference(name) for name in sorted({*theirs, *ours})}
     return [f"{name}: {text}" for name, text in found.items() if text]

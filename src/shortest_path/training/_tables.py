@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from .._exact import same_but_rounding
 from ..bases import Basis
 from ..corruptions import Corruption
 
@@ -29,7 +29,7 @@ class Tables:
         return [
             name
             for name in sorted(mine.keys() | theirs.keys())
-            if name not in mine or name not in theirs or not _same(mine[name], theirs[name])
+            if name not in mine or name not in theirs or not same_but_rounding(mine[name], theirs[name])
         ]
 
     def in_place_of(self, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,10 +54,6 @@ class Tables:
             if any(name == part or name.startswith(f"{part}.") for part in self._parts)
             and not (name in self._trained and name in others and others[name].shape == each.shape)
         }
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one.cpu().to(other.dtype), other.cpu())
 
 
 def _parts(model: nn.Module) -> Iterator[str]:
