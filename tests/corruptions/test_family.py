@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
@@ -198,6 +199,21 @@ def test_a_corruption_without_a_base_class_is_delayed_alike(name: str) -> None:
     theirs = StaggeredCorruption(Bare(base), DELAYS, spread=1.5)
     for a, b in zip(ours.scales(TIMES), theirs.scales(TIMES), strict=True):
         torch.testing.assert_close(a.expand(21, *SHAPE), b.expand(21, *SHAPE), rtol=1e-12, atol=1e-14)
+
+
+def test_a_state_of_other_delays_is_mixed_as_it_was() -> None:
+    law = sp.PowerSpectrum.power_law((1, 8, 8), amplitude=1.0, offset=0.1, exponent=2.0, basis=sp.FourierBasis())
+    generator = torch.Generator().manual_seed(0)
+    delays = torch.rand(1, 8, 8, dtype=torch.float64, generator=generator), torch.zeros(1, 8, 8, dtype=torch.float64)
+    first, second = (StaggeredCorruption(sp.ShortestPathCorruption(law), each, spread=2.0) for each in delays)
+    states = [copy.deepcopy(each.state_dict()) for each in (first, second)]
+    x_0, eps = torch.randn(2, 2, 1, 8, 8, dtype=torch.float64, generator=generator)
+    t = torch.tensor([0.4, 0.6], dtype=torch.float64)
+    for loaded, state in ((second, states[0]), (first, states[1])):
+        loaded.load_state_dict(state)
+        signal, noise = loaded.scales(t)
+        expected = loaded.basis.synthesize(signal * loaded.basis.analyze(x_0) + noise * loaded.basis.analyze(eps))
+        torch.testing.assert_close(loaded.corrupt(x_0, t, eps), expected)
 
 
 @pytest.mark.parametrize("parent", [sp.GaussianCorruption("flow"), sp.ShortestPathCorruption(spectrum())])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 import shortest_path as sp
-from shortest_path.corruptions import _registry, corruption_from_state, corruption_state, register
+from shortest_path.corruptions import _registry, both_scales, corruption_from_state, corruption_state, register
 from tests.worlds import CORRUPTIONS, spectrum
 
 OF_FUNCTIONS = {name for name, make in CORRUPTIONS.items() if "clock" in name or "callable" in name}
@@ -246,3 +247,21 @@ def test_numbers_of_numpy_come_back_as_those_of_python() -> None:
     again: Any = corruption_from_state(corruption_state(Holding([np.float32(0.5), np.int64(3), np.bool_(True)])))
     assert again.value == [0.5, 3, True]
     assert [type(each) for each in again.value] == [float, int, bool]
+
+
+def test_an_end_state_in_proportion_to_the_data_comes_back() -> None:
+    """Whether channels are alike is found from rounded numbers, and so may be found otherwise when they are read."""
+    power = torch.tensor([[0.7], [1.4], [2.8]], dtype=torch.float64) * (1 + torch.arange(4, dtype=torch.float64))
+    basis = sp.CosineBasis(1)
+    made = sp.ShortestPathCorruption(
+        sp.PowerSpectrum(basis, power), final=sp.PowerSpectrum(basis, power / power[:, :1] * torch.ones(4))
+    )
+    rounded = copy.deepcopy(made)
+    for own in (made.log_ratio[:1].clone(), made.log_ratio.expand(3, 4).clone()):
+        rounded._buffers["log_ratio"] = own
+        state = sp.corruptions.corruption_state(made) | {
+            name: value for name, value in sp.corruptions.corruption_state(rounded).items() if "log_ratio" in name
+        }
+        again = sp.corruptions.corruption_from_state(state)
+        t = torch.tensor([0.3, 0.8], dtype=torch.float64)
+        torch.testing.assert_close(both_scales(again, t), both_scales(rounded, t))

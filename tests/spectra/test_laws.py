@@ -180,6 +180,16 @@ def test_wrong_arguments_are_explained(make: object, error: type[Exception], mes
         make()  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("channels", ["independent", "shared", "rotate"])
+def test_raising_is_estimating_with_a_floor(channels: str) -> None:
+    images = torch.randn(200, 2, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    images = images * torch.tensor([1.0, 0.01], dtype=torch.float64).view(1, 2, 1, 1)
+    one = sp.PowerSpectrum.estimate([images], "cosine", channels, check_range=False).raised(0.3)  # type: ignore[arg-type]
+    other = sp.PowerSpectrum.estimate([images], "cosine", channels, floor=0.3, check_range=False)  # type: ignore[arg-type]
+    torch.testing.assert_close(one.power, other.power)
+    torch.testing.assert_close(one.cross, other.cross)
+
+
 @pytest.mark.parametrize("channels", ["rotate", "independent", "shared"])
 def test_raised_power_and_covariances_agree(channels: str) -> None:
     few = correlated_images(6)

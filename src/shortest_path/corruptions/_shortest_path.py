@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -76,8 +77,14 @@ class ShortestPathCorruption(ElementwiseCorruption):
         self._steep = _steepness(log_ratio) > _STEEP
 
     @override
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        """Load tables of all channels or of one for all: rounding decides which they are."""
+        forms = (self.shape, (1, *self.shape[1:]))
+        for name in ("log_ratio", "final_power"):
+            given, own = state_dict.get(f"{prefix}{name}"), self._buffers[name]
+            if isinstance(given, Tensor) and own is not None and tuple(given.shape) in forms:
+                self._buffers[name] = own[:1].expand(given.shape).clone()
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self._steep = _steepness(self.log_ratio) > _STEEP
 
     @override

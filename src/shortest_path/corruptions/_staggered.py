@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -83,9 +85,18 @@ class StaggeredCorruption(ElementwiseCorruption):
         self.corruption = corruption
         self.spread = float(spread)
         self.register_buffer("delay", delay.detach().to(device_of(corruption), torch.float64, copy=True))
-        symmetric = isinstance(basis, FourierBasis) and torch.equal(self.delay, basis.mirror(self.delay))
+        self._even = self._is_even()
+
+    def _is_even(self) -> bool:
+        basis, delay = self.basis, self.delay
+        symmetric = isinstance(basis, FourierBasis) and torch.equal(delay, basis.mirror(delay))
         symmetric = symmetric and self._keeps_scales_of(StaggeredCorruption)
-        self._even = symmetric and bool(getattr(corruption, "_even", False))
+        return symmetric and bool(getattr(self.corruption, "_even", False))
+
+    @override
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._even = self._is_even()
 
     @override
     def _scales(self, time: Tensor, pick: Pick) -> tuple[Tensor, Tensor]:

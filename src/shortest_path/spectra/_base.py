@@ -105,7 +105,9 @@ class BaseSpectrum:
         if self.cross is not None:
             cross = floor_blocks(self.cross, floor)[0]
             before, after = (block_power(each, self.basis.channel_rotation) for each in (self.cross, cross))
-            if bool(torch.isclose(before, self.power, rtol=1e-6).all()):  # not so where all channels share a power
+            if not bool(torch.isclose(before, self.power, rtol=1e-6).all()):  # all channels share their mean power
+                before, after = (each.mean(0, keepdim=True).expand_as(each) for each in (before, after))
+            if bool(torch.isclose(before, self.power, rtol=1e-6).all()):
                 power = after
         floored = max(raised, self.floored)  # values that were floored before are the lowest now
         return type(self)(self.basis, power, cross=cross, mean=self.mean, count=self.count, floored=floored)

@@ -79,7 +79,8 @@ class DiffusionLoss:
             trained by. It grows without bound as t → 0 where noise(0) = 0: leave out small times with
             `time_sampling=lambda u: 1e-3 + (1 - 1e-3) * u`. A function `weighting(t, signal, noise)` returns weights
             w ≥ 0 of the squared errors: (B,) of images, else broadcastable to (B, C, *spatial), (C, 1, 1) of channels.
-        spectrum: The data's power, for the whitened velocity; None takes the corruption's own, if it has one.
+        spectrum: The data's power, for the whitened velocity; None takes the corruption's own, if it has one. Make
+            another loss after a state was loaded into the corruption.
         time_sampling: Distribution of times: `"uniform"` in [0, 1); `"stratified"`: one time in each of B equal
             intervals, in random order; `"discrete"`: the times of the paper's code, τ_k / T with
             τ = linspace(1, T − 1, T); or a function that maps uniform numbers (B,) to times (B,).
