@@ -52,7 +52,7 @@ _MOST = 4096  # coefficients looked at one by one; 32×32 images have 3072
 _OF_NUMBERS = Size(ends=512, strata=3072)  # where blocks are single coefficients
 _OF_MATRICES = Size(ends=64, strata=960)
 _ONCE = Size(ends=512, strata=6912)  # of matrices that are looked at once
-_PROBES = 7  # times at which the angles of coefficients are compared
+_PROBES = 7  # times at which coefficients are compared
 
 
 class CovariancePath(NamedTuple):
@@ -203,7 +203,7 @@ def _chosen(power: Tensor, size: int, corruption: Corruption) -> Chosen | None:
         return None
     powers, shape = power.reshape(size, -1), tuple(power.shape)
     strength = powers[0] if size == 1 else powers.mean(0)
-    probes = torch.linspace(0, 1, _PROBES + 2, dtype=torch.float64, device="cpu")[1:-1]
+    probes = _probes()
 
     def angle(blocks: Tensor) -> Tensor:
         pick = picker(shape, _coefficients(blocks, shape, size))
@@ -275,9 +275,12 @@ def rotate_blocks(blocks: Tensor, rotation: Tensor | None) -> Tensor:
 
 def _tables(corruption: Corruption) -> Sequence[Tensor]:
     """Return tensors that tell at which coefficients the scales are alike: their tables, or scales at several times."""
-    if isinstance(corruption, ElementwiseCorruption) and computes_picked(corruption):
-        return tables_of(corruption)[0]
-    return scales_at(corruption, torch.linspace(0, 1, _PROBES + 2, dtype=torch.float64, device="cpu")[1:-1])
+    return tables_of(corruption)[0] if computes_picked(corruption) else scales_at(corruption, _probes())
+
+
+def _probes() -> Tensor:
+    """Return the times at which coefficients are compared."""
+    return torch.linspace(0, 1, _PROBES + 2, dtype=torch.float64, device="cpu")[1:-1]
 
 
 def is_even(scale: Tensor, basis: FourierBasis) -> bool:

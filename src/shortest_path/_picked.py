@@ -76,7 +76,6 @@ def any_scale(corruption: Corruption, t: float, test: Callable[[Tensor, Tensor],
     time = one_time(t, device)
     if device.type != "cpu" or not computes_picked(corruption):
         return bool(test(*both_scales(corruption, time)).any())
-    assert isinstance(corruption, ElementwiseCorruption)
     dims, shape = corruption.basis.dims, coefficients_shape(corruption)
     rows = shape[-dims] if dims else 1
     parts = max(1, min(rows, _PARTS, math.prod(shape) // _TOGETHER))

@@ -23,7 +23,7 @@ from benchmarks.timing import describe_machine
 from examples.recipe.arguments import output_folder
 from studies.trained_networks.cases import CASES, ODE_STEPS, OUTPUTS, PRIMARY
 from studies.trained_networks.report import BITS, MEASURES, MISSING, table
-from studies.trained_networks.runs import Run, bits_of, execute, samples_of, trained
+from studies.trained_networks.runs import Run, bits_of, execute, finished, samples_of, trained
 from studies.trained_networks.study import Study, classifier_facts, parser, test_images, write
 
 _BASELINE = "gaussian-cosine"
@@ -33,13 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, and write both files."""
     args = parse(argv)
     study = Study(args.scale, args.data, args.held_out, args.classifier, args.study)
-    runs = [
-        run._replace(learning_rate=json.loads(file.read_text())["learning_rate"])
-        for seed in args.seeds
-        for output in args.outputs
-        for case in args.cases
-        if (file := args.study / (run := Run(case, output, seed, 0.0)).folder / "record.json").exists()
-    ]
+    runs = finished(study, args.cases, args.outputs, args.seeds)
     if not runs:
         raise SystemExit(f"more: {args.study} has no finished runs of {', '.join(args.cases)}")
     measured = [name for name in MEASURES if name in args.measures]

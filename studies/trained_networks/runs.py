@@ -135,6 +135,18 @@ def make_trainer(study: Study, run: Run, steps: int, spectrum: sp.PowerSpectrum)
     )
 
 
+def finished(study: Study, cases: Sequence[str], outputs: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """Return the runs at uniform times that a study's folder has, with the learning rates that they had."""
+    return [
+        run._replace(learning_rate=json.loads(file.read_text())["learning_rate"])
+        for seed in seeds
+        for case in CASES
+        for output in OUTPUTS
+        if case in cases and output in outputs
+        if (file := study.out / (run := Run(case, output, seed, 0.0)).folder / "record.json").exists()
+    ]
+
+
 def trained(study: Study, run: Run) -> sp.DiffusionTrainer:
     """Return the trainer of a finished run.
 

@@ -25,7 +25,7 @@ from examples.recipe.arguments import output_folder
 from shortest_path.sampling import first_time
 from studies.trained_networks import measures
 from studies.trained_networks.cases import CASES, OUTPUTS, TELLING
-from studies.trained_networks.runs import Run, trained
+from studies.trained_networks.runs import Run, finished, trained
 from studies.trained_networks.study import (
     Study,
     kernel_of,
@@ -45,15 +45,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     study = Study(args.scale, args.data, args.held_out, args.classifier, args.study)
     rows = []
-    for case in CASES:
-        for output in OUTPUTS:
-            file = args.study / Run(case, output, 0, 0.0).folder / "record.json"
-            if file.exists() and case in args.cases and output in args.outputs:
-                run = Run(case, output, 0, json.loads(file.read_text())["learning_rate"])
-                try:
-                    rows += starts(study, run, count=args.samples, held=args.images)
-                except ValueError as error:
-                    raise SystemExit(f"starts: {error}") from error
+    try:
+        for run in finished(study, args.cases, args.outputs, [0]):
+            rows += starts(study, run, count=args.samples, held=args.images)
+    except ValueError as error:
+        raise SystemExit(f"starts: {error}") from error
     if not rows:
         raise SystemExit(f"starts: {args.study} has no finished runs of seed 0 of {', '.join(args.cases)}")
     settings = {"samples": args.samples, "images": args.images, "machine": describe_machine()}

@@ -113,7 +113,7 @@ class ElementwiseCorruption(DiagonalCorruption):
         raise NotImplementedError
 
 
-def computes_picked(corruption: object) -> bool:
+def computes_picked(corruption: object) -> TypeGuard[ElementwiseCorruption]:
     """Whether a corruption, and each inside it, computes the scales of picked coefficients alone."""
     inner = getattr(corruption, "corruption", None)
     return takes_own_times(corruption) and corruption.picks and (inner is None or computes_picked(inner))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .._checks import broadcasts
-from ..corruptions import ElementwiseCorruption, Point, Process, Rows, computes_picked, divided, in_parts, one_time
+from ..corruptions import Point, Process, Rows, computes_picked, divided, in_parts, one_time
 from ..grids import coefficients_shape
 from ..prediction import data_weights
 from ..solvers import Solver, check_step
@@ -56,7 +56,7 @@ class PartwiseScales:
         if t == 0:
             one = one_time(1.0, like.device).reshape((1,) * like.ndim)
             return Point(0.0, one, torch.zeros_like(one))
-        if isinstance(corruption, ElementwiseCorruption) and computes_picked(corruption):
+        if computes_picked(corruption):
             return Point(t, *corruption.scales_of(one_time(t, like.device), rows))
         if t not in self._whole:
             last = list(self._whole.items())[1 - _TIMES :]
