@@ -43,6 +43,7 @@ from studies.trained_networks.report import tables
 from studies.trained_networks.runs import Run, execute, perform
 from studies.trained_networks.study import (
     Study,
+    add_choice,
     classifier_facts,
     finite,
     floor,
@@ -151,8 +152,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser("studies.trained_networks", __doc__)
     add = options.add_argument
     add("--out", type=output_folder, default="outputs/trained", help="folder for everything (%(default)s)")
-    add("--cases", nargs="+", choices=list(CASES), default=list(MAIN), metavar="CASE", help=f"from {', '.join(CASES)}")
-    add("--outputs", nargs="+", choices=list(OUTPUTS), default=list(OUTPUTS), help="what networks predict and see")
+    add_choice(options, MAIN)
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], help="random seeds of trainings (%(default)s)")
     add(
         "--density",

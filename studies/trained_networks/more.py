@@ -5,7 +5,8 @@ r"""Measure the networks of a finished study again, with more samples and more t
 
 The kernel distance of a thousand samples has an error as large as the differences between corruptions, and three
 hundred test images leave a hundredth of a bit. More of either tell about these networks, and nothing about other seeds.
-Each measure is kept in its run's folder, so the same command continues. Writes `more.json` and `more.md`.
+Each measure is kept in its run's folder, so the same command continues, and one with other measures adds to them.
+Writes all that is known of these networks to `more.json` and `more.md`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from examples.recipe.arguments import output_folder
 from studies.trained_networks.cases import CASES, ODE_STEPS, OUTPUTS, PRIMARY
 from studies.trained_networks.report import BITS, MEASURES, MISSING, table
 from studies.trained_networks.runs import Run, bits_of, execute, finished, samples_of, trained
-from studies.trained_networks.study import Study, classifier_facts, parser, test_images, write
+from studies.trained_networks.study import Study, add_choice, classifier_facts, parser, test_images, write
 
 _BASELINE = "gaussian-cosine"
 
@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = execute(work, runs, args.processes)
     except (OSError, ValueError) as error:
         raise SystemExit(f"more: {error}") from error
+    for row in found:
+        if (difference := paired(study, row, args.images)) is not None:
+            row["difference"] = difference
     values = {
         "scale": args.scale,
         "samples": args.samples,
@@ -52,12 +55,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     args.out.mkdir(parents=True, exist_ok=True)
     write(args.out / "more.json", values)
-    (args.out / "more.md").write_text(tables(study, values))
+    (args.out / "more.md").write_text(tables(values))
     print(f"{args.out}/more.md, more.json: {len(runs)} networks")
 
 
 def measure(study: Study, run: Run, *, measures: Iterable[str], samples: int, images: int) -> dict[str, Any]:
-    """Return some measures of a finished run, after taking those that are missing."""
+    """Return all known measures of a finished run from so many samples and images, after taking those named."""
     folder = study.out / run.folder
     kept, start = folder / "more.json", json.loads((folder / "record.json").read_text())["start"]
     known = json.loads(kept.read_text()) if kept.exists() else {}
@@ -74,7 +77,7 @@ def measure(study: Study, run: Run, *, measures: Iterable[str], samples: int, im
             known[key] = take(trainer, folder, start)
             write(kept, known)
             print(f"{run.folder}: {key}: {known[key].get('mean', known[key].get('kernel'))}", flush=True)
-    chosen = {name: known[every[name][1]] for name in measures}
+    chosen = {name: known[key] for name, (_, key) in every.items() if key in known}
     return {"case": run.case, "output": run.output, "seed": run.seed, "start": start, **chosen}
 
 
@@ -83,7 +86,7 @@ def bits_file(images: int) -> str:
     return f"bits-{ODE_STEPS[0]}-of-{images}.npy"
 
 
-def tables(study: Study, values: Mapping[str, Any]) -> str:
+def tables(values: Mapping[str, Any]) -> str:
     """Return a table for each output; differences in bits are paired over images, of networks of one seed."""
     parts = []
     for output, described in OUTPUTS.items():
@@ -96,7 +99,7 @@ def tables(study: Study, values: Mapping[str, Any]) -> str:
         for row in rows:
             bits, kernels = row.get(BITS), [row.get(f"{solver}_{calls}") for solver, calls in PRIMARY]
             line = [CASES[row["case"]].title, str(row["seed"]), MISSING if bits is None else f"{bits['mean']:.4f}"]
-            line.append(MISSING if bits is None else _difference(study, row, values["images"]))
+            line.append("{mean:+.4f} ± {error:.4f}".format(**row["difference"]) if "difference" in row else MISSING)
             line += [_kernel(each) for each in kernels]
             line.append(MISSING if not kernels[0] or "auc" not in kernels[0] else f"{kernels[0]['auc']:.3f}")
             lines.append(line)
@@ -111,23 +114,21 @@ def _kernel(found: Mapping[str, Any] | None) -> str:
     return "not finite" if found["kernel"] is None else f"{found['kernel']:.3f} ± {found['error']:.3f}"
 
 
-def _difference(study: Study, row: Mapping[str, Any], images: int) -> str:
+def paired(study: Study, row: Mapping[str, Any], images: int) -> dict[str, float] | None:
     """Return the mean difference in bits from isotropic noise of the same seed, and its standard error over images."""
     cases = (row["case"], _BASELINE)
     files = [study.out / Run(case, row["output"], row["seed"], 0.0).folder / bits_file(images) for case in cases]
     if cases[0] == cases[1] or not all(file.exists() for file in files):
-        return MISSING
-    found = np.subtract(*map(np.load, files))
-    return f"{found.mean():+.4f} ± {found.std(ddof=1) / len(found) ** 0.5:.4f}"
+        return None
+    found = np.subtract(*(np.load(file).astype(float) for file in files))
+    return {"mean": float(found.mean()), "error": float(found.std(ddof=1) / len(found) ** 0.5)}
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line."""
     options = parser("studies.trained_networks.more", __doc__)
     add = options.add_argument
-    add("--study", type=Path, default=Path("outputs/trained"), help="folder of the study (%(default)s)")
-    add("--cases", nargs="+", choices=list(CASES), default=list(CASES), metavar="CASE", help=f"from {', '.join(CASES)}")
-    add("--outputs", nargs="+", choices=list(OUTPUTS), default=list(OUTPUTS), help="outputs to look at")
+    add_choice(options, list(CASES), finished=True)
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], help="seeds of the networks (%(default)s)")
     add("--measures", nargs="+", choices=list(MEASURES), default=list(MEASURES), help="what to measure (%(default)s)")
     add("--samples", type=int, default=10_000, help="number of samples (%(default)s)")

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import shortest_path as sp
@@ -28,6 +27,7 @@ from studies.trained_networks.cases import CASES, OUTPUTS, TELLING
 from studies.trained_networks.runs import Run, finished, trained
 from studies.trained_networks.study import (
     Study,
+    add_choice,
     kernel_of,
     parser,
     sampled,
@@ -111,11 +111,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line."""
     options = parser("studies.trained_networks.starts", __doc__)
     add = options.add_argument
-    add("--study", type=Path, default=Path("outputs/trained"), help="folder of the study (%(default)s)")
-    add(
-        "--cases", nargs="+", choices=list(CASES), default=list(CHOSEN), metavar="CASE", help=f"from {', '.join(CASES)}"
-    )
-    add("--outputs", nargs="+", choices=list(OUTPUTS), default=list(OUTPUTS), help="outputs to look at")
+    add_choice(options, CHOSEN, finished=True)
     add("--samples", type=int, default=2000, help="number of samples (%(default)s)")
     add("--images", type=int, default=250, help="number of held-out training images (%(default)s)")
     add("--out", type=output_folder, default="outputs/starts", help="folder to write (%(default)s)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from torch import Tensor
 
 import shortest_path as sp
 from studies.trained_networks import images, measures
-from studies.trained_networks.cases import CASES, PRESETS, Case, Scale
+from studies.trained_networks.cases import CASES, OUTPUTS, PRESETS, Case, Scale
 from studies.trained_networks.classifier import load_classifier
 
 NOISE_SEED = 1234  # of sampling: sample i starts from the same random numbers in every case
@@ -35,6 +35,15 @@ def parser(program: str, description: str | None) -> argparse.ArgumentParser:
     add("--held-out", required=True, help="test images, to which samples are compared")
     add("--classifier", required=True, help="folder of studies.trained_networks.classifier")
     return found
+
+
+def add_choice(options: argparse.ArgumentParser, cases: Sequence[str], *, finished: bool = False) -> None:
+    """Add the options that choose runs: of a finished study, in its folder, or those to train."""
+    add = options.add_argument
+    if finished:
+        add("--study", type=Path, default=Path("outputs/trained"), help="folder of the study (%(default)s)")
+    add("--cases", nargs="+", choices=list(CASES), default=list(cases), metavar="CASE", help=f"from {', '.join(CASES)}")
+    add("--outputs", nargs="+", choices=list(OUTPUTS), default=list(OUTPUTS), help="what networks predict and see")
 
 
 class Study(NamedTuple):

@@ -240,8 +240,10 @@ def test_networks_of_a_study_are_measured_again(words: list[str], tmp_path: Path
     difference = path - isotropic
     shown = f"{difference.mean():+.4f} ± {difference.std(ddof=1) / 6**0.5:.4f}"
     assert shown in (tmp_path / "more" / "more.md").read_text()
+    expected = {"mean": difference.mean(), "error": difference.std(ddof=1) / 6**0.5}
+    assert [row.get("difference") for row in values["runs"]] == [None, pytest.approx(expected)]
     assert capsys.readouterr().out.count("\n") == 7
-    more.main(again)  # nothing is measured again
+    more.main([*again, "--measures", "bits_50"])  # nothing is measured again, and nothing is left out
     assert capsys.readouterr().out.count("\n") == 1
     assert json.loads((tmp_path / "more" / "more.json").read_text())["runs"] == values["runs"]
     assert study(words, tmp_path, *own, "--seeds", "0", "1")["runs"] == first["runs"]
