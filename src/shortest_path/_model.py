@@ -25,7 +25,13 @@ def evaluating(model: object) -> AbstractContextManager[None]:
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     training = [module for module in model.modules() if module.training]
-    model.eval()
+    try:
+        model.eval()
+    except NotImplementedError as error:  # an exported module is in the mode of its export
+        raise TypeError(
+            "the model must be a module that has an eval mode, got one whose eval() raises, as that of a module from "
+            "torch.export does; export it in eval mode, and pass a function: lambda x, t: exported(x, t)"
+        ) from error
     try:
         yield
     finally:

@@ -217,6 +217,21 @@ def test_a_compiled_model(options: dict) -> None:
     torch.testing.assert_close(plain, ours)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch.export's own
+def test_an_exported_model_is_passed_as_a_function() -> None:
+    net, batch = Net().eval(), torch.export.Dim("batch")
+    example = (torch.zeros(2, *SHAPE), torch.rand(2))
+    exported = torch.export.export(net, example, dynamic_shapes=({0: batch}, {0: batch})).module()
+
+    def sample(model: Any) -> Tensor:
+        sampler = sp.Sampler(model, CORRUPTIONS["shortest-cosine"](), prediction="data", steps=3)
+        return sampler.sample((3, *SHAPE), generator=torch.Generator().manual_seed(0))
+
+    with pytest.raises(TypeError, match=r"export it in eval mode, and pass a function: lambda x, t: exported\(x, t\)"):
+        sample(exported)
+    torch.testing.assert_close(sample(lambda x, t: exported(x, t)), sample(net))
+
+
 class Waits(TorchDispatchMode):
     """Notes operations that would make the host wait: reading values, and copies to or from the CPU."""
 
