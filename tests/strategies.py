@@ -1,6 +1,6 @@
 """Hypothesis strategies and helpers of the fuzz tests: a right answer, checked by a law, or a documented exception.
 
-`FUZZ=20 pytest -k fuzz` runs twenty times the examples, from a random seed.
+`FUZZ=20 pytest` runs twenty times the examples, from a random seed; `-k fuzz` chooses the files `test_fuzz.py`.
 """
 
 from __future__ import annotations

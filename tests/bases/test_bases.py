@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import shortest_path as sp
 from shortest_path.bases import _cosine, _dct
 from tests.fake_gpu import FakeGPU, exists
+from tests.strategies import fuzz
 from tests.training.processes import together
 
 SHAPES = {
@@ -323,7 +324,7 @@ def test_frequencies_are_those_of_waves_in_cycles_per_longest_side(
     assert abs(float((mean / frequency).log2())) < (0.5 if name == "haar" else 0.2)  # octaves; Haar's bands overlap
 
 
-@settings(max_examples=60, deadline=None)
+@fuzz(120)
 @given(
     shape=st.lists(st.integers(1, 9), min_size=2, max_size=4),
     kind=st.sampled_from(

@@ -11,13 +11,14 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import shortest_path as sp
 from shortest_path.corruptions import _elementwise, per_sample, prior_deviation
 from shortest_path.corruptions._heat_kernel import laplacian_eigenvalues
+from tests.strategies import fuzz
 from tests.worlds import CORRUPTIONS, ENDS, SHAPE, SHORTEST, TO_NOISE, correlated_images, spectrum, white
 
 TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)
@@ -127,7 +128,7 @@ def test_signal_to_noise_ratio_is_exact(power: float, dtype: torch.dtype, tolera
     assert log_snr.tolist() == pytest.approx(expected, abs=tolerance)
 
 
-@settings(max_examples=80, deadline=None)
+@fuzz(160)
 @given(log_power=st.floats(-700, 700), t=st.floats(0, 1), dtype=st.sampled_from([torch.float32, torch.float64]))
 @example(log_power=141.5, t=1e-5, dtype=torch.float64)
 def test_scales_stay_finite_and_sum_to_one_for_any_power(log_power: float, t: float, dtype: torch.dtype) -> None:

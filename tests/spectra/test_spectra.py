@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import shortest_path as sp
 from shortest_path.spectra._sums import completed, sums
+from tests.strategies import fuzz
 from tests.worlds import SHAPE, correlated_images, spectrum
 
 
@@ -204,7 +205,7 @@ def test_power_law_has_its_formula_and_reference_values() -> None:
     assert spectrum.power[0, 0, 0].item() == pytest.approx(21498, rel=1e-4)
 
 
-@settings(max_examples=25, deadline=None)
+@fuzz(50)
 @given(
     amplitude=st.floats(1e-3, 1e3),
     offset=st.floats(1e-3, 0.9),
