@@ -118,6 +118,9 @@ CASES: dict[str, Callable[[], object]] = {
         FLOW, IMAGES, 0.5, IMAGES.int()
     ),
     "seed must be less than 2**63": lambda: trainer(seed=2**63),
+    "steps must be less than 2**63, got 1000": lambda: sampler(steps=10**30),
+    "shape must have sizes less than 2**63": lambda: sampler(steps=3).sample((10**30, *SHAPE)),
+    "spatial must have sizes less than 2**63": lambda: sp.BlurCorruption(spatial=(10**30, 8)),
     "folder must be a path, which holds no null character": lambda: sampler().save_pretrained("a\0b"),
     # True and False, which Python takes for 1 and 0.
     "start must be a number, got True": lambda: sampler(start=True),

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 _MANY_CHANNELS = 4
+_LARGEST = 2**63  # what torch takes as a whole number is below
 _FEW = 32  # times that are compared one by one, which takes less time than two operations
 
 Choice = TypeVar("Choice", bound=str)
@@ -39,6 +40,8 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
         raise TypeError(f"{name} must be a whole number of {least} or more, got {value!r}") from None
     if count < least:
         raise ValueError(f"{name} must be {least} or more, got {count}")
+    if count >= _LARGEST:
+        raise ValueError(f"{name} must be less than 2**63, got {count}")
     return count
 
 
@@ -52,18 +55,18 @@ def check_flag(name: str, value: object, *, optional: bool = False) -> None:
 
 def check_seed(seed: Any) -> int:
     """Return `seed` if it is a whole number that torch takes as a random seed, else raise a TypeError or ValueError."""
-    found = check_count("seed", seed, least=0)
-    if found >= 2**63:
-        raise ValueError(f"seed must be less than 2**63, got {found}")
-    return found
+    return check_count("seed", seed, least=0)
 
 
 def check_sizes(name: str, sizes: Any, form: str = "(C, *spatial)") -> tuple[int, ...]:
-    """Return `sizes` as a tuple of whole numbers, else raise a TypeError that tells the form."""
+    """Return `sizes` as a tuple of whole numbers, else raise a TypeError that tells the form, or a ValueError."""
     try:
-        return tuple(_whole(size) for size in sizes)
+        found = tuple(_whole(size) for size in sizes)
     except (TypeError, RuntimeError):
         raise TypeError(f"{name} must be a sequence of whole numbers {form}, got {sizes!r}") from None
+    if max(found, default=0) >= _LARGEST:
+        raise ValueError(f"{name} must have sizes less than 2**63, got {found}")
+    return found
 
 
 def check_numbers(**values: Any) -> None:

@@ -112,6 +112,7 @@ def test_a_wrong_state_is_refused(name: str | None, odd: Any, drop: bool) -> Non
     assert loaded is None or usable(loaded)
 
 
+@pytest.mark.filterwarnings("ignore:the offset of the power law lies at a bound:RuntimeWarning")
 @fuzz(200)
 @given(st.data(), image_shapes(most=4), odd_tensors | odd_objects | odd_numbers)
 def test_a_spectrum_explains_wrong_arguments(data: Any, shape: tuple[int, ...], odd: Any) -> None:
@@ -197,8 +198,9 @@ def test_an_estimate_keeps_the_power(
         return
     assert spectrum.count == batch * batches
     measured = float(images.square().sum()) / len(images)
-    # Parseval, up to what the floor adds.
-    assert float(spectrum.power.sum()) == pytest.approx(measured, rel=1e-7 + 1e-9 * spectrum.power.numel())
+    # Parseval, up to what the floor adds; only images in float64 are transformed in it.
+    rounding = 1e-12 if dtype == torch.float64 else 5e-7
+    assert float(spectrum.power.sum()) == pytest.approx(measured, rel=rounding + 1e-9 * spectrum.power.numel())
 
 
 @fuzz(150)
