@@ -24,8 +24,8 @@ class Pictures(NamedTuple):
     """A data set in memory.
 
     `images` is uint8 (N, H, W, C), `labels` int64 (N,) or None, and `provenance` describes them: source, split,
-    count, shape, encoding ("PNG", "JPEG", "array", …), the SHA-256 of the decoded pixels, and `class_names` if
-    labels were required and have names.
+    count, shape, encoding ("PNG", "JPEG", "array", …), the SHA-256 of the decoded pixels; and if labels were required,
+    that of the labels, and `class_names` if they have names.
     """
 
     images: np.ndarray
@@ -89,12 +89,18 @@ def load(
         "count": len(images),
         "shape": list(images.shape[1:]),
         "encoding": encoding,
-        "sha256": hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest(),
+        "sha256": _sha256(images),
     }
     pictures = Pictures(images, None if found is None else found.values[:count], provenance)
-    if labels and found is not None and found.names is not None:
-        provenance["class_names"] = found.names[: pictures.classes]
+    if labels and found is not None and pictures.labels is not None:
+        provenance["labels_sha256"] = _sha256(pictures.labels)
+        if found.names is not None:
+            provenance["class_names"] = found.names[: pictures.classes]
     return pictures
+
+
+def _sha256(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
 class RankBatches:

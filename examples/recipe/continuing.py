@@ -41,7 +41,12 @@ def check_same(
     ours = {name: value for name, value in to_dict(settings).items() if name not in free}
     theirs = to_dict(from_dict(before["settings"]))
     pairs = [(name, theirs[name], value) for name, value in ours.items()]
-    pairs += [("pixels", before["provenance"]["sha256"][:8], provenance["sha256"][:8])]
+    data = before["provenance"]
+    pairs += [("pixels", data["sha256"][:8], provenance["sha256"][:8])]
+    if "labels_sha256" in data and "labels_sha256" in provenance:  # of class-conditional runs, but for old ones
+        pairs += [("labels", data["labels_sha256"][:8], provenance["labels_sha256"][:8])]
+    if "class_names" in data and "class_names" in provenance:  # not every source has them
+        pairs += [("class_names", data["class_names"], provenance["class_names"])]
     pairs += [(f"the global {name}" if name == "batch" else name, before.get(name), kept[name]) for name in kept]
     if different := [f"{name} was {was}, is {value}" for name, was, value in pairs if was != value]:
         raise ValueError(f"{where} holds another run: {'; '.join(different)}. Use the same settings, or another --out")

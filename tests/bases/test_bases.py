@@ -324,6 +324,23 @@ def test_frequencies_are_those_of_waves_in_cycles_per_longest_side(
     assert abs(float((mean / frequency).log2())) < (0.5 if name == "haar" else 0.2)  # octaves; Haar's bands overlap
 
 
+def test_a_transform_of_ones_own_is_used_everywhere_or_refused() -> None:
+    reverse = {
+        "spatial_coefficients": lambda _, x: x.flip(-1),
+        "spatial_inverse": lambda _, u: u.flip(-1),
+    }
+    message = "Own overrides spatial_coefficients and spatial_inverse of FourierBasis, .* derive it from .*bases.Basis"
+    with pytest.raises(TypeError, match=message):
+        type("Own", (sp.FourierBasis,), reverse)
+    with pytest.raises(TypeError, match="of FourierBasis"):
+        type("Own", (type("Mixed", (), reverse), sp.FourierBasis), {})
+    type("Named", (sp.FourierBasis,), {})
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    basis = sp.bases.SeparableBasis(("pixel", type("Own", (sp.PixelBasis,), reverse)(1)))
+    torch.testing.assert_close(basis.analyze(x), x.flip(-1))
+    torch.testing.assert_close(basis.synthesize(x.flip(-1)), x)
+
+
 @fuzz(120)
 @given(
     shape=st.lists(st.integers(1, 9), min_size=2, max_size=4),

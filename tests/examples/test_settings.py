@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from examples.recipe.cifar10 import Pictures
+from examples.recipe.cifar10 import Pictures, load
 from examples.recipe.continuing import check_same, learning_rate
 from examples.recipe.runs import FORMAT, make_corruption, measure_spectrum
 from examples.recipe.settings import CONFIGS, FREE, Settings, from_dict, parse, to_dict
@@ -85,6 +85,24 @@ def test_more_steps_continue_a_run_unless_the_learning_rate_depends_on_them(deca
             check_same(now, data, kept, state)
     with pytest.raises(ValueError, match="the checkpoints in old.pt are of another program"):
         check_same(replace(now, resume="old.pt"), data, kept, {"metadata": {}})
+
+
+def test_a_run_with_other_labels_is_another(tmp_path: Path) -> None:
+    def facts(name: str, labels: list[int], **more: object) -> dict[str, object]:
+        file = tmp_path / f"{name}.npz"
+        np.savez(file, images=np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3), labels=labels, **more)
+        return load(str(file), labels=True).provenance
+
+    settings, kept = Settings(class_conditional=True), {"batch": 8}
+    found = facts("found", ["ant", "bee", "cat"])
+    state = {"metadata": {"format": FORMAT, "settings": to_dict(settings), "provenance": found, **kept}}
+    check_same(settings, facts("numbers", [0, 1, 2]), kept, state)
+    with pytest.raises(ValueError, match=r"class_names was \['ant', 'bee', 'cat'\], is \['bee', 'cat', 'zebra'\]"):
+        check_same(settings, facts("others", ["bee", "cat", "zebra"]), kept, state)
+    with pytest.raises(ValueError, match=r"holds another run: labels was [0-9a-f]{8}, is [0-9a-f]{8}\. Use the same"):
+        check_same(settings, facts("permuted", [1, 2, 0]), kept, state)
+    del found["labels_sha256"], found["class_names"]  # of a run before they were kept
+    check_same(settings, facts("old", [1, 2, 0]), kept, state)
 
 
 def test_unknown_names_and_values_are_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -343,6 +343,11 @@ def test_optimizers_that_cannot_work_are_refused() -> None:
         (lambda: 0, TypeError, r"got function; pass e.g. torch.optim.AdamW\(model.parameters\(\), lr=2e-4\)"),
         (Net, TypeError, r"got the class Net; pass e.g. torch.optim.AdamW\("),
         (torch.optim.AdamW(Net().parameters()), ValueError, "optimizer AdamW has no parameter of the model"),
+        (
+            torch.optim.AdamW([*net.parameters(), torch.nn.Parameter(torch.zeros(3))]),
+            ValueError,
+            "AdamW trains 1 parameters of neither the model nor the corruption as modules, which checkpoints ",
+        ),
         (torch.optim.LBFGS(net.parameters()), TypeError, "optimizer LBFGS requires a closure in every step"),
     ]
     for optimizer, error, message in cases:

@@ -127,6 +127,59 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-00000005.pt"]
 
 
+class _Learned(sp.DiagonalCorruption):
+    """The log-SNR of every coefficient bends by a trained amount."""
+
+    def __init__(self, first: float) -> None:
+        super().__init__(sp.CosineBasis())
+        self.bend = nn.Parameter(torch.full((3, 8, 8), first))
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        t = sp.corruptions.per_sample(t, 2)
+        return 7 - 14 * (t + self.bend.tanh() * t * (1 - t))
+
+    def signal(self, t: Tensor) -> Tensor:
+        return self.log_snr(t).sigmoid().sqrt()
+
+    def noise(self, t: Tensor) -> Tensor:
+        return (-self.log_snr(t)).sigmoid().sqrt()
+
+
+def train_corruption(network: nn.Module, batches: list[tuple[Tensor, Tensor]], first: float) -> dict[str, Tensor]:
+    corruption = _Learned(first)
+    inner = network.module if isinstance(network, DistributedDataParallel) else network
+    trainer = sp.DiffusionTrainer(
+        network,
+        corruption,
+        prediction="velocity",
+        weighting="likelihood",
+        optimizer=torch.optim.SGD([*inner.parameters(), *corruption.parameters()], lr=1.0),
+        accumulation=2,
+        max_grad_norm=0.05,
+        label_name="y",
+    )
+    trainer.fit(batches, steps=4)
+    return {"bend": corruption.bend.detach(), "bias": inner.layers[0].bias.detach()}
+
+
+def learn(rank: int, ranks: int, folder: str) -> None:
+    """Train a corruption beside the wrapped model, which begins elsewhere on each rank."""
+    with group(rank, ranks, f"{folder}/rendezvous"):
+        found = train_corruption(DistributedDataParallel(model()), data(rank), first=0.1 + rank)
+        torch.save(found, f"{folder}/rank{rank}.pt")
+
+
+@pytest.mark.slow
+def test_processes_train_one_corruption(tmp_path: Path) -> None:
+    together(learn, tmp_path)
+    expected = train_corruption(model(), data(), first=0.1)
+    assert expected["bend"].std() > 1e-4
+    for rank in range(2):
+        found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, atol=1e-5, rtol=0)
+
+
 def uneven(rank: int, ranks: int, folder: str) -> None:
     """Train with another number of batches, and smaller last ones, on every rank; then measure spectra the same way."""
     images = correlated_images(21).float()

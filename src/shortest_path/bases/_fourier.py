@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,8 +28,20 @@ class FourierBasis(Basis):
         dims: Number of spatial axes.
         channel_rotation: Orthonormal (C, C) rotation of the channels, or None.
 
+    Raises:
+        TypeError: where a subclass is defined that overrides the transform, which is computed in other forms as well.
+
     Source: Das et al. 2023, arXiv:2306.00501 (the paper's basis); Bracewell 1983 (the coordinates).
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        names = ("spatial_coefficients", "spatial_inverse")
+        if own := [name for name in names if getattr(cls, name) is not getattr(FourierBasis, name)]:
+            raise TypeError(
+                f"{cls.__name__} overrides {' and '.join(own)} of FourierBasis, which transforms in other ways as "
+                "well; derive it from shortest_path.bases.Basis"
+            )
 
     @override
     def spatial_coefficients(self, x: Tensor) -> Tensor:

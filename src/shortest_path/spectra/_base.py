@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from typing_extensions import Self
 
 from .._checks import check_count, check_finite, check_numbers
+from .._exact import same_but_rounding
 from .._html import curves, table
 from ..bases import Basis
 from ._covariances import block_power, floor_blocks, raise_to_floor
@@ -105,9 +105,9 @@ class BaseSpectrum:
         if self.cross is not None:
             cross = floor_blocks(self.cross, floor)[0]
             before, after = (block_power(each, self.basis.channel_rotation) for each in (self.cross, cross))
-            if not bool(torch.isclose(before, self.power, rtol=1e-6).all()):  # all channels share their mean power
+            if not same_but_rounding(before, self.power):  # all channels share their mean power
                 before, after = (each.mean(0, keepdim=True).expand_as(each) for each in (before, after))
-            if bool(torch.isclose(before, self.power, rtol=1e-6).all()):
+            if same_but_rounding(before, self.power):
                 power = after
         floored = max(raised, self.floored)  # values that were floored before are the lowest now
         return type(self)(self.basis, power, cross=cross, mean=self.mean, count=self.count, floored=floored)

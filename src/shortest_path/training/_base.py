@@ -94,6 +94,7 @@ class TrainerBase:
             scale_loss_on=self.device.type if given.precision == "fp16" else None,
             also=corruption.parameters() if isinstance(corruption, nn.Module) else (),
         )
+        self._ranks.train_also(self._weights.trained_in(corruption).values())
         self._trainable = Trainable(self._ranks.model, self.optimizer)
         self._known: dict[str, Any] = {"prediction": given.prediction, "spectrum": spectrum}  # to samplers
         self._null = {
@@ -278,6 +279,7 @@ class TrainerBase:
                 self._weights.backward(loss / (mean / share.images))
             total += loss.detach() / (images / share.images)
             seen += [] if of_images is None else [of_images]
+        self._ranks.average_gradients()
         norm = self._weights.gradient_norm().to(self.device)
         self._position.step += 1
         parts = self._weights, self._position.skipped, self._ranks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -59,6 +59,7 @@ class Ranks:
         """The network itself, without wrappers."""
         self.count = 1 if self._wrapped is None else dist.get_world_size(self._group)
         self.own = 0 if self._wrapped is None else dist.get_rank(self._group)
+        self._beside: list[Tensor] = []  # what is trained outside the wrapper
 
     def even_share(self, size: int) -> Share:
         """Return the share of this process where each has a batch of `size` images."""
@@ -90,6 +91,32 @@ class Ranks:
     def exchange_gradients(self, now: bool) -> AbstractContextManager[None]:
         """Average gradients over the processes in a backward pass, or leave it to a later one."""
         return nullcontext() if self._wrapped is None or now else self._wrapped.no_sync()
+
+    def train_also(self, parameters: Iterable[Tensor]) -> None:
+        """Begin with the first process's values of parameters, and average their gradients. Collective.
+
+        Those inside the wrapper are its own affair.
+        """
+        if self._wrapped is None or self._group is None:
+            return
+        inside = {id(parameter) for parameter in self._wrapped.parameters()}
+        self._beside = list({id(each): each for each in parameters if id(each) not in inside}.values())
+        for parameter in self._beside:
+            dist.broadcast(parameter.detach(), dist.get_global_rank(self._group, 0), self._group)
+
+    def average_gradients(self) -> None:
+        """Average the gradients of `train_also` over the processes, after all backward passes of a step. Collective.
+
+        A process without a gradient counts as zero. Synchronises the device if there are such parameters.
+        """
+        if not self._beside:
+            return
+        there = self.any(torch.tensor([parameter.grad is not None for parameter in self._beside], device="cpu"))
+        for parameter, has_gradient in zip(self._beside, there.tolist(), strict=True):
+            if has_gradient:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                dist.all_reduce(parameter.grad, dist.ReduceOp.SUM, self._group)
+                parameter.grad /= self.count
 
     def largest(self, value: Tensor) -> int:
         """All-reduce an integer with MAX. Collective; synchronises the device."""
