@@ -118,6 +118,12 @@ CASES: dict[str, Callable[[], object]] = {
         FLOW, IMAGES, 0.5, IMAGES.int()
     ),
     "seed must be less than 2**63": lambda: trainer(seed=2**63),
+    "delay is kept as a constant, got a tensor that requires a gradient": lambda: sp.StaggeredCorruption(
+        FLOW, torch.nn.Parameter(torch.zeros(1, 8, 8)), spread=1.0
+    ),
+    "power is kept as a constant": lambda: sp.PowerSpectrum(DATA.basis, torch.nn.Parameter(DATA.power)),
+    "mean is kept as a constant": lambda: sp.DiagonalCorruption(DATA.basis, mean=torch.zeros(SHAPE).requires_grad_()),
+    "channel_rotation is kept as a constant": lambda: sp.CosineBasis(2, torch.nn.Parameter(torch.eye(3))),
     "steps must be less than 2**63, got 1000": lambda: sampler(steps=10**30),
     "shape must have sizes less than 2**63": lambda: sampler(steps=3).sample((10**30, *SHAPE)),
     "spatial must have sizes less than 2**63": lambda: sp.BlurCorruption(spatial=(10**30, 8)),

@@ -62,6 +62,15 @@ def moved(tensor: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
     return tensor.to(move(tensor).device)
 
 
+def check_constant(tensor: Tensor, name: str) -> None:
+    """Raise a ValueError if a tensor that becomes a table is one that is trained: the table would stay as it is."""
+    if tensor.requires_grad:
+        raise ValueError(
+            f"{name} is kept as a constant, got a tensor that requires a gradient, which it would not get; pass "
+            f"{name}.detach(), and what is to be learned as a parameter of a schedule or corruption of your own"
+        )
+
+
 def same_but_rounding(one: Tensor, other: Tensor) -> bool:
     """Whether two tables are computed from the same numbers, be it on another machine or in another type.
 

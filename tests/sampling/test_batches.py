@@ -232,6 +232,37 @@ def test_an_exported_model_is_passed_as_a_function() -> None:
     torch.testing.assert_close(sample(lambda x, t: exported(x, t)), sample(net))
 
 
+class Learned(nn.Module):
+    """A schedule with a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.power = nn.Parameter(torch.tensor(1.3))
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        angle = torch.pi / 2 * t**self.power
+        return angle.cos(), angle.sin()
+
+
+def test_nothing_keeps_the_graph_of_a_learned_corruption() -> None:
+    measured = sp.PowerSpectrum.estimate(
+        [0.2 + correlated_images(32)], sp.PixelBasis(2), "independent"
+    )  # its mean is not told
+    sampler = sp.Sampler(Net(), sp.GaussianCorruption(Learned()), prediction="data", spectrum=measured, steps=3)
+    x, times = torch.randn(2, *SHAPE), sampler.times.tolist()
+    found = {
+        "sample": sampler.sample(x.shape),
+        "trajectory": next(sampler.trajectory(x.shape)).x_t,
+        "step": sampler.step(x, times[0], times[1]).x_t,
+        "initial_noise": sampler.initial_noise(x),
+        "invert": sampler.invert(x),
+        "interpolate": sampler.interpolate(x, x, [0.5]),
+        "image_to_image": sampler.image_to_image(x, start=0.5),
+        "log_likelihood": sampler.log_likelihood(x),
+    }
+    assert not {name for name, images in found.items() if images.requires_grad}
+
+
 class Waits(TorchDispatchMode):
     """Notes operations that would make the host wait: reading values, and copies to or from the CPU."""
 

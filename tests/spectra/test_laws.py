@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import shortest_path as sp
 from shortest_path.spectra import require_power
@@ -101,6 +103,11 @@ def test_tempering_keeps_the_mean() -> None:
     assert (tempered.count, tempered.cross) == (64, None)
 
 
+class Ring(sp.bases.Basis):
+    def frequencies(self, spatial: Sequence[int]) -> Tensor:
+        return torch.arange(12, dtype=torch.float64)
+
+
 LAW = sp.spectra.PowerLaw(1.0, 0.1, 2.0, 1.0)
 
 
@@ -129,6 +136,11 @@ LAW = sp.spectra.PowerLaw(1.0, 0.1, 2.0, 1.0)
             lambda: sp.PowerSpectrum.matern((1, 8), length=1, smoothness=1, basis=sp.PixelBasis(1)),
             ValueError,
             "PixelBasis has no frequencies",
+        ),
+        (
+            lambda: sp.PowerSpectrum.power_law((1, 10), amplitude=1.0, offset=0.1, exponent=2.0, basis=Ring(1)),
+            ValueError,
+            r"Ring\(dims=1\) has frequencies of shape \(12,\), which do not broadcast to the spatial axes \(10,\)",
         ),
         (lambda: sp.PowerSpectrum.band((1, 8), 3, 3), ValueError, "requires 0 ≤ low < high, .* got 3.0 and 3.0"),
         (lambda: sp.PowerSpectrum.band((1, 8), -1, 3), ValueError, "requires 0 ≤ low < high"),

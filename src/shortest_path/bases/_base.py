@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import Self, override
 
 from .._checks import check_count, check_floating, check_has_values, check_sizes
-from .._exact import ExactModule, no_autocast, working_dtype
+from .._exact import ExactModule, check_constant, no_autocast, working_dtype
 from .._in_place import add_product
 from ._tables import built
 
@@ -281,7 +281,8 @@ def real_matrix(matrix: object, name: str) -> Tensor:
         raise TypeError(f"{name} must be a matrix of floating-point numbers, got {type(matrix).__name__}") from error
     if tensor.is_complex():
         raise TypeError(f"{name} must be real, got {tensor.dtype}; this library's coefficients are real")
-    return tensor.detach().clone()
+    check_constant(tensor, name)
+    return tensor.clone()
 
 
 def positive_sizes(spatial: Sequence[int]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import final, override
 
 from .._devices import device_of
-from .._exact import ExactModule
+from .._exact import ExactModule, check_constant
 from .._html import curves, table
 from ..bases import Basis
 from ._corrupt import corrupt
@@ -37,7 +37,9 @@ class DiagonalCorruption(ExactModule):
     def __init__(self, basis: Basis, *, mean: Tensor | None = None) -> None:
         super().__init__()
         self.basis = basis
-        self.register_buffer("mean", None if mean is None else mean.detach().to(torch.float64, copy=True))
+        if mean is not None:
+            check_constant(mean, "mean")
+        self.register_buffer("mean", None if mean is None else mean.to(torch.float64, copy=True))
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments that make an equal corruption, by the names in `argument_names`.

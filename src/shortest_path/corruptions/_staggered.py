@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from .._checks import check_floating, check_has_values, check_numbers
 from .._devices import device_of
-from .._exact import exact_dtype
+from .._exact import check_constant, exact_dtype
 from ..bases import FourierBasis
 from ._elementwise import ElementwiseCorruption, Pick, everything, takes_own_times
 from ._protocol import Corruption, check_corruption
@@ -60,6 +60,7 @@ class StaggeredCorruption(ElementwiseCorruption):
         check_corruption(corruption)
         check_floating(delay, "delay")
         check_has_values(delay, "delay")
+        check_constant(delay, "delay")
         check_numbers(spread=spread)
         basis = corruption.basis
         if delay.ndim != basis.dims + 1 or not delay.numel():
@@ -84,7 +85,7 @@ class StaggeredCorruption(ElementwiseCorruption):
         super().__init__(basis, mean=known_mean(corruption))
         self.corruption = corruption
         self.spread = float(spread)
-        self.register_buffer("delay", delay.detach().to(device_of(corruption), torch.float64, copy=True))
+        self.register_buffer("delay", delay.to(device_of(corruption), torch.float64, copy=True))
         self._even = self._is_even()
 
     def _is_even(self) -> bool:

@@ -211,6 +211,7 @@ class SamplerBase:
         steps = self._run(times, x_t.shape, x_t, conditioning, generator, edit, x_t.device, x_t.dtype)
         return self._in_pixels(next(steps))
 
+    @torch.no_grad()
     def initial_noise(self, noise: Tensor) -> Tensor:
         """Return white noise as the images from which sampling begins, to pass as `x_1`.
 
@@ -263,6 +264,7 @@ class SamplerBase:
         )
         return reverse.run(x_1, times)
 
+    @torch.no_grad()
     def _in_pixels(self, step: SampleStep) -> SampleStep:
         x_t = own(self._process.synthesize(step.x_t, self._signal(step.t, step.x_t)), step.x_t)
         return SampleStep(step.t, x_t, own(self._process.synthesize(step.x_0_hat), step.x_0_hat))

@@ -262,6 +262,7 @@ class Sampler(SavedSampler):
         between = [a.radius_1 * spherical(a.y_1, b.y_1, fraction) for fraction in fractions]
         return torch.stack([self.sample(u.shape, x_1=self._noisy(u), **options) for u in between])
 
+    @torch.no_grad()
     def _noisy(self, w: Tensor) -> Tensor:
         """Return the images of coefficients at the first time."""
         return self._process.synthesize(w, self._process.at(float(self.times[0]), w.shape, w.device).signal)
@@ -300,7 +301,7 @@ class Sampler(SavedSampler):
         check_count("probes", probes)
         check_floating(x_0, "x_0")
         check_has_values(x_0, "x_0")
-        with torch.inference_mode(False):  # the trace requires gradients, whatever the caller has switched off
+        with torch.inference_mode(False), torch.no_grad():  # the trace enables gradients where it requires them
             return self._log_likelihood(x_0.clone(), conditioning, probes, generator, progress)
 
     def _log_likelihood(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import check_numbers, check_sizes
+from .._checks import broadcasts, check_numbers, check_sizes
 from ..bases import Basis, FourierBasis
 from ._power_law import PowerLaw
 
@@ -21,7 +21,13 @@ def law_frequencies(shape: Sequence[int], basis: Basis | None) -> tuple[Basis, T
     basis = FourierBasis(len(shape) - 1) if basis is None else basis
     if not isinstance(basis, Basis):
         raise TypeError(f"basis must be a Basis, such as CosineBasis(2), got {type(basis).__name__}")
-    return basis, basis.frequencies(shape[1:]).expand(*shape)
+    frequency = basis.frequencies(shape[1:])
+    if not broadcasts(frequency.shape, shape[1:]):
+        raise ValueError(
+            f"{basis!r} has frequencies of shape {tuple(frequency.shape)}, which do not broadcast to the spatial axes "
+            f"{tuple(shape[1:])}; make the basis for images of this size"
+        )
+    return basis, frequency.expand(*shape)
 
 
 def law_parameters(law: PowerLaw | None, numbers: dict[str, Any]) -> dict[str, float]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from ..._exact import check_constant
 from ...bases import PixelBasis
 from ...corruptions import Corruption, ElementwiseCorruption, Pick, register
 from ...prediction import Prediction
@@ -35,7 +36,8 @@ class TableCorruption(ElementwiseCorruption):
     alphas_cumprod: Tensor
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
-        table = torch.as_tensor(alphas_cumprod, dtype=torch.float64, device="cpu").detach().clone()
+        table = torch.as_tensor(alphas_cumprod, dtype=torch.float64, device="cpu").clone()
+        check_constant(table, "alphas_cumprod")
         if table.ndim != 1 or not len(table):
             raise ValueError(f"alphas_cumprod must be (N,), got {tuple(table.shape)}; pass scheduler.alphas_cumprod")
         inside = (table > 0) & (table <= 1)
