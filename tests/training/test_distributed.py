@@ -180,6 +180,30 @@ def test_processes_train_one_corruption(tmp_path: Path) -> None:
             torch.testing.assert_close(found[name], value, atol=1e-5, rtol=0)
 
 
+def measure_apart(rank: int, ranks: int, folder: str) -> None:
+    """Make trainers of spectra that each process measures on its own images, and on all."""
+    with group(rank, ranks, f"{folder}/rendezvous"):
+        estimator = sp.spectra.SpectrumEstimator()
+        for images, _ in data(rank):
+            estimator.update(images)
+        apart = estimator.spectrum()
+        estimator.all_reduce()
+        whole = estimator.spectrum()
+        sp.DiffusionTrainer(DistributedDataParallel(model()), sp.ShortestPathCorruption(whole), spectrum=whole)
+        for corruption, spectrum in (
+            (sp.ShortestPathCorruption(apart), apart),
+            (sp.GaussianCorruption(), apart),
+            (sp.BlurCorruption(1.0 + rank, spatial=(8, 8)), None),
+        ):
+            with pytest.raises(ValueError, match="different corruptions or spectra, .* call all_reduce"):
+                sp.DiffusionTrainer(DistributedDataParallel(model()), corruption, spectrum=spectrum)
+
+
+@pytest.mark.slow
+def test_processes_with_other_spectra_are_refused(tmp_path: Path) -> None:
+    together(measure_apart, tmp_path)
+
+
 def uneven(rank: int, ranks: int, folder: str) -> None:
     """Train with another number of batches, and smaller last ones, on every rank; then measure spectra the same way."""
     images = correlated_images(21).float()

@@ -20,6 +20,7 @@ from ..corruptions import Corruption, check_corruption, check_device
 from ..sampling import Sampler
 from ..spectra import PowerSpectrum
 from ._batches import on_device
+from ._fingerprint import fingerprint, two_means
 from ._loss import DiffusionLoss
 from ._options import TrainingOptions, described
 from ._random import GlobalRandom
@@ -95,6 +96,7 @@ class TrainerBase:
             also=corruption.parameters() if isinstance(corruption, nn.Module) else (),
         )
         self._ranks.train_also(self._weights.trained_in(corruption).values())
+        self._check_processes_agree()
         self._trainable = Trainable(self._ranks.model, self.optimizer)
         self._known: dict[str, Any] = {"prediction": given.prediction, "spectrum": spectrum}  # to samplers
         self._null = {
@@ -110,6 +112,18 @@ class TrainerBase:
             "corruption": described(corruption),
             "spectrum": None if spectrum is None else repr(spectrum),
         }
+
+    def _check_processes_agree(self) -> None:
+        if self._ranks.count == 1:
+            return
+        known = [fingerprint(self.corruption).flatten()]
+        if self.spectrum is not None:
+            known.append(torch.stack(two_means(self.spectrum.power / self.spectrum.power.mean())))
+        if self._ranks.differ(torch.cat(known)):
+            raise ValueError(
+                f"the processes have different corruptions or spectra, got {self.corruption!r} and others; if each "
+                "measured a spectrum of its own images, call all_reduce() of the SpectrumEstimator before spectrum()"
+            )
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""

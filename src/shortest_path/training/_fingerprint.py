@@ -23,11 +23,16 @@ def fingerprint(corruption: Corruption) -> Tensor:
     for t in _TIMES:  # one after another, as all scales of large images would take memory
         row = []
         for scale in both_scales(corruption, torch.full((1,), t, device=device)):
-            values = scale.flatten().double() if device.type == "cpu" else scale.flatten()
-            weights = torch.cos(torch.arange(len(values), dtype=values.dtype, device=values.device))
-            row += [values.mean(), (weights * values).mean()]
+            row += two_means(scale)
         rows.append(torch.stack(row))
     return torch.stack(rows).cpu().double()
+
+
+def two_means(table: Tensor) -> list[Tensor]:
+    """Return the mean of a table, and one that is weighted by place."""
+    values = table.flatten().double() if table.device.type == "cpu" else table.flatten()
+    weights = torch.cos(torch.arange(len(values), dtype=values.dtype, device=values.device))
+    return [values.mean(), (weights * values).mean()]
 
 
 def is_another(theirs: Tensor, ours: Tensor) -> bool:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .._exact import same_but_rounding
 from .._model import network_of
 
 
@@ -103,6 +104,18 @@ class Ranks:
         self._beside = list({id(each): each for each in parameters if id(each) not in inside}.values())
         for parameter in self._beside:
             dist.broadcast(parameter.detach(), dist.get_global_rank(self._group, 0), self._group)
+
+    def differ(self, own: Tensor) -> bool:
+        """Whether a tensor, of one shape, is other than that of the first process but for rounding. Collective.
+
+        Waits for the device.
+        """
+        if self._wrapped is None or self._group is None:
+            return False
+        first = own.to(self._device, copy=True)
+        dist.broadcast(first, dist.get_global_rank(self._group, 0), self._group)
+        here = not same_but_rounding(first, own)
+        return bool(self.largest(torch.tensor(here, device="cpu")))
 
     def average_gradients(self) -> None:
         """Average the gradients of `train_also` over the processes, after all backward passes of a step. Collective.
