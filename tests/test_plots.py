@@ -30,6 +30,29 @@ def lines(axis) -> dict[str, torch.Tensor]:
     return {line.get_label(): torch.as_tensor(line.get_ydata()) for line in axis.get_lines()}
 
 
+def test_the_scales_of_a_learned_corruption_are_drawn() -> None:
+    measured = spectrum()
+
+    class Learned(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.power = torch.nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            angle = torch.pi / 2 * t**self.power
+            return angle.cos(), angle.sin()
+
+    learned, fixed = (
+        sp.GaussianCorruption(schedule, noise=measured)
+        for schedule in (Learned(), lambda t: (torch.cos(torch.pi / 2 * t), torch.sin(torch.pi / 2 * t)))
+    )
+    for draw in (plots.scales, plots.path):
+        ours, theirs = (lines(draw(corruption, measured)) for corruption in (learned, fixed))
+        assert ours.keys() == theirs.keys()
+        for name, values in ours.items():
+            torch.testing.assert_close(values, theirs[name])
+
+
 def test_a_spectrum_is_drawn_as_its_rings() -> None:
     measured = spectrum()
     found = lines(plots.spectrum(measured))

@@ -178,6 +178,7 @@ def path(
         return _label_frequencies(axis, frequency)
 
 
+@torch.no_grad()
 def _scales_in(corruption: Corruption, spectrum: PowerSpectrum, times: Tensor) -> tuple[Tensor, Tensor]:
     """Return (signal, noise) at times, after checking that they belong to the coefficients of the spectrum."""
     common_basis(corruption, spectrum)
