@@ -121,6 +121,9 @@ CASES: dict[str, Callable[[], object]] = {
     "delay is kept as a constant, got a tensor that requires a gradient": lambda: sp.StaggeredCorruption(
         FLOW, torch.nn.Parameter(torch.zeros(1, 8, 8)), spread=1.0
     ),
+    "null_conditioning['y'] is kept as a constant": lambda: trainer(
+        null_conditioning={"y": torch.nn.Parameter(torch.zeros(2))}, drop_conditioning=0.1
+    ),
     "power is kept as a constant": lambda: sp.PowerSpectrum(DATA.basis, torch.nn.Parameter(DATA.power)),
     "mean is kept as a constant": lambda: sp.DiagonalCorruption(DATA.basis, mean=torch.zeros(SHAPE).requires_grad_()),
     "channel_rotation is kept as a constant": lambda: sp.CosineBasis(2, torch.nn.Parameter(torch.eye(3))),

@@ -67,7 +67,7 @@ def check_constant(tensor: Tensor, name: str) -> None:
     if tensor.requires_grad:
         raise ValueError(
             f"{name} is kept as a constant, got a tensor that requires a gradient, which it would not get; pass "
-            f"{name}.detach(), and what is to be learned as a parameter of a schedule or corruption of your own"
+            f"{name}.detach(); learn a parameter of the model, or of a schedule or corruption of your own"
         )
 
 

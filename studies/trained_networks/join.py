@@ -20,6 +20,7 @@ from studies.trained_networks.study import write
 
 _KEYS = ("case", "output", "density", "seed")
 _OF_SAMPLES = ("multistep_", "ancestral_")
+_NOTE = "*Joined: the numbers of seeds are those of likelihoods; KIDs are only of the runs that were not added.*"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(f"join: {error}") from error
     args.out.mkdir(parents=True, exist_ok=True)
     write(args.out / "evidence.json", values)
-    (args.out / "evidence.md").write_text(tables(values))
+    (args.out / "evidence.md").write_text(f"{tables(values)}\n{_NOTE}\n")
     print(f"{args.out}/evidence.md, evidence.json: {len(values['runs'])} runs")
 
 

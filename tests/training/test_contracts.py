@@ -346,7 +346,7 @@ def test_optimizers_that_cannot_work_are_refused() -> None:
         (
             torch.optim.AdamW([*net.parameters(), torch.nn.Parameter(torch.zeros(3))]),
             ValueError,
-            "AdamW trains 1 parameters of neither the model nor the corruption as modules, which checkpoints ",
+            "AdamW trains 1 parameter of neither the model nor the corruption as modules, which checkpoints ",
         ),
         (torch.optim.LBFGS(net.parameters()), TypeError, "optimizer LBFGS requires a closure in every step"),
     ]

@@ -180,8 +180,8 @@ def test_processes_train_one_corruption(tmp_path: Path) -> None:
             torch.testing.assert_close(found[name], value, atol=1e-5, rtol=0)
 
 
-def measure_apart(rank: int, ranks: int, folder: str) -> None:
-    """Make trainers of spectra that each process measures on its own images, and on all."""
+def differ(rank: int, ranks: int, folder: str) -> None:
+    """Make trainers of what differs between the processes, such as spectra that each measures on its own images."""
     with group(rank, ranks, f"{folder}/rendezvous"):
         estimator = sp.spectra.SpectrumEstimator()
         for images, _ in data(rank):
@@ -189,19 +189,33 @@ def measure_apart(rank: int, ranks: int, folder: str) -> None:
         apart = estimator.spectrum()
         estimator.all_reduce()
         whole = estimator.spectrum()
-        sp.DiffusionTrainer(DistributedDataParallel(model()), sp.ShortestPathCorruption(whole), spectrum=whole)
-        for corruption, spectrum in (
-            (sp.ShortestPathCorruption(apart), apart),
-            (sp.GaussianCorruption(), apart),
-            (sp.BlurCorruption(1.0 + rank, spatial=(8, 8)), None),
+        path, mean = sp.ShortestPathCorruption(whole), torch.full(whole.shape, float(rank))
+        moved = sp.PowerSpectrum(whole.basis, whole.power, mean=mean)
+        turned = sp.CosineBasis(2, torch.eye(3).roll(rank, 0))
+        sp.DiffusionTrainer(DistributedDataParallel(model()), path, spectrum=whole)
+        for corruption, options in (
+            (sp.ShortestPathCorruption(apart), {"spectrum": apart}),
+            (sp.GaussianCorruption(), {"spectrum": apart}),
+            (sp.GaussianCorruption(), {"spectrum": moved}),
+            (sp.GaussianCorruption(), {"spectrum": sp.PowerSpectrum(whole.basis, whole.power * (1 + rank))}),
+            (sp.GaussianCorruption(), {"spectrum": whole if rank else None}),
+            (sp.ShortestPathCorruption(moved), {}),
+            (sp.ShortestPathCorruption(sp.PowerSpectrum(turned, torch.rand(1, 8, 8).add(1).expand(3, 8, 8))), {}),
+            (sp.BlurCorruption(1.0 + rank, spatial=(8, 8)), {}),
+            (path, {"prediction": "noise" if rank else "data"}),
+            (path, {"learning_rate": 1e-3 * (1 + rank)}),
         ):
-            with pytest.raises(ValueError, match="different corruptions or spectra, .* call all_reduce"):
-                sp.DiffusionTrainer(DistributedDataParallel(model()), corruption, spectrum=spectrum)
+            with pytest.raises(ValueError, match="different corruptions, spectra or options, .* call all_reduce"):
+                sp.DiffusionTrainer(DistributedDataParallel(model()), corruption, **options)
+        network, learned = model(), _Learned(0.1)
+        optimizer = torch.optim.SGD([*network.parameters(), *(learned.parameters() if rank else ())], lr=0.1)
+        with pytest.raises(ValueError, match="train different parameters of the corruption, here [01] with"):
+            sp.DiffusionTrainer(DistributedDataParallel(network), learned, optimizer=optimizer)
 
 
 @pytest.mark.slow
-def test_processes_with_other_spectra_are_refused(tmp_path: Path) -> None:
-    together(measure_apart, tmp_path)
+def test_processes_that_differ_are_refused(tmp_path: Path) -> None:
+    together(differ, tmp_path)
 
 
 def uneven(rank: int, ranks: int, folder: str) -> None:

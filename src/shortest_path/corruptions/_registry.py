@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from .._checks import as_plain, check_can_be_written, check_has_values, check_name_is_free, is_plain, same_class
@@ -141,7 +142,8 @@ def _has_nan(value: object) -> bool:
 
 def _arguments(corruption: Any) -> dict[str, Any]:
     if callable(getattr(corruption, "arguments", None)):
-        return dict(corruption.arguments())
+        with torch.no_grad():  # what is learned is written as it is
+            return dict(corruption.arguments())
     return attributes(corruption, corruption.argument_names)
 
 

@@ -14,13 +14,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from .._checks import check_floating, check_keywords, check_mapping, images_of
 from .._devices import device_of
+from .._exact import check_constant
 from .._html import table
 from .._model import weights_dtype
 from ..corruptions import Corruption, check_corruption, check_device
 from ..sampling import Sampler
 from ..spectra import PowerSpectrum
+from ._agreement import numbers_of
 from ._batches import on_device
-from ._fingerprint import fingerprint, two_means
 from ._loss import DiffusionLoss
 from ._options import TrainingOptions, described
 from ._random import GlobalRandom
@@ -96,13 +97,15 @@ class TrainerBase:
             also=corruption.parameters() if isinstance(corruption, nn.Module) else (),
         )
         self._ranks.train_also(self._weights.trained_in(corruption).values())
-        self._check_processes_agree()
         self._trainable = Trainable(self._ranks.model, self.optimizer)
         self._known: dict[str, Any] = {"prediction": given.prediction, "spectrum": spectrum}  # to samplers
         self._null = {
-            name: null.detach().to(self.device, copy=True) if isinstance(null, Tensor) else null
+            name: null.to(self.device, copy=True) if isinstance(null, Tensor) else null
             for name, null in (given.null_conditioning or {}).items()
         }
+        for name, null in self._null.items():
+            if isinstance(null, Tensor):
+                check_constant(null, f"null_conditioning[{name!r}]")
         self._metadata = dict(metadata or {})
         self._settings = settings_of(self.optimizer, scheduler)
         self._config = given.recorded() | {
@@ -112,17 +115,18 @@ class TrainerBase:
             "corruption": described(corruption),
             "spectrum": None if spectrum is None else repr(spectrum),
         }
+        self._check_processes_agree()
 
     def _check_processes_agree(self) -> None:
         if self._ranks.count == 1:
             return
-        known = [fingerprint(self.corruption).flatten()]
-        if self.spectrum is not None:
-            known.append(torch.stack(two_means(self.spectrum.power / self.spectrum.power.mean())))
-        if self._ranks.differ(torch.cat(known)):
+        named = ("learning_rate", "optimizer", "scheduler")
+        options = {**self.options.recorded(), **{name: self._config[name] for name in named}}
+        if self._ranks.differ(numbers_of(self.corruption, self.spectrum, options)):
             raise ValueError(
-                f"the processes have different corruptions or spectra, got {self.corruption!r} and others; if each "
-                "measured a spectrum of its own images, call all_reduce() of the SpectrumEstimator before spectrum()"
+                f"the processes have different corruptions, spectra or options, got {self.corruption!r}, "
+                f"{self.spectrum!r}, {options} and others; pass the same to all, and if each measured a spectrum of "
+                "its own images, call all_reduce() of the SpectrumEstimator before spectrum()"
             )
 
     def _repr_html_(self) -> str:

@@ -97,16 +97,25 @@ class Ranks:
         """Begin with the first process's values of parameters, and average their gradients. Collective.
 
         Those inside the wrapper are its own affair.
+
+        Raises:
+            ValueError: the processes have different parameters.
         """
         if self._wrapped is None or self._group is None:
             return
         inside = {id(parameter) for parameter in self._wrapped.parameters()}
         self._beside = list({id(each): each for each in parameters if id(each) not in inside}.values())
+        sizes = torch.tensor([len(self._beside), sum(each.numel() for each in self._beside)], device="cpu")
+        if any(self.largest(size) != -self.largest(-size) for size in sizes):
+            raise ValueError(
+                "the optimizers of the processes train different parameters of the corruption, here "
+                f"{int(sizes[0])} with {int(sizes[1])} values; make each of the same parameters"
+            )
         for parameter in self._beside:
             dist.broadcast(parameter.detach(), dist.get_global_rank(self._group, 0), self._group)
 
     def differ(self, own: Tensor) -> bool:
-        """Whether a tensor, of one shape, is other than that of the first process but for rounding. Collective.
+        """Whether a row of a matrix is other than that of the first process, but for rounding. Collective.
 
         Waits for the device.
         """
@@ -114,7 +123,7 @@ class Ranks:
             return False
         first = own.to(self._device, copy=True)
         dist.broadcast(first, dist.get_global_rank(self._group, 0), self._group)
-        here = not same_but_rounding(first, own)
+        here = not all(same_but_rounding(*rows) for rows in zip(first.cpu(), own.cpu(), strict=True))
         return bool(self.largest(torch.tensor(here, device="cpu")))
 
     def average_gradients(self) -> None:

@@ -289,17 +289,16 @@ def _check_optimizer(optimizer: object, model: nn.Module, also: Iterable[Tensor]
             "use sp.DiffusionLoss in a loop of your own"
         )
     known = {id(parameter) for parameter in (*model.parameters(), *also)}
-    trained = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
-    foreign = sum(each not in known for each in trained)
-    if foreign == len(trained):
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if not any(id(each) in known for each in trained):
         raise ValueError(
             f"optimizer {type(optimizer).__name__} has no parameter of the model; make it of model.parameters()"
         )
-    if foreign:
+    if foreign := sum(each.requires_grad and id(each) not in known for each in trained):
         raise ValueError(
-            f"optimizer {type(optimizer).__name__} trains {foreign} parameters of neither the model nor the corruption "
-            "as modules, which checkpoints would lack; register them in the model, as a submodule, or make the "
-            "corruption a DiagonalCorruption"
+            f"optimizer {type(optimizer).__name__} trains {foreign} parameter{'s' if foreign > 1 else ''} of neither "
+            "the model nor the corruption as modules, which checkpoints would lack; register them in the model, as a "
+            "submodule, or make the corruption a DiagonalCorruption"
         )
 
 
