@@ -20,7 +20,8 @@ def numbers_of(corruption: Corruption, spectrum: PowerSpectrum | None, options: 
 
     As many whatever there is, so that processes can exchange them. Numbers of one row are of one magnitude.
     """
-    told = zlib.crc32(repr(sorted(options.items())).encode()) / 2**32
+    words = repr(sorted(options.items())).replace("__mp_main__", "__main__")  # in a process that a script spawned
+    told = zlib.crc32(words.encode()) / 2**32
     measured, centre = spectrum is not None, known_mean(corruption)
     rows = [
         torch.tensor([[told, float(measured), float(centre is not None), 0.0]], dtype=torch.float64, device="cpu"),
