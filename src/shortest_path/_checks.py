@@ -53,11 +53,6 @@ def check_flag(name: str, value: object, *, optional: bool = False) -> None:
         raise TypeError(f"{name} must be {kinds}, got {value!r}{mend}")
 
 
-def check_seed(seed: Any) -> int:
-    """Return `seed` if it is a whole number that torch takes as a random seed, else raise a TypeError or ValueError."""
-    return check_count("seed", seed, least=0)
-
-
 def check_sizes(name: str, sizes: Any, form: str = "(C, *spatial)") -> tuple[int, ...]:
     """Return `sizes` as a tuple of whole numbers, else raise a TypeError that tells the form, or a ValueError."""
     try:

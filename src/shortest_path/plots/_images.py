@@ -10,7 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from .._checks import check_count, check_floating, check_has_values, check_seed, kind_of
+from .._checks import check_count, check_floating, check_has_values, kind_of
 from ..corruptions import Corruption, corrupt
 from ._axes import TIMES, as_list, check_some, checked_times, drawing
 
@@ -65,7 +65,7 @@ def strip(
     if not corruptions:
         raise ValueError("corruptions must hold one corruption or more, got none")
     numbers = checked_times(times)
-    generator = torch.Generator("cpu").manual_seed(check_seed(seed))
+    generator = torch.Generator("cpu").manual_seed(check_count("seed", seed, least=0))
     eps = torch.randn(1, *image.shape, generator=generator, device="cpu").to(image)
     shown = {
         name: torch.cat([corrupt(corruption, image[None], t, eps) for t in numbers])

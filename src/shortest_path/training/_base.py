@@ -14,7 +14,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from .._checks import check_floating, check_keywords, check_mapping, images_of
 from .._devices import device_of
-from .._exact import check_constant
 from .._html import table
 from .._model import weights_dtype
 from ..corruptions import Corruption, check_corruption, check_device
@@ -103,9 +102,6 @@ class TrainerBase:
             name: null.to(self.device, copy=True) if isinstance(null, Tensor) else null
             for name, null in (given.null_conditioning or {}).items()
         }
-        for name, null in self._null.items():
-            if isinstance(null, Tensor):
-                check_constant(null, f"null_conditioning[{name!r}]")
         self._metadata = dict(metadata or {})
         self._settings = settings_of(self.optimizer, scheduler)
         self._config = given.recorded() | {
@@ -120,8 +116,7 @@ class TrainerBase:
     def _check_processes_agree(self) -> None:
         if self._ranks.count == 1:
             return
-        named = ("learning_rate", "optimizer", "scheduler")
-        options = {**self.options.recorded(), **{name: self._config[name] for name in named}}
+        options = {name: value for name, value in self._config.items() if name not in ("corruption", "spectrum")}
         if self._ranks.differ(numbers_of(self.corruption, self.spectrum, options)):
             raise ValueError(
                 f"the processes have different corruptions, spectra or options, got {self.corruption!r}, "

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
-from .._checks import check_choice, check_count, check_flag, check_keywords, check_numbers, check_seed
+from torch import Tensor
+
+from .._checks import check_choice, check_count, check_flag, check_keywords, check_numbers
+from .._exact import check_constant
 from ..prediction import Prediction
 from ._loss import Weighting
 from ._times import BY_LOSS, TimeSampling
@@ -50,6 +53,9 @@ class TrainingOptions:
         optional = {name: getattr(self, name) for name in ("learning_rate", "max_grad_norm")}
         check_numbers(drop_conditioning=self.drop_conditioning, **{k: v for k, v in optional.items() if v is not None})
         check_keywords("null_conditioning", self.null_conditioning, "{'class_labels': 10}")
+        for name, null in (self.null_conditioning or {}).items():
+            if isinstance(null, Tensor):
+                check_constant(null, f"null_conditioning[{name!r}]")
         for name in ("image_key", "label_name", "label_key"):
             if not isinstance(value := getattr(self, name), (str, type(None))):
                 raise TypeError(f"{name} must be a string or None, got {value!r}")
@@ -75,7 +81,7 @@ class TrainingOptions:
             raise ValueError(f"a sequence of ema_decay must hold one or more different decays, got {self.ema_decay}")
         if self.ema_decay is None and self.ema_warmup is not None:
             raise ValueError(f"ema_warmup={self.ema_warmup} has no effect with ema_decay=None; omit it")
-        object.__setattr__(self, "seed", check_seed(self.seed))
+        object.__setattr__(self, "seed", check_count("seed", self.seed, least=0))
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive, got {self.max_grad_norm}; None does not clip")
         if self.label_key is not None and self.label_name is None:

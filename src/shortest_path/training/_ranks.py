@@ -101,7 +101,7 @@ class Ranks:
         Raises:
             ValueError: the processes have different parameters.
         """
-        if self._wrapped is None or self._group is None:
+        if self._wrapped is None:
             return
         inside = {id(parameter) for parameter in self._wrapped.parameters()}
         self._beside = list({id(each): each for each in parameters if id(each) not in inside}.values())
@@ -112,19 +112,24 @@ class Ranks:
                 f"{int(sizes[0])} with {int(sizes[1])} values; make each of the same parameters"
             )
         for parameter in self._beside:
-            dist.broadcast(parameter.detach(), dist.get_global_rank(self._group, 0), self._group)
+            self._begin_as_first(parameter.detach())
 
     def differ(self, own: Tensor) -> bool:
         """Whether a row of a matrix is other than that of the first process, but for rounding. Collective.
 
         Waits for the device.
         """
-        if self._wrapped is None or self._group is None:
+        if self._wrapped is None:
             return False
         first = own.to(self._device, copy=True)
-        dist.broadcast(first, dist.get_global_rank(self._group, 0), self._group)
+        self._begin_as_first(first)
         here = not all(same_but_rounding(*rows) for rows in zip(first.cpu(), own.cpu(), strict=True))
         return bool(self.largest(torch.tensor(here, device="cpu")))
+
+    def _begin_as_first(self, tensor: Tensor) -> None:
+        """Give a tensor the values that it has in the first process of the wrapper's."""
+        assert self._group is not None
+        dist.broadcast(tensor, dist.get_global_rank(self._group, 0), self._group)
 
     def average_gradients(self) -> None:
         """Average the gradients of `train_also` over the processes, after all backward passes of a step. Collective.
