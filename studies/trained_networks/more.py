@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not runs:
         raise SystemExit(f"more: {args.study} has no finished runs of {', '.join(args.cases)}")
     measured = [name for name in MEASURES if name in args.measures]
-    work = partial(measure, study, measures=measured, samples=args.samples, images=args.images)
+    work = partial(measure, study, measures=measured, samples=args.samples, images=args.images, compiled=args.compile)
     try:
         found = execute(work, runs, args.processes)
     except (OSError, ValueError) as error:
@@ -59,8 +59,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{args.out}/more.md, more.json: {len(runs)} networks")
 
 
-def measure(study: Study, run: Run, *, measures: Iterable[str], samples: int, images: int) -> dict[str, Any]:
-    """Return all known measures of a finished run from so many samples and images, after taking those named."""
+def measure(
+    study: Study, run: Run, *, measures: Iterable[str], samples: int, images: int, compiled: bool = False
+) -> dict[str, Any]:
+    """Return all known measures of a finished run from so many samples and images, after taking those named.
+
+    Networks are compiled for sampling alone: a likelihood needs their derivatives.
+    """
     folder = study.out / run.folder
     kept, start = folder / "more.json", json.loads((folder / "record.json").read_text())["start"]
     known = json.loads(kept.read_text()) if kept.exists() else {}
@@ -74,6 +79,8 @@ def measure(study: Study, run: Run, *, measures: Iterable[str], samples: int, im
         take, key = every[name]
         if key not in known:
             trainer = trainer or trained(study, run)
+            if compiled and name != BITS:  # which is taken first
+                trainer.ema_model.compile()
             known[key] = take(trainer, folder, start)
             write(kept, known)
             print(f"{run.folder}: {key}: {known[key].get('mean', known[key].get('kernel'))}", flush=True)
@@ -133,6 +140,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--measures", nargs="+", choices=list(MEASURES), default=list(MEASURES), help="what to measure (%(default)s)")
     add("--samples", type=int, default=10_000, help="number of samples (%(default)s)")
     add("--images", type=int, default=2000, help="number of test images (%(default)s)")
+    add("--compile", action="store_true", help="compile the networks for sampling: a third faster, other roundings")
     add("--processes", type=int, default=1, help="number of networks measured at once (%(default)s)")
     add("--out", type=output_folder, default="outputs/more", help="folder to write (%(default)s)")
     return options.parse_args(argv)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import shortest_path as sp
 from examples.recipe.dead_leaves import dead_leaves
@@ -247,3 +248,16 @@ def test_networks_of_a_study_are_measured_again(words: list[str], tmp_path: Path
     assert capsys.readouterr().out.count("\n") == 1
     assert json.loads((tmp_path / "more" / "more.json").read_text())["runs"] == values["runs"]
     assert study(words, tmp_path, *own, "--seeds", "0", "1")["runs"] == first["runs"]
+
+
+def test_networks_measured_again_are_compiled_for_sampling_alone(words: list[str], tmp_path: Path, monkeypatch) -> None:
+    own = [*words, "--outputs", "whitened", "--cases", "gaussian-cosine"]
+    study(own, tmp_path)
+    folders = ["--study", str(tmp_path), "--out", str(tmp_path / "more")]
+    again = [*own, *folders, "--seeds", "0", "--samples", "30", "--images", "6"]
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, *args, **kwargs: compiled.append(self))
+    more.main([*again, "--measures", "bits_50", "--compile"])
+    assert not compiled
+    more.main([*again, "--measures", "multistep_50", "--compile"])
+    assert len(compiled) == 1

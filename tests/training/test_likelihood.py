@@ -245,6 +245,11 @@ def test_it_can_be_derived_by_torch_func() -> None:
     torch.testing.assert_close(each.mean(), expected)
 
 
+def half(x_t: Tensor, t: Tensor) -> Tensor:
+    return 0.5 * x_t
+
+
+@pytest.mark.skipif(torch.__version__ < "2.5", reason="torch 2.4 cannot compile a loss")
 def test_a_trained_schedule_compiles_without_graph_breaks() -> None:
     torch.manual_seed(0)
     corruption = sp.GaussianCorruption(Warped())
@@ -252,7 +257,7 @@ def test_a_trained_schedule_compiles_without_graph_breaks() -> None:
     x_0, t, eps = correlated_images(2).float(), torch.tensor([0.2, 0.7]), torch.randn(2, *SHAPE)
 
     def of(x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        return loss(lambda x_t, t: 0.5 * x_t, x_0, t=t, eps=eps)
+        return loss(half, x_0, t=t, eps=eps)
 
     parameters = list(corruption.parameters())
     results = []

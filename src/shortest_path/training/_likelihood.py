@@ -27,6 +27,9 @@ def likelihood_factor(
 
     Source: Kingma et al. 2021, arXiv:2107.00630, equation 17; per coefficient, docs/theory.md.
     """
+    if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():  # torch 2.4 derives 0 there
+        with torch.inference_mode(False), torch.no_grad():
+            return likelihood_factor(corruption, t.clone(), prediction, power, dtype)
     (signal, noise), pull_back = torch.func.vjp(lambda time: both_scales(corruption, time), t.detach().clone())[:2]
     # Pulling back is linear. Every image has its own time, so that its transpose maps ones to the scales' derivatives.
     _, transposed = torch.func.vjp(pull_back, (torch.zeros_like(signal), torch.zeros_like(noise)))[:2]
