@@ -14,7 +14,7 @@ from ._decoding import FaultError, shown
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 TRAINING, TEST = tuple(f"data_batch_{number}" for number in range(1, 6)), "test_batch"
 _KINDS = "a parquet file, a folder of images or of parquet files, cifar-10-batches-py, or an .npy or .npz array"
-_SPLIT = re.compile(r"(?<![a-z])(?:train(?:ing)?|test(?:ing)?|val(?:id)?|validation|dev|eval(?:uation)?)(?![a-z])")
+SPLIT = re.compile(r"(?<![a-z])(?:train(?:ing)?|test(?:ing)?|val(?:id)?|validation|dev|eval(?:uation)?)(?![a-z])")
 _SHARD = re.compile(r"(.*)-\d+-of-(\d+)")
 _SHOWN = 6
 
@@ -116,7 +116,7 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Pa
 def _missing_shards(folder: Path, shards: Sequence[Path]) -> tuple[str, ...]:
     """Return a remark if the names of shards tell of others; raise if they tell of several splits."""
     names = [path.relative_to(folder).with_suffix("").as_posix().lower() for path in shards]
-    splits = {" ".join(sorted(set(_SPLIT.findall(name)))) for name in names}
+    splits = {" ".join(sorted(set(SPLIT.findall(name)))) for name in names}
     if len(splits) > 1:
         told = ", ".join(split or "(none)" for split in sorted(splits))
         raise ValueError(

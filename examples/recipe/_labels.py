@@ -10,7 +10,7 @@ import numpy as np
 
 from ._arrays import read_named
 from ._cifar_batches import read_batches, read_class_names
-from ._contents import Contents
+from ._contents import SPLIT, Contents
 from ._decoding import FaultError, naming, shown
 from ._parquet import label_column
 
@@ -80,10 +80,15 @@ def _classes_of(folder: Path, files: Sequence[Path]) -> list[str]:
     """Return the class of each file: the sub-folder that it is in, or its name up to the first underscore."""
     parts = [file.relative_to(folder).parts for file in files]
     outer = [inner[0] for inner in parts if len(inner) > 1]
-    if len(outer) == len(parts) and len(set(outer)) > 1:
+    if 0 < len(outer) < len(parts):
+        beside = next(inner[0] for inner in parts if len(inner) == 1)
+        raise FaultError(f"has images in sub-folders and others beside them, such as {shown(beside)}")
+    if len(names := set(outer)) > 1:
+        if all(SPLIT.fullmatch(name.lower()) for name in names):
+            raise FaultError(f"has a sub-folder for each split ({', '.join(sorted(names))}); pass one of them")
         return outer
-    names = [inner[-1].partition("_") for inner in parts]
-    classes = [name for name, mark, _ in names if name and mark]
+    stems = [inner[-1].partition("_") for inner in parts]
+    classes = [name for name, mark, _ in stems if name and mark]
     if len(classes) == len(parts) and 1 < len(set(classes)) < len(parts):
         return classes
     raise FaultError("has neither a sub-folder for each of two or more classes nor file names that begin with a class")

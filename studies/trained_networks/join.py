@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from examples.recipe.arguments import output_folder, path
@@ -32,13 +33,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--out", type=output_folder, required=True, help="folder for the report of both")
     args = options.parse_args(argv)
     try:
-        values = joined(json.loads(args.report.read_text()), json.loads(args.add.read_text()))
+        values = joined(_read(args.report), _read(args.add))
     except (OSError, ValueError) as error:
         raise SystemExit(f"join: {error}") from error
     args.out.mkdir(parents=True, exist_ok=True)
     write(args.out / "evidence.json", values)
     (args.out / "evidence.md").write_text(f"{tables(values)}\n{_NOTE}\n")
     print(f"{args.out}/evidence.md, evidence.json: {len(values['runs'])} runs")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    values = json.loads(file.read_text())
+    if not isinstance(values, dict) or not values.keys() >= {
+        "settings",
+        "data",
+        "classifier",
+        "starts",
+        "cases",
+        "runs",
+    }:
+        raise ValueError(f"{file} is not an evidence.json of the study")
+    return values
 
 
 def joined(report: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

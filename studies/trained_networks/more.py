@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     study = Study(args.scale, args.data, args.held_out, args.classifier, args.study)
     runs = finished(study, args.cases, args.outputs, args.seeds)
+    if args.images > len(test_images(study).levels):
+        raise SystemExit(f"more: --images {args.images} of {len(test_images(study).levels)} test images")
     if not runs:
         raise SystemExit(f"more: {args.study} has no finished runs of {', '.join(args.cases)}")
     measured = [name for name in MEASURES if name in args.measures]
@@ -65,10 +67,19 @@ def measure(
     """Return all known measures of a finished run from so many samples and images, after taking those named.
 
     Networks are compiled for sampling alone: a likelihood needs their derivatives.
+
+    Raises:
+        ValueError: the measures that are kept are of other test images or of another classifier.
     """
     folder = study.out / run.folder
     kept, start = folder / "more.json", json.loads((folder / "record.json").read_text())["start"]
     known = json.loads(kept.read_text()) if kept.exists() else {}
+    facts = {
+        "test images": test_images(study).provenance["sha256"],
+        "classifier": classifier_facts(study)["weights_sha256"],
+    }
+    if others := [name for name, value in facts.items() if known.setdefault(name, value) != value]:
+        raise ValueError(f"{kept} has measures with other {' and '.join(others)}; move it away to measure with these")
     held = test_images(study).first(images).dequantised()
     every = {BITS: (bits_of(ODE_STEPS[0], held, bits_file(images)), f"{BITS} of {images}")}
     for solver, calls in PRIMARY:

@@ -172,6 +172,16 @@ def test_labels_that_are_required_are_there_or_explained(tmp_path: Path) -> None
         write(tmp_path / folder)
         for stem in stems:
             (tmp_path / folder / f"{stem}.png").write_bytes(images[0])
+    for name in (
+        "stray/cat/a_1",
+        "stray/cat/a_2",
+        "stray/dog/b_3",
+        "stray/b_4",
+        "split/train/cat/a_1",
+        "split/Test/cat/b_1",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.png").write_bytes(images[0])
     found = cifar10.load(str(tmp_path / "names.parquet"), labels=True)
     assert found.labels is not None
     assert (found.labels.tolist(), found.provenance["class_names"]) == ([1, 0, 1], ["a", "b"])
@@ -182,6 +192,8 @@ def test_labels_that_are_required_are_there_or_explained(tmp_path: Path) -> None
         "a.npy": "has no labels, as an .npy file holds one array",
         "a.npz": "holds no array label or labels or fine_label, but images, kinds",
         "one.npz": "requires one label for each image, got 3",
+        "stray": r"has images in sub-folders and others beside them, such as b_4\.png",
+        "split": r"has a sub-folder for each split \(Test, train\); pass one of them",
         **dict.fromkeys(
             ("alike", "plain", "each"), "has neither a sub-folder for each of two or more classes nor file"
         ),

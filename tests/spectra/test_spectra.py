@@ -128,10 +128,10 @@ def test_parts_of_any_mean_equal_the_whole(basis: str, center: bool, monkeypatch
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     for rank in ranks:
         sent.append([])
-        monkeypatch.setattr(dist, "all_reduce", lambda tensor: sent[-1].append(tensor))
+        monkeypatch.setattr(dist, "all_reduce", lambda tensor, *largest: None if largest else sent[-1].append(tensor))
         rank.all_reduce()
     sums = iter([sum(tensors) for tensors in zip(*sent, strict=True)])
-    monkeypatch.setattr(dist, "all_reduce", lambda tensor: tensor.copy_(next(sums)))
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor, *largest: None if largest else tensor.copy_(next(sums)))
     ranks[2].all_reduce()
     whole = seen(*chunks).spectrum()
     for estimator in (begun, merged, ranks[2]):
@@ -536,3 +536,12 @@ def test_cosine_coefficients_of_float32_images_are_in_float32_and_no_less() -> N
     huge = images * 1e38 + 2e38  # the mean is beyond float32 in the transform
     power = sp.PowerSpectrum.estimate([huge], check_range=False).power
     torch.testing.assert_close(power, sp.PowerSpectrum.estimate([huge.double()], check_range=False).power)
+
+
+def test_equal_images_have_equal_rotations_where_channels_tell_no_direction() -> None:
+    grey = correlated_images(100).double()[:, :1].expand(-1, 3, -1, -1)
+    expected = torch.tensor([[1.0, 1, 1], [2, -1, -1], [0, 1, -1]], dtype=torch.float64)
+    expected /= expected.norm(dim=1, keepdim=True)
+    for size in (50, 40, 7):  # summed in another order, and so rounded otherwise
+        basis = sp.PowerSpectrum.estimate(grey.split(size), progress=False).basis
+        torch.testing.assert_close(basis.channel_rotation, expected, atol=1e-8, rtol=0)

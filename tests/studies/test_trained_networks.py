@@ -126,6 +126,10 @@ def test_likelihoods_are_added_from_a_report_of_another_classifier(words: list[s
     files[1].write_text(json.dumps({**other, "starts": first["starts"]}))
     join.main([str(files[0]), "--add", str(files[1]), "--out", str(tmp_path / "both")])
     assert json.loads((tmp_path / "both" / "evidence.json").read_text())["runs"] == both["runs"]
+    for text in ("{}", "[]"):
+        files[1].write_text(text)
+        with pytest.raises(SystemExit, match="is not an evidence.json of the study"):
+            join.main([str(files[0]), "--add", str(files[1]), "--out", str(tmp_path / "both")])
 
 
 def test_a_seed_gives_every_case_the_same_weights_and_noise(words: list[str], spectrum, tmp_path: Path) -> None:
@@ -248,6 +252,19 @@ def test_networks_of_a_study_are_measured_again(words: list[str], tmp_path: Path
     assert capsys.readouterr().out.count("\n") == 1
     assert json.loads((tmp_path / "more" / "more.json").read_text())["runs"] == values["runs"]
     assert study(words, tmp_path, *own, "--seeds", "0", "1")["runs"] == first["runs"]
+
+
+def test_measures_of_other_test_images_are_not_taken_for_those_of_these(words: list[str], tmp_path: Path) -> None:
+    own = [*words, "--outputs", "whitened", "--cases", "gaussian-cosine"]
+    study(own, tmp_path)
+    folders = ["--study", str(tmp_path), "--out", str(tmp_path / "more")]
+    again = [*own, *folders, "--seeds", "0", "--images", "6", "--measures", "bits_50"]
+    more.main(again)
+    np.save(tmp_path / "others.npy", dead_leaves(60, size=8, seed=2))
+    with pytest.raises(SystemExit, match=r"more\.json has measures with other test images; move it away"):
+        more.main([*again, "--held-out", str(tmp_path / "others.npy")])
+    with pytest.raises(SystemExit, match="--images 61 of 60 test images"):
+        more.main([*again, "--images", "61"])
 
 
 def test_networks_measured_again_are_compiled_for_sampling_alone(words: list[str], tmp_path: Path, monkeypatch) -> None:

@@ -154,7 +154,7 @@ def spoilt(state: dict[str, Any]) -> dict[str, Callable[[], None]]:
     def drop(name: str) -> Callable[[], None]:
         return lambda: state.pop(name)
 
-    others = ("format", "version", "sampler", "settings")  # the last two are not in states of earlier versions
+    others = ("format", "version", "sampler", "settings", "scales")  # the last three are not in earlier states
     changes = {f"no {name}": drop(name) for name in state if name not in others}
     changes["model of another shape"] = lambda: state["model"].update({"layer.weight": torch.zeros(1)})
     changes["average without a weight"] = lambda: state["ema"].pop("layer.bias")

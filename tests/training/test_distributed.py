@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler
 
 import shortest_path as sp
 from shortest_path.training import load_checkpoint
@@ -180,6 +182,9 @@ def test_processes_train_one_corruption(tmp_path: Path) -> None:
             torch.testing.assert_close(found[name], value, atol=1e-5, rtol=0)
 
 
+DIFFERENT = "different corruptions, spectra or options: process 1 says .*(other|in the first process).* call all_reduce"
+
+
 def differ(rank: int, ranks: int, folder: str) -> None:
     """Make trainers of what differs between the processes, such as spectra that each measures on its own images."""
     with group(rank, ranks, f"{folder}/rendezvous"):
@@ -192,6 +197,9 @@ def differ(rank: int, ranks: int, folder: str) -> None:
         path, mean = sp.ShortestPathCorruption(whole), torch.full(whole.shape, float(rank))
         moved = sp.PowerSpectrum(whole.basis, whole.power, mean=mean)
         turned = sp.CosineBasis(2, torch.eye(3).roll(rank, 0))
+        other_basis = (sp.CosineBasis(), sp.bases.WaveletBasis())[rank]
+        delays = torch.linspace(0, 1, 8).view(1, 8, 1)
+        delays[0, 1] -= 0.07 * rank
         sp.DiffusionTrainer(DistributedDataParallel(model()), path, spectrum=whole)
         for corruption, options in (
             (sp.ShortestPathCorruption(apart), {"spectrum": apart}),
@@ -204,18 +212,155 @@ def differ(rank: int, ranks: int, folder: str) -> None:
             (sp.BlurCorruption(1.0 + rank, spatial=(8, 8)), {}),
             (path, {"prediction": "noise" if rank else "data"}),
             (path, {"learning_rate": 1e-3 * (1 + rank)}),
+            (path, {"max_skipped": 1 + rank}),
+            (path, {"seed": (843, 20076)[rank], "ema_decay": 0.9}),
+            (sp.ShortestPathCorruption(sp.PowerSpectrum(other_basis, whole.power)), {}),
+            (sp.StaggeredCorruption(sp.GaussianCorruption("flow"), delays, spread=7.0), {"prediction": "data"}),
         ):
-            with pytest.raises(ValueError, match="different corruptions, spectra or options, .* call all_reduce"):
+            with pytest.raises(ValueError, match=DIFFERENT):
                 sp.DiffusionTrainer(DistributedDataParallel(model()), corruption, **options)
+        network = DistributedDataParallel(model())
+        faster = torch.optim.SGD(network.parameters(), lr=0.1 * (1 + rank))
+        with pytest.raises(ValueError, match=r"process 1 says optimizer.param_groups.0.lr: 0.1 in .*, 0.2 here"):
+            sp.DiffusionTrainer(network, path, optimizer=faster)
         network, learned = model(), _Learned(0.1)
         optimizer = torch.optim.SGD([*network.parameters(), *(learned.parameters() if rank else ())], lr=0.1)
-        with pytest.raises(ValueError, match="train different parameters of the corruption, here [01] with"):
+        with pytest.raises(ValueError, match=r"train different parameters of the corruption, here [01] \("):
+            sp.DiffusionTrainer(DistributedDataParallel(network), learned, optimizer=optimizer)
+        learned.bend = nn.Parameter(learned.bend.detach().to(torch.float64 if rank else torch.float32))
+        optimizer = torch.optim.SGD([*network.parameters(), *learned.parameters()], lr=0.1)
+        with pytest.raises(ValueError, match=r"train different parameters of the corruption, here 1 \("):
             sp.DiffusionTrainer(DistributedDataParallel(network), learned, optimizer=optimizer)
 
 
 @pytest.mark.slow
 def test_processes_that_differ_are_refused(tmp_path: Path) -> None:
     together(differ, tmp_path)
+
+
+class _Plain:
+    """A corruption without a `repr` of its own."""
+
+    basis, max_time = sp.PixelBasis(), 1.0
+
+    def signal(self, t: Tensor) -> Tensor:
+        return (1 - t).view(-1, 1, 1, 1)
+
+    def noise(self, t: Tensor) -> Tensor:
+        return t.view(-1, 1, 1, 1)
+
+
+def alike(rank: int, ranks: int, folder: str) -> None:
+    """Make trainers of what differs between processes by rounding, order or place in memory alone."""
+    with group(rank, ranks, f"{folder}/rendezvous"):
+        power = (3 * torch.randn(3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(57))).exp()
+        rounded = sp.PowerSpectrum(sp.CosineBasis(), power.float() if rank else power)
+        images = correlated_images(100).double()
+        centred, grey = images - images.mean(0), images[:, :1].expand(-1, 3, -1, -1)
+        unlike = [object() for _ in range(1 + 50 * rank)]  # so that what follows lies elsewhere
+        rows = torch.linspace(0, 1, 8).view(1, 8, 1)
+        warp = functools.partial(lambda shape, u: shape(u), lambda u: u)
+        nulls = {"y": 2, "z": 1} if rank else {"z": 1, "y": 2}
+        for corruption, options in (
+            (sp.ShortestPathCorruption(rounded), {"spectrum": rounded}),
+            *((sp.ShortestPathCorruption(_estimate(each, rank)), {}) for each in (centred, grey)),
+            (sp.GaussianCorruption(), {"time_sampling": warp}),
+            (sp.StaggeredCorruption(_Plain(), rows, spread=2.0), {"prediction": "data"}),
+            (sp.GaussianCorruption(), {"drop_conditioning": 0.1, "null_conditioning": nulls}),
+            (sp.GaussianCorruption(), {"max_grad_norm": 1.0 if rank else 1}),
+        ):
+            sp.DiffusionTrainer(DistributedDataParallel(model()), corruption, **options)
+        assert unlike
+
+
+def _estimate(images: Tensor, rank: int) -> sp.PowerSpectrum:
+    return sp.PowerSpectrum.estimate(images.split((50, 40)[rank]), progress=False)
+
+
+@pytest.mark.slow
+def test_processes_that_are_alike_are_not_refused(tmp_path: Path) -> None:
+    together(alike, tmp_path)
+
+
+def train_apart(rank: int, ranks: int, folder: str) -> None:
+    """Resume where each process has a folder of its own, which the first alone has written to."""
+    with group(rank, ranks, f"{folder}/rendezvous"):
+        own = Path(folder) / str(rank)
+        own.mkdir()
+        train(DistributedDataParallel(model()), data(rank), own)
+        here = "no checkpoint;" if rank else ".*00000005.pt of step 5;"
+        with pytest.raises(ValueError, match=f"from different checkpoints, this one from {here}"):
+            train(DistributedDataParallel(model()), data(rank), own)
+
+
+@pytest.mark.slow
+def test_processes_that_find_different_checkpoints_are_refused(tmp_path: Path) -> None:
+    together(train_apart, tmp_path)
+
+
+def resume_uneven(rank: int, ranks: int, folder: str) -> None:
+    """Train at once, and in two parts, with other numbers of batches on each rank."""
+    with group(rank, ranks, f"{folder}/rendezvous"):
+        for counts, stop in (((3, 4), 5), ((4, 3), 4)):
+            own, found = data()[: counts[rank]], []
+            for steps in ((12,), (stop, 12)):
+                for last in steps:
+                    network = DistributedDataParallel(model())
+                    trainer = sp.DiffusionTrainer(network, sp.GaussianCorruption(), learning_rate=0.01, label_name="y")
+                    folder_of = f"{folder}/{counts}" if len(steps) > 1 else None
+                    trainer.fit(own, steps=last, checkpoint_dir=folder_of)
+                found.append(network.module.state_dict())
+            for name, weight in found[0].items():
+                assert torch.equal(weight, found[1][name]), (counts, stop, name)
+
+
+@pytest.mark.slow
+def test_uneven_batches_resume_exactly(tmp_path: Path) -> None:
+    together(resume_uneven, tmp_path)
+
+
+def train_loader(rank: int, ranks: int, folder: str, steps: int) -> None:
+    """Train on a loader that has a generator of its own where one process trains, and none where there are more."""
+    with group(rank, ranks, f"{folder}/rendezvous{steps}"):
+        images = torch.utils.data.TensorDataset(correlated_images(32).float(), torch.zeros(32, dtype=torch.long))
+        if ranks == 1:
+            loader = DataLoader(images, 4, shuffle=True, generator=torch.Generator().manual_seed(3))
+        else:
+            loader = DataLoader(images, 4, sampler=DistributedSampler(images, ranks, rank))
+        trainer = sp.DiffusionTrainer(DistributedDataParallel(model()), sp.GaussianCorruption(), label_name="y")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="the checkpoint was written by 1 processes")
+            trainer.fit(loader, steps=steps, checkpoint_dir=f"{folder}/checkpoints")
+
+
+@pytest.mark.slow
+def test_more_processes_go_on_in_the_middle_of_a_pass(tmp_path: Path) -> None:
+    together(train_loader, tmp_path, 3, ranks=1)
+    together(train_loader, tmp_path, 8, ranks=2)
+    assert load_checkpoint(tmp_path / "checkpoints" / "checkpoint-00000008.pt")["ranks"] == 2
+
+
+def estimate_apart(rank: int, ranks: int, folder: str) -> None:
+    """Sum what are no parts of one estimate."""
+    with group(rank, ranks, f"{folder}/rendezvous"):
+        wide = torch.rand(4, 3, 4, 8)
+        for images, options in (
+            (wide.mT if rank else wide, {}),
+            (wide, {"center": bool(rank)}),
+            (wide, {"basis": "cosine" if rank else "fourier"}),
+            (wide if rank else None, {}),
+        ):
+            estimator = sp.spectra.SpectrumEstimator(**options)
+            if images is not None:
+                estimator.update(images)
+            said = "no images were seen" if images is None else "estimate different spectra, this one of images"
+            with pytest.raises(ValueError, match=said):
+                estimator.all_reduce()
+
+
+@pytest.mark.slow
+def test_estimates_of_other_kinds_are_not_summed(tmp_path: Path) -> None:
+    together(estimate_apart, tmp_path)
 
 
 def uneven(rank: int, ranks: int, folder: str) -> None:

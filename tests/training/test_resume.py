@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -211,7 +213,8 @@ def load_views(rank: int, ranks: int, folder: str) -> None:
     straight, again = trainer(), trainer()
     straight.fit(batches(3), steps=2)
     state = straight.state_dict()
-    own = {name: part(value) for name, value in state["random"]["ranks"][0].items()}
+    own = state["random"]["ranks"][0]
+    own = {name: part(each) if isinstance(each, Tensor) else each for name, each in own.items()}
     state["random"] = {"trainer": part(state["random"]["trainer"]), "ranks": {0: own}}
     again.load_state_dict(state)
     for one in (again, straight):  # both use torch's random state
@@ -806,6 +809,51 @@ def test_tables_may_be_rounded_as_on_another_machine(kind: str, factor: float, a
     again = made(factor).ema_model
     again.load_state_dict(before.ema_model.state_dict())
     assert torch.equal(weights(again), weights(before.ema_model))
+
+
+@pytest.mark.parametrize("other", [math.nan, math.inf, -math.inf])
+def test_tables_that_are_not_finite_are_compared_too(other: float) -> None:
+    class Tabled(Net):
+        table_names = ("table",)
+
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.tensor([other, value]))
+
+    def make(value: float) -> sp.DiffusionTrainer:
+        return sp.DiffusionTrainer(Tabled(value), sp.GaussianCorruption())
+
+    make(2.0).load_state_dict(make(2.0).state_dict())
+    with pytest.raises(ValueError, match=r"another corruption or spectrum inside \(table\)"):
+        make(3.0).load_state_dict(make(2.0).state_dict())
+
+
+def test_spectra_estimated_in_other_batches_are_the_same() -> None:
+    images = correlated_images(100).double()
+    centred, grey = images - images.mean(0), images[:, :1].expand(-1, 3, -1, -1)
+
+    def made_of(images: Tensor, size: int) -> sp.DiffusionTrainer:
+        found = sp.PowerSpectrum.estimate(images.split(size), progress=False)
+        path = sp.ShortestPathCorruption(found)
+        return sp.DiffusionTrainer(WhitenedInput(net(), path, found, alone=True), path)
+
+    for each in (centred, grey):
+        made_of(each, 40).load_state_dict(made_of(each, 50).state_dict())
+    with pytest.raises(ValueError, match="corruption.mean: other values"):
+        made_of(centred, 40).load_state_dict(made_of(centred + 1e-4, 40).state_dict())
+
+
+def test_a_state_without_the_numbers_of_its_corruption_is_continued_from() -> None:
+    state = trainer().state_dict()
+    del state["scales"]
+    trainer().load_state_dict(state)
+
+
+def test_functions_inside_options_are_compared_without_their_addresses() -> None:
+    def make() -> sp.DiffusionTrainer:
+        return trainer(time_sampling=functools.partial(lambda shape, u: shape(u), lambda u: u))
+
+    make().load_state_dict(make().state_dict())
 
 
 def test_another_learning_rate_is_taken_only_if_allowed() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._exact import same_but_rounding
+from .._exact import same_table
 from ..bases import Basis
 from ..spectra import PowerSpectrum, require_power
 
@@ -28,7 +28,7 @@ def end_power(final: object, spectrum: PowerSpectrum) -> Tensor:
     assert isinstance(final, PowerSpectrum)  # for the type checker
     if final.shape != spectrum.shape:
         raise ValueError(f"final must have the shape of spectrum, {spectrum.shape}, got {final.shape}")
-    if final.mean is not None and (spectrum.mean is None or not same_but_rounding(final.mean, spectrum.mean)):
+    if final.mean is not None and (spectrum.mean is None or not same_table("mean", final.mean, spectrum.mean)):
         raise ValueError(
             "final has another mean than spectrum, and equation 1 keeps the data's mean at every time; "
             "pass PowerSpectrum(final.basis, final.power), which has none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal, TypeAlias
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from ..bases import Basis
 
+_EQUAL = 1e-7  # of the largest eigenvalue: nearer ones are told apart by rounding
+_TIE = 1e-6  # between parts of a vector of length 1: nearer ones are told apart by rounding
 Channels: TypeAlias = Literal["rotate", "independent", "shared"]
 
 
@@ -38,14 +41,37 @@ def choose_channels(
         covariance = moment.real if moment.is_complex() else moment
         covariance = covariance.reshape(*covariance.shape[:2], -1)
         covariance = (covariance / covariance.diagonal().sum(-1)).mean(-1)
-        rotation = torch.linalg.eigh((covariance + covariance.T) / 2).eigenvectors.flip(1).T
-        # Eigenvectors have no sign of their own: fix it, so that equal data give equal bases.
-        rotation = rotation * torch.sign(rotation.gather(1, rotation.abs().argmax(1, keepdim=True)))
-        basis = basis.with_channel_rotation(rotation)
+        basis = basis.with_channel_rotation(_eigenvectors((covariance + covariance.T) / 2))
     power = block_power(moment, basis.channel_rotation)
     if channels == "shared":
         power = power.mean(0, keepdim=True).expand(power.shape).clone()
     return basis, power
+
+
+def _eigenvectors(covariance: Tensor) -> Tensor:
+    """Return eigenvectors as rows, the largest eigenvalue first, so that equal data give equal rows.
+
+    They have no sign of their own. Where eigenvalues are equal, as those of the two colours that grey images lack, they
+    have no direction within a plane either: there, each row is the direction nearest to a channel, the first of ties.
+    """
+    values, vectors = torch.linalg.eigh(covariance)
+    rows: Tensor = vectors.flip(1).T.clone()
+    values = values.flip(0)
+    apart = (values[:-1] - values[1:] > _EQUAL * values[0]).nonzero().flatten() + 1
+    for first, last in itertools.pairwise([0, *apart.tolist(), len(values)]):
+        within = rows[first:last].T @ rows[first:last]  # the projection onto the plane
+        for row in range(first, last) if last - first > 1 else ():
+            channel = _largest(within.diagonal())
+            rows[row] = within[channel] / within[channel, channel].sqrt()
+            within = within - torch.outer(rows[row], rows[row])
+    for row in rows:
+        row *= torch.sign(row[_largest(row.abs())])
+    return rows
+
+
+def _largest(values: Tensor) -> int:
+    """Return the place of the largest value, the first of those that rounding alone may tell apart."""
+    return int((values > values.max() - _TIE).nonzero()[0])
 
 
 def block_power(moment: Tensor, rotation: Tensor | None) -> Tensor:

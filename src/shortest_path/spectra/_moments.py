@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+import zlib
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -113,11 +114,20 @@ class Moments:
 
         Raises:
             RuntimeError: no process group is initialised.
-            ValueError: this rank has seen no data.
+            ValueError: a rank has seen no data, or images of another shape, or estimates otherwise.
         """
         if not dist.is_initialized():
             raise RuntimeError("all_reduce needs torch.distributed; call torch.distributed.init_process_group first")
+        kind = (self._shape, repr(self._requested), self._center)
+        told = zlib.crc32(repr(kind).encode()) if self.count else -1
+        ends = torch.tensor([told, -told], dtype=torch.int64, device=self._sum.device)
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
         self._require_data()
+        if int(ends[0]) != told or int(ends[1]) != -told:
+            raise ValueError(
+                f"the processes estimate different spectra, this one of images {self._shape} in {self._requested!r}, "
+                f"center={self._center}; make the estimators alike, and give each images of one shape"
+            )
         count = torch.tensor(float(self.count), dtype=torch.float64, device=self._sum.device)
         for tensor in (self._moment, self._sum, count):
             dist.all_reduce(torch.view_as_real(tensor) if tensor.is_complex() else tensor)

@@ -1,48 +1,64 @@
-"""What several processes must have alike to train one model: numbers that tell where they differ."""
+"""What several processes must have alike to train one model."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..corruptions import Corruption, known_mean
+from ..corruptions import Corruption
 from ..spectra import PowerSpectrum
-from ._fingerprint import fingerprint, two_means
+from ._fingerprint import fingerprint
+from ._options import TrainingOptions
+from ._plain import plain
+from ._ranks import Ranks
+from ._settings import SETTINGS
+from ._state import SCALES, other_options
 
 
-@torch.no_grad()
-def numbers_of(corruption: Corruption, spectrum: PowerSpectrum | None, options: Mapping[str, Any]) -> Tensor:
-    """Return rows of numbers of a corruption, a spectrum and options, (11, 4), float64 on the CPU.
+def check_agreement(
+    ranks: Ranks,
+    corruption: Corruption,
+    spectrum: PowerSpectrum | None,
+    options: TrainingOptions,
+    config: dict[str, Any],
+    settings: dict[str, dict[str, Any]],
+) -> None:
+    """Raise a ValueError in all processes if one of them has other options than the first. Collective.
 
-    As many whatever there is, so that processes can exchange them. Numbers of one row are of one magnitude.
+    Args:
+        ranks: The processes.
+        corruption: The corruption; what it learns has begun as in the first process.
+        spectrum: The spectrum that was passed.
+        options: The options; those of `config` as there.
+        config: What checkpoints compare.
+        settings: Settings of optimizer and schedule, by their paths.
     """
-    words = repr(sorted(options.items())).replace("__mp_main__", "__main__")  # in a process that a script spawned
-    told = zlib.crc32(words.encode()) / 2**32
-    measured, centre = spectrum is not None, known_mean(corruption)
-    rows = [
-        torch.tensor([[told, float(measured), float(centre is not None), 0.0]], dtype=torch.float64, device="cpu"),
-        fingerprint(corruption),
-        _row([centre]),
-        _row(_tables(corruption.basis)),
-        _row([None if spectrum is None else spectrum.power]),
-        _row([None if spectrum is None else spectrum.mean]),
-        _row(() if spectrum is None else _tables(spectrum.basis)),
-    ]
-    return torch.cat(rows)
-
-
-def _tables(module: nn.Module) -> Iterable[Tensor]:
-    return (each for each in module.state_dict().values() if each.is_floating_point() and each.numel())
-
-
-def _row(tables: Iterable[Tensor | None]) -> Tensor:
-    """Return sums over tables of their means, and of those of their absolute values, (1, 4)."""
-    row = torch.zeros(4, dtype=torch.float64, device="cpu")
-    for table in tables:
-        if table is not None:
-            row += torch.stack([*two_means(table), *two_means(table.abs())]).cpu().double()
-    return row[None]
+    if ranks.count == 1:
+        return
+    tables = {} if spectrum is None else {"power": spectrum.power, **spectrum.basis.state_dict(prefix="basis.")}
+    if spectrum is not None and spectrum.mean is not None:
+        tables["mean"] = spectrum.mean
+    own = {
+        "config": {"max_skipped": options.max_skipped, "image_key": options.image_key, **config},
+        SETTINGS: settings,
+        "corruption": corruption.state_dict() if isinstance(corruption, nn.Module) else {},
+        SCALES: fingerprint(corruption),
+        "spectrum": tables,
+    }
+    first = ranks.of_first(plain(own))
+    found = [*other_options(first, own, (), "in the first process").values()]
+    for part, values in settings.items():
+        theirs = first[SETTINGS].get(part, {})
+        found += [
+            f"{part}.{path}: {theirs.get(path)!r} in the first process, {values.get(path)!r} here"
+            for path in sorted({*theirs, *values})
+            if theirs.get(path) != values.get(path)
+        ]
+    for rank, each in ranks.gather({"found": found}).items():
+        if each["found"]:
+            raise ValueError(
+                f"the processes have different corruptions, spectra or options: process {rank} says "
+                f"{'; '.join(each['found'])}. Pass the same to all, and if each measured a spectrum of its own images, "
+                "call all_reduce() of the SpectrumEstimator before spectrum()"
+            )

@@ -19,7 +19,7 @@ from .._model import weights_dtype
 from ..corruptions import Corruption, check_corruption, check_device
 from ..sampling import Sampler
 from ..spectra import PowerSpectrum
-from ._agreement import numbers_of
+from ._agreement import check_agreement
 from ._batches import on_device
 from ._loss import DiffusionLoss
 from ._options import TrainingOptions, described
@@ -111,18 +111,7 @@ class TrainerBase:
             "corruption": described(corruption),
             "spectrum": None if spectrum is None else repr(spectrum),
         }
-        self._check_processes_agree()
-
-    def _check_processes_agree(self) -> None:
-        if self._ranks.count == 1:
-            return
-        options = {name: value for name, value in self._config.items() if name not in ("corruption", "spectrum")}
-        if self._ranks.differ(numbers_of(self.corruption, self.spectrum, options)):
-            raise ValueError(
-                f"the processes have different corruptions, spectra or options, got {self.corruption!r}, "
-                f"{self.spectrum!r}, {options} and others; pass the same to all, and if each measured a spectrum of "
-                "its own images, call all_reduce() of the SpectrumEstimator before spectrum()"
-            )
+        check_agreement(self._ranks, corruption, spectrum, given, self._config, self._settings)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""

@@ -71,7 +71,7 @@ class ContinuedTrainer(TrainerBase):
         if self.step == 0:  # what was set since the trainer was made counts too
             self._settings = settings_of(self.optimizer, self.scheduler)
         ours = self._state()
-        if missing := sorted(ours.keys() - state.keys() - {SAMPLER, SETTINGS}):
+        if missing := sorted(ours.keys() - state.keys() - {SAMPLER, SETTINGS, SCALES}):
             raise ValueError(f"the state has no {', '.join(missing)}; pass what state_dict returned, unchanged")
         learned = self._weights.trained_in(self.corruption)
         changed = differences(state, ours, allow_changes, learned)

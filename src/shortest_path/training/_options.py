@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
@@ -16,6 +17,7 @@ from ._loss import Weighting
 from ._times import BY_LOSS, TimeSampling
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _FREE = ("max_skipped", "check_range", "image_key", "label_key")  # may differ between runs that continue one another
 
 
@@ -123,9 +125,8 @@ def _plain(value: Any) -> Any:
 def described(value: Any) -> str:
     """Return a text that is the same in every process: a function's name, else `repr` unless it shows an address."""
     if isinstance(value, functools.partial):
-        return f"partial({described(value.func)}, {value.args!r}, {value.keywords!r})"
+        return _ADDRESS.sub("", f"partial({described(value.func)}, {value.args!r}, {value.keywords!r})")
     if hasattr(value, "__qualname__"):
         return f"{value.__module__ or 'builtins'}.{value.__qualname__}"
-    text = repr(value)
-    kind = type(value)
-    return f"{kind.__module__}.{kind.__qualname__}" if f"at {hex(id(value))}" in text else text
+    text, kind = repr(value), type(value)
+    return f"{kind.__module__}.{kind.__qualname__}" if f"at {hex(id(value))}" in text else _ADDRESS.sub("", text)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-import torch
 from typing_extensions import Self
 
 from ._ranks import Ranks
@@ -89,7 +88,7 @@ class Stop:
     def agreed(self) -> bool:
         """Return whether any process was asked to stop; collective."""
         if self._active and not self._agreed:
-            self._agreed = self._ranks.largest(torch.tensor(self._requested, device="cpu"))
+            self._agreed = self._ranks.largest(self._requested)
         return bool(self._agreed)
 
     def leave(self, step: int, saved: object) -> NoReturn:

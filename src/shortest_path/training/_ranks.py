@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .._exact import same_but_rounding
 from .._model import network_of
 
 
@@ -105,26 +106,31 @@ class Ranks:
             return
         inside = {id(parameter) for parameter in self._wrapped.parameters()}
         self._beside = list({id(each): each for each in parameters if id(each) not in inside}.values())
-        sizes = torch.tensor([len(self._beside), sum(each.numel() for each in self._beside)], device="cpu")
-        if any(self.largest(size) != -self.largest(-size) for size in sizes):
+        kinds = [(tuple(each.shape), str(each.dtype)) for each in self._beside]
+        if not self.agree(zlib.crc32(repr(kinds).encode())):
             raise ValueError(
                 "the optimizers of the processes train different parameters of the corruption, here "
-                f"{int(sizes[0])} with {int(sizes[1])} values; make each of the same parameters"
+                f"{len(kinds)} ({', '.join(f'{shape} {dtype}' for shape, dtype in kinds[:3])}); make each of the same "
+                "parameters"
             )
         for parameter in self._beside:
             self._begin_as_first(parameter.detach())
 
-    def differ(self, own: Tensor) -> bool:
-        """Whether a row of a matrix is other than that of the first process, but for rounding. Collective.
+    def agree(self, value: int) -> bool:
+        """Whether all processes have the same integer. Collective; waits for the device."""
+        return self.largest(value) == -self.largest(-value)
 
-        Waits for the device.
-        """
+    def of_first(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the tensors and plain values that the first process has. Collective."""
         if self._wrapped is None:
-            return False
-        first = own.to(self._device, copy=True)
-        self._begin_as_first(first)
-        here = not all(same_but_rounding(*rows) for rows in zip(first.cpu(), own.cpu(), strict=True))
-        return bool(self.largest(torch.tensor(here, device="cpu")))
+            return dict(own)
+        packed = _packed(own).to(self._device)
+        length = torch.tensor(len(packed), device=self._device)
+        self._begin_as_first(length)
+        if self.own:
+            packed = packed.new_empty(int(length))
+        self._begin_as_first(packed)
+        return _unpacked(packed)
 
     def _begin_as_first(self, tensor: Tensor) -> None:
         """Give a tensor the values that it has in the first process of the wrapper's."""
@@ -145,12 +151,13 @@ class Ranks:
                 dist.all_reduce(parameter.grad, dist.ReduceOp.SUM, self._group)
                 parameter.grad /= self.count
 
-    def largest(self, value: Tensor) -> int:
+    def largest(self, value: Tensor | int) -> int:
         """All-reduce an integer with MAX. Collective; synchronises the device."""
-        if self._wrapped is not None:
-            value = value.to(self._device, torch.int32)
-            dist.all_reduce(value, dist.ReduceOp.MAX, self._group)
-        return int(value.item())
+        if self._wrapped is None:
+            return int(value)
+        found = torch.as_tensor(value, device=self._device).to(torch.int64, copy=True)
+        dist.all_reduce(found, dist.ReduceOp.MAX, self._group)
+        return int(found)
 
     def any(self, value: Tensor) -> Tensor:
         """All-reduce a boolean with OR. Collective; does not wait for the device."""
@@ -160,20 +167,35 @@ class Ranks:
         dist.all_reduce(found, dist.ReduceOp.MAX, self._group)
         return found.bool()
 
-    def gather(self, own: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-        """Gather named tensors of bytes, of equal lengths on all processes, by rank. Collective."""
+    def gather(self, own: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+        """Gather tensors and plain values of all processes, by rank. Collective."""
         if self._wrapped is None:
             return {self.own: dict(own)}
-        packed = torch.cat(list(own.values())).to(self._device)
-        found = [torch.empty_like(packed) for _ in range(self.count)]
-        dist.all_gather(found, packed, self._group)
-        lengths = [len(value) for value in own.values()]
-        parts = [[part.clone() for part in torch.split(values.cpu(), lengths)] for values in found]
-        return {rank: dict(zip(own, values, strict=True)) for rank, values in enumerate(parts)}
+        packed = _packed(own).to(self._device)
+        lengths = [torch.zeros((), dtype=torch.int64, device=self._device) for _ in range(self.count)]
+        dist.all_gather(lengths, torch.tensor(len(packed), device=self._device), self._group)
+        longest = max(map(int, lengths))
+        found = [packed.new_empty(longest) for _ in range(self.count)]
+        dist.all_gather(found, nn.functional.pad(packed, (0, longest - len(packed))), self._group)
+        parts = [each[: int(length)] for each, length in zip(found, lengths, strict=True)]
+        return {rank: _unpacked(part) for rank, part in enumerate(parts)}
 
     def wait(self) -> None:
         """Return once all processes have called this method. Collective."""
-        self.largest(torch.zeros((), device="cpu"))
+        self.largest(0)
+
+
+def _packed(values: Mapping[str, Any]) -> Tensor:
+    """Return tensors and plain values as bytes."""
+    file = io.BytesIO()
+    torch.save(dict(values), file)
+    return torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
+
+
+def _unpacked(packed: Tensor) -> dict[str, Any]:
+    file = io.BytesIO(packed.cpu().numpy().tobytes())
+    values: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return values
 
 
 def _sharded(model: nn.Module) -> str | None:

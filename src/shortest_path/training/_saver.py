@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
 from typing_extensions import Self
 
 from ._checkpoint import CheckpointWriter, write_checkpoint
@@ -48,7 +47,7 @@ class Saver:
                 self._writer = CheckpointWriter(self._path, keep=keep)
             except (OSError, ValueError) as error:
                 problem = error
-        failed = ranks.largest(torch.tensor(int(problem is not None), device="cpu"))
+        failed = ranks.largest(problem is not None)
         if problem is not None:
             raise problem
         if failed:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._exact import same_but_rounding
+from .._exact import same_table
 from ._batches import BatchStream
 from ._fingerprint import is_another
 from ._nonfinite import SkippedSteps
@@ -19,9 +19,10 @@ from ._second_moment import LossSecondMoment
 from ._settings import other_settings
 
 _PASS = "pass."  # before the names of random states of when the present pass began
+_PLACE = "data"  # the name of a process's position in its data among its random states
 FORMAT, VERSION = "shortest_path.DiffusionTrainer", 1
 SCALES = "scales"
-"""Name of the entry with the corruption's `fingerprint`."""
+"""Name of the entry with the corruption's `fingerprint`; earlier states have none."""
 
 
 def check_format(state: Mapping[str, Any]) -> None:
@@ -65,19 +66,7 @@ def differences(
         ValueError: some differ that `allow_changes` does not name; all of them are listed.
     """
     check_names(allow_changes, ours["config"])
-    config, our_config = state["config"], ours["config"]
-    found = {
-        name: f"{name}: {_short(config.get(name))} in the checkpoint, {_short(our_config.get(name))} here"
-        for name in sorted({*config, *our_config})
-        if config.get(name) != our_config.get(name)
-    }
-    if None in (config.get("learning_rate"), our_config["learning_rate"]):  # of an optimizer that was passed
-        found.pop("learning_rate", None)
-    if not learned and "corruption" not in found and is_another(state[SCALES], ours[SCALES]):
-        found["corruption"] = f"corruption: another signal or noise, of the same {_short(our_config['corruption'])}"
-    for part in ("corruption", "spectrum"):
-        if others := _other_tables(part, state[part], ours[part], learned):
-            found[part] = "; ".join([*filter(None, [found.get(part)]), *others])
+    found = other_options(state, ours, learned, "in the checkpoint")
     for part in ("optimizer", "scheduler"):
         if part not in found and (settings := other_settings(part, state, ours)):
             found[part] = "; ".join(
@@ -90,6 +79,34 @@ def differences(
             "Use the same options, name in allow_changes those that may differ, or use another checkpoint_dir"
         )
     return set(found)
+
+
+def other_options(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], learned: Collection[str], where: str
+) -> dict[str, str]:
+    """Return a text for each option, "corruption" and "spectrum" included, in which a state differs from ours.
+
+    Args:
+        theirs: The state, of which "config", "corruption", "spectrum" and the corruption's fingerprint are compared.
+        ours: The state of this trainer.
+        learned: Names of the corruption's parameters whose values may differ.
+        where: Where the other state is, e.g. "in the checkpoint".
+    """
+    config, our_config = theirs["config"], ours["config"]
+    found = {
+        name: f"{name}: {_short(config.get(name))} {where}, {_short(our_config.get(name))} here"
+        for name in sorted({*config, *our_config})
+        if config.get(name) != our_config.get(name)
+    }
+    if None in (config.get("learning_rate"), our_config["learning_rate"]):  # of an optimizer that was passed
+        found.pop("learning_rate", None)
+    compared = not learned and "corruption" not in found and SCALES in theirs
+    if compared and is_another(theirs[SCALES], ours[SCALES]):
+        found["corruption"] = f"corruption: another signal or noise, of the same {_short(our_config['corruption'])}"
+    for part in ("corruption", "spectrum"):
+        if others := _other_tables(part, theirs[part], ours[part], learned, where):
+            found[part] = "; ".join([*filter(None, [found.get(part)]), *others])
+    return found
 
 
 class Position:
@@ -127,8 +144,9 @@ class Position:
 
     def mark(self) -> dict[str, Any]:
         """Return the position without the counts of skipped steps, which the device may have; does not wait for it."""
-        data, own = self.data.state_dict(), global_state()
+        data, own = self.data.state_dict(), dict[str, Any](global_state())
         own.update({f"{_PASS}{name}": value for name, value in (data.pop("random") or own).items()})
+        own[_PLACE] = data  # processes with other numbers of batches are not at the same
         if self._device.type == "cuda":
             own["cuda"] = torch.cuda.get_rng_state(self._device)
         times = {} if self._by_loss is None else {"times": self._by_loss.state_dict()}
@@ -172,7 +190,8 @@ class Position:
         if "cuda" in own and self._device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda"].clone(), self._device)
         began = {name.removeprefix(_PASS): value for name, value in own.items() if name.startswith(_PASS)}
-        return {**state["data"], "random": began}
+        place = own.get(_PLACE, state["data"]) if state["ranks"] == self._ranks.count else state["data"]
+        return {**place, "random": began}
 
     def _set_generator(self, state: Tensor) -> None:
         """Continue the trainer's random numbers; after a change of the kind of device, with others."""
@@ -195,7 +214,7 @@ def of_all_ranks(state: Mapping[str, Any], ranks: Ranks) -> dict[str, Any]:
 
 
 def _other_tables(
-    part: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], learned: Collection[str]
+    part: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], learned: Collection[str], where: str
 ) -> list[str]:
     """Return a text for each tensor that only one of the two has, or that has other values."""
 
@@ -206,8 +225,8 @@ def _other_tables(
         if part == "corruption" and name in learned:
             if (given.shape, given.dtype) == (own.shape, own.dtype):
                 return ""
-            return f"{tuple(given.shape)} {given.dtype} in the checkpoint, {tuple(own.shape)} {own.dtype} here"
-        return "" if same_but_rounding(given, own) else "other values"
+            return f"{tuple(given.shape)} {given.dtype} {where}, {tuple(own.shape)} {own.dtype} here"
+        return "" if same_table(name, given, own) else "other values"
 
     found = {f"{part}.{name}": difference(name) for name in sorted({*theirs, *ours})}
     return [f"{name}: {text}" for name, text in found.items() if text]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .._exact import same_but_rounding
+from .._exact import same_table
 from ..bases import Basis
 from ..corruptions import Corruption
 
@@ -29,7 +29,7 @@ class Tables:
         return [
             name
             for name in sorted(mine.keys() | theirs.keys())
-            if name not in mine or name not in theirs or not same_but_rounding(mine[name], theirs[name])
+            if name not in mine or name not in theirs or not same_table(name, mine[name], theirs[name])
         ]
 
     def in_place_of(self, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -191,6 +191,7 @@ class DiffusionTrainer(ContinuedTrainer):
             Saver(checkpoint_dir, self._ranks, every=checkpoint_every, keep=keep_checkpoints) as saver,
         ):
             found = self._found(checkpoint_dir, file) if resume is not False else None
+            self._check_all_found(found)
             if found is not None:
                 self.load_state_dict(found[1], allow_changes=allow_changes)
             elif checkpoint_dir is not None:
@@ -238,6 +239,16 @@ class DiffusionTrainer(ContinuedTrainer):
         if folder is not None:
             return load_latest(folder, otherwise=file)
         return None if file is None else (file, load_checkpoint(file))
+
+    def _check_all_found(self, found: tuple[Path, dict[str, Any]] | None) -> None:
+        """Raise a ValueError in all processes unless they continue from the same step. Collective."""
+        step = -1 if found is None else found[1].get("step", -1)
+        if not self._ranks.agree(step):
+            here = "no checkpoint" if found is None else f"{found[0]} of step {step}"
+            raise ValueError(
+                f"the processes would continue from different checkpoints, this one from {here}; let checkpoint_dir be "
+                "a folder that all of them share, as rank 0 alone writes"
+            )
 
     @contextmanager
     def _limited(self) -> Iterator[None]:
