@@ -34,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     study = Study(args.scale, args.data, args.held_out, args.classifier, args.study)
     runs = finished(study, args.cases, args.outputs, args.seeds)
-    if args.images > len(test_images(study).levels):
-        raise SystemExit(f"more: --images {args.images} of {len(test_images(study).levels)} test images")
     if not runs:
         raise SystemExit(f"more: {args.study} has no finished runs of {', '.join(args.cases)}")
+    if BITS in args.measures and args.images > (count := len(test_images(study).levels)):
+        raise SystemExit(f"more: --images {args.images} of {count} test images")
     measured = [name for name in MEASURES if name in args.measures]
     work = partial(measure, study, measures=measured, samples=args.samples, images=args.images, compiled=args.compile)
     try:
@@ -80,6 +80,7 @@ def measure(
     }
     if others := [name for name, value in facts.items() if known.setdefault(name, value) != value]:
         raise ValueError(f"{kept} has measures with other {' and '.join(others)}; move it away to measure with these")
+    write(kept, known)
     held = test_images(study).first(images).dequantised()
     every = {BITS: (bits_of(ODE_STEPS[0], held, bits_file(images)), f"{BITS} of {images}")}
     for solver, calls in PRIMARY:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import functools
+import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -182,6 +185,21 @@ def test_processes_train_one_corruption(tmp_path: Path) -> None:
             torch.testing.assert_close(found[name], value, atol=1e-5, rtol=0)
 
 
+class _Plain:
+    """A corruption without a `repr` of its own."""
+
+    max_time = 1.0
+
+    def __init__(self, basis: sp.bases.Basis | None = None, mean: Tensor | None = None) -> None:
+        self.basis, self.mean = basis or sp.PixelBasis(), mean
+
+    def signal(self, t: Tensor) -> Tensor:
+        return (1 - t).view(-1, 1, 1, 1)
+
+    def noise(self, t: Tensor) -> Tensor:
+        return t.view(-1, 1, 1, 1)
+
+
 DIFFERENT = "different corruptions, spectra or options: process 1 says .*(other|in the first process).* call all_reduce"
 
 
@@ -216,6 +234,8 @@ def differ(rank: int, ranks: int, folder: str) -> None:
             (path, {"seed": (843, 20076)[rank], "ema_decay": 0.9}),
             (sp.ShortestPathCorruption(sp.PowerSpectrum(other_basis, whole.power)), {}),
             (sp.StaggeredCorruption(sp.GaussianCorruption("flow"), delays, spread=7.0), {"prediction": "data"}),
+            (_Plain(turned), {"prediction": "data"}),
+            (_Plain(mean=mean), {"prediction": "data"}),
         ):
             with pytest.raises(ValueError, match=DIFFERENT):
                 sp.DiffusionTrainer(DistributedDataParallel(model()), corruption, **options)
@@ -238,16 +258,24 @@ def test_processes_that_differ_are_refused(tmp_path: Path) -> None:
     together(differ, tmp_path)
 
 
-class _Plain:
-    """A corruption without a `repr` of its own."""
+class _WithState(sp.GaussianCorruption):
+    def get_extra_state(self) -> dict[str, float]:
+        return {"of": 1.0}
 
-    basis, max_time = sp.PixelBasis(), 1.0
+    def set_extra_state(self, state: object) -> None:
+        pass
 
-    def signal(self, t: Tensor) -> Tensor:
-        return (1 - t).view(-1, 1, 1, 1)
 
-    def noise(self, t: Tensor) -> Tensor:
-        return t.view(-1, 1, 1, 1)
+class _Kind(enum.Enum):
+    SLOW = 1
+
+
+class _Factor:
+    def __init__(self) -> None:
+        self.table = {_Kind.SLOW: 0.5}
+
+    def __call__(self, step: int) -> float:
+        return self.table[_Kind.SLOW]
 
 
 def alike(rank: int, ranks: int, folder: str) -> None:
@@ -260,6 +288,9 @@ def alike(rank: int, ranks: int, folder: str) -> None:
         unlike = [object() for _ in range(1 + 50 * rank)]  # so that what follows lies elsewhere
         rows = torch.linspace(0, 1, 8).view(1, 8, 1)
         warp = functools.partial(lambda shape, u: shape(u), lambda u: u)
+        near = torch.ones(3, 8, 8, dtype=torch.float64)
+        near[0, 0, 0] = 1.065  # shown as 1.06 or 1.07
+        told = sp.PowerSpectrum(sp.CosineBasis(), near.float() if rank else near)
         nulls = {"y": 2, "z": 1} if rank else {"z": 1, "y": 2}
         for corruption, options in (
             (sp.ShortestPathCorruption(rounded), {"spectrum": rounded}),
@@ -268,8 +299,17 @@ def alike(rank: int, ranks: int, folder: str) -> None:
             (sp.StaggeredCorruption(_Plain(), rows, spread=2.0), {"prediction": "data"}),
             (sp.GaussianCorruption(), {"drop_conditioning": 0.1, "null_conditioning": nulls}),
             (sp.GaussianCorruption(), {"max_grad_norm": 1.0 if rank else 1}),
+            (sp.GaussianCorruption(), {"spectrum": told}),
+            (sp.GaussianCorruption(), {"drop_conditioning": 0.1, "null_conditioning": {"y": math.nan}}),
+            (_WithState(), {}),
         ):
             sp.DiffusionTrainer(DistributedDataParallel(model()), corruption, **options)
+        network = DistributedDataParallel(model())
+        optimizer = torch.optim.SGD([{"params": list(network.parameters()), "rank": rank}], lr=0.1)
+        sp.DiffusionTrainer(network, sp.GaussianCorruption(), optimizer=optimizer)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _Factor())
+        sp.DiffusionTrainer(network, sp.GaussianCorruption(), optimizer=optimizer, scheduler=scheduler)
         assert unlike
 
 
@@ -343,17 +383,22 @@ def test_more_processes_go_on_in_the_middle_of_a_pass(tmp_path: Path) -> None:
 def estimate_apart(rank: int, ranks: int, folder: str) -> None:
     """Sum what are no parts of one estimate."""
     with group(rank, ranks, f"{folder}/rendezvous"):
-        wide = torch.rand(4, 3, 4, 8)
+        wide, empty = torch.rand(4, 3, 4, 8), dict[str, Any]()
+        turned = torch.linalg.qr(torch.rand(96, 96, dtype=torch.float64) + rank).Q
         for images, options in (
             (wide.mT if rank else wide, {}),
             (wide, {"center": bool(rank)}),
             (wide, {"basis": "cosine" if rank else "fourier"}),
-            (wide if rank else None, {}),
+            (wide, {"basis": sp.bases.WaveletBasis(levels=1 + rank)}),
+            (wide, {"basis": sp.bases.PrincipalBasis(turned, dims=2)}),
+            (wide if rank else None, empty),
         ):
             estimator = sp.spectra.SpectrumEstimator(**options)
             if images is not None:
                 estimator.update(images)
-            said = "no images were seen" if images is None else "estimate different spectra, this one of images"
+            said = "estimate different spectra, this one of images"
+            if options is empty:
+                said = "another process has seen no images" if rank else "no images were seen"
             with pytest.raises(ValueError, match=said):
                 estimator.all_reduce()
 

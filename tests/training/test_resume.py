@@ -1027,3 +1027,21 @@ def test_a_file_that_cannot_be_continued_from_is_named(tmp_path: Path) -> None:
         trainer().fit(batches(), steps=2, resume=3)
     with pytest.raises(ValueError, match="resume is empty; pass True"):
         trainer().fit(batches(), steps=2, resume="")
+
+
+@pytest.mark.parametrize("step", [None, "100", math.nan, {}])
+def test_a_file_with_a_step_that_is_no_number_is_named(tmp_path: Path, step: object) -> None:
+    torch.save({"step": step, "model": {}}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="not a trainer's state"):
+        trainer().fit(batches(2), steps=2, resume=tmp_path / "other.pt")
+
+
+def test_functions_of_a_script_are_the_same_in_processes_that_it_spawns() -> None:
+    def weight(t: Tensor) -> Tensor:
+        return t
+
+    def make(module: str) -> sp.DiffusionTrainer:
+        weight.__module__ = module
+        return trainer(weighting=weight)
+
+    make("__main__").load_state_dict(make("__mp_main__").state_dict())

@@ -15,7 +15,7 @@ decorated with `@register`, its export here, and its entry in `bases` of tests/b
 on it, as for the wavelets and the separable bases.
 """
 
-from ._base import Basis
+from ._base import Basis, kind_of
 from ._cosine import CosineBasis
 from ._fourier import FourierBasis
 from ._pixel import PixelBasis
@@ -34,5 +34,6 @@ __all__ = [
     "WaveletBasis",
     "basis_from_state",
     "basis_state",
+    "kind_of",
     "register",
 ]

@@ -245,6 +245,17 @@ class Basis(ExactModule):
         return self._cached(key, lambda: built(build, numbers, like.device, dtype))
 
 
+def kind_of(basis: Basis) -> str:
+    """Return a text that is the same in every process: what a basis of the library tells of itself, else the class.
+
+    Args:
+        basis: The basis; its tables are not in the text.
+    """
+    kind = type(basis)
+    ours = kind.__module__.startswith(__name__.partition(".")[0] + ".")
+    return repr(basis) if ours else kind.__qualname__
+
+
 def _equal(ours: object, theirs: object) -> bool:
     """Compare arguments of bases: tensors by their values, bases by their transforms, sequences item by item."""
     if isinstance(ours, Tensor) and isinstance(theirs, Tensor):

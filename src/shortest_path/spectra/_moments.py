@@ -15,8 +15,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from .._checks import check_choice, check_flag, check_images, check_numbers, images_of
-from .._exact import exact_dtype
-from ..bases import Basis, CosineBasis, FourierBasis, PrincipalBasis
+from .._exact import ROUNDING, exact_dtype
+from ..bases import Basis, CosineBasis, FourierBasis, PrincipalBasis, kind_of
 from ._covariances import Channels, block_power, choose_channels, floor_blocks, raise_to_floor
 from ._sums import completed, sums
 
@@ -118,20 +118,33 @@ class Moments:
         """
         if not dist.is_initialized():
             raise RuntimeError("all_reduce needs torch.distributed; call torch.distributed.init_process_group first")
-        kind = (self._shape, repr(self._requested), self._center)
-        told = zlib.crc32(repr(kind).encode()) if self.count else -1
-        ends = torch.tensor([told, -told], dtype=torch.int64, device=self._sum.device)
-        dist.all_reduce(ends, dist.ReduceOp.MAX)
-        self._require_data()
-        if int(ends[0]) != told or int(ends[1]) != -told:
-            raise ValueError(
-                f"the processes estimate different spectra, this one of images {self._shape} in {self._requested!r}, "
-                f"center={self._center}; make the estimators alike, and give each images of one shape"
-            )
+        self._check_alike()
         count = torch.tensor(float(self.count), dtype=torch.float64, device=self._sum.device)
         for tensor in (self._moment, self._sum, count):
             dist.all_reduce(torch.view_as_real(tensor) if tensor.is_complex() else tensor)
         self.count = int(count.item())
+
+    def _check_alike(self) -> None:
+        """Raise a ValueError in all processes unless all estimate the same, of images of one shape. Collective."""
+        basis = self._requested if isinstance(self._requested, Basis) else self._basis
+        kind = (self._shape, self._center, self._whole, None if basis is None else kind_of(basis))
+        told = zlib.crc32(repr(kind).encode()) if self.count else -1
+        tables = [each.double().flatten().cpu() for each in basis.state_dict().values()] if basis is not None else []
+        probe = sum(float(torch.cos(torch.arange(len(each), device="cpu")).double() @ each) for each in tables)
+        device = self._sum.device
+        if not self.count and dist.get_backend() == "nccl":
+            device = torch.device("cuda", torch.cuda.current_device())
+        ends = torch.tensor([told, probe, -told, -probe], dtype=torch.float64, device=device)
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+        self._require_data()
+        highest, high, lowest, low = ends.tolist()
+        if lowest == 1:
+            raise ValueError("another process has seen no images; give each at least one batch before all_reduce()")
+        if highest != -lowest or high + low > ROUNDING * max(1.0, abs(high)):
+            raise ValueError(
+                f"the processes estimate different spectra, this one of images {self._shape} in {self._requested!r}, "
+                f"center={self._center}; make the estimators alike, and give each images of one shape"
+            )
 
     def measured(self, channels: Channels = "rotate", *, floor: float = 1e-6) -> Measured:
         """Return what a spectrum is made of, from everything seen so far; see `PowerSpectrum.estimate`.

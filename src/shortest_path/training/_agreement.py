@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from ..corruptions import Corruption
+from ..bases import Basis, kind_of
+from ..corruptions import Corruption, known_mean
 from ..spectra import PowerSpectrum
 from ._fingerprint import fingerprint
-from ._options import TrainingOptions
+from ._options import alike, described
 from ._plain import plain
 from ._ranks import Ranks
-from ._settings import SETTINGS
+from ._settings import SETTINGS, defaults_of
 from ._state import SCALES, other_options
 
 
@@ -20,41 +23,51 @@ def check_agreement(
     ranks: Ranks,
     corruption: Corruption,
     spectrum: PowerSpectrum | None,
-    options: TrainingOptions,
-    config: dict[str, Any],
-    settings: dict[str, dict[str, Any]],
+    optimizer: Optimizer,
+    options: Mapping[str, Any],
+    settings: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Raise a ValueError in all processes if one of them has other options than the first. Collective.
+
+    Corruptions and spectra are compared by their numbers, but for rounding, and not by what they tell of themselves,
+    such as a device or the images that were counted.
 
     Args:
         ranks: The processes.
         corruption: The corruption; what it learns has begun as in the first process.
         spectrum: The spectrum that was passed.
-        options: The options; those of `config` as there.
-        config: What checkpoints compare.
+        optimizer: The optimizer, of whose groups the options that it knows are compared.
+        options: What else must be equal.
         settings: Settings of optimizer and schedule, by their paths.
     """
     if ranks.count == 1:
         return
-    tables = {} if spectrum is None else {"power": spectrum.power, **spectrum.basis.state_dict(prefix="basis.")}
-    if spectrum is not None and spectrum.mean is not None:
-        tables["mean"] = spectrum.mean
-    own = {
-        "config": {"max_skipped": options.max_skipped, "image_key": options.image_key, **config},
-        SETTINGS: settings,
-        "corruption": corruption.state_dict() if isinstance(corruption, nn.Module) else {},
-        SCALES: fingerprint(corruption),
-        "spectrum": tables,
+    config = {**options, "corruption": described(type(corruption)), "basis": kind_of(corruption.basis)}
+    config["spectrum"] = None if spectrum is None else kind_of(spectrum.basis)
+    known = defaults_of(optimizer)
+    compared = {
+        f"{part}.{path}": value
+        for part, values in settings.items()
+        for path, value in values.items()
+        if part != "optimizer" or not known or path.rpartition(".")[2] in known
     }
-    first = ranks.of_first(plain(own))
+    measured = {} if spectrum is None else {"power": spectrum.power, **_tables(None, spectrum.basis, spectrum.mean)}
+    ours = {name: _sent(value) for name, value in compared.items()}
+    own = {
+        "config": {name: _sent(value) for name, value in config.items()},
+        SETTINGS: ours,
+        "corruption": _tables(corruption, corruption.basis, known_mean(corruption)),
+        SCALES: fingerprint(corruption),
+        "spectrum": measured,
+    }
+    first = ranks.of_first(own)
     found = [*other_options(first, own, (), "in the first process").values()]
-    for part, values in settings.items():
-        theirs = first[SETTINGS].get(part, {})
-        found += [
-            f"{part}.{path}: {theirs.get(path)!r} in the first process, {values.get(path)!r} here"
-            for path in sorted({*theirs, *values})
-            if theirs.get(path) != values.get(path)
-        ]
+    theirs = first[SETTINGS]
+    found += [
+        f"{name}: {theirs.get(name)!r} in the first process, {ours.get(name)!r} here"
+        for name in sorted({*theirs, *ours})
+        if not alike(theirs.get(name), ours.get(name))
+    ]
     for rank, each in ranks.gather({"found": found}).items():
         if each["found"]:
             raise ValueError(
@@ -62,3 +75,17 @@ def check_agreement(
                 f"{'; '.join(each['found'])}. Pass the same to all, and if each measured a spectrum of its own images, "
                 "call all_reduce() of the SpectrumEstimator before spectrum()"
             )
+
+
+def _tables(module: object, basis: Basis, mean: Tensor | None) -> dict[str, Tensor]:
+    found = {**(module.state_dict() if isinstance(module, nn.Module) else {}), **basis.state_dict(prefix="basis.")}
+    found |= {} if mean is None else {"mean": mean}
+    return {name: each.detach() for name, each in found.items() if isinstance(each, Tensor)}
+
+
+def _sent(value: Any) -> Any:
+    """Return a value that can be sent, or a description of it."""
+    try:
+        return plain(value)
+    except TypeError:
+        return described(value)

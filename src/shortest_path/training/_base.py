@@ -111,7 +111,8 @@ class TrainerBase:
             "corruption": described(corruption),
             "spectrum": None if spectrum is None else repr(spectrum),
         }
-        check_agreement(self._ranks, corruption, spectrum, given, self._config, self._settings)
+        alike = {**self._config, "max_skipped": given.max_skipped}
+        check_agreement(self._ranks, corruption, spectrum, self.optimizer, alike, self._settings)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""

@@ -125,8 +125,18 @@ def _plain(value: Any) -> Any:
 def described(value: Any) -> str:
     """Return a text that is the same in every process: a function's name, else `repr` unless it shows an address."""
     if isinstance(value, functools.partial):
-        return _ADDRESS.sub("", f"partial({described(value.func)}, {value.args!r}, {value.keywords!r})")
+        return _told(f"partial({described(value.func)}, {value.args!r}, {value.keywords!r})")
     if hasattr(value, "__qualname__"):
-        return f"{value.__module__ or 'builtins'}.{value.__qualname__}"
+        return _told(f"{value.__module__ or 'builtins'}.{value.__qualname__}")
     text, kind = repr(value), type(value)
-    return f"{kind.__module__}.{kind.__qualname__}" if f"at {hex(id(value))}" in text else _ADDRESS.sub("", text)
+    return described(kind) if f"at {hex(id(value))}" in text else _told(text)
+
+
+def _told(text: str) -> str:
+    """Return a text without addresses, and without the name that a script has in the processes that it spawns."""
+    return _ADDRESS.sub("", text).replace("__mp_main__", "__main__")
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two plain values are equal; NaN equals itself."""
+    return bool(one == other) or repr(one) == repr(other)

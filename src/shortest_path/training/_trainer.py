@@ -190,8 +190,7 @@ class DiffusionTrainer(ContinuedTrainer):
             Progress("training", total=steps, show=progress) as bar,
             Saver(checkpoint_dir, self._ranks, every=checkpoint_every, keep=keep_checkpoints) as saver,
         ):
-            found = self._found(checkpoint_dir, file) if resume is not False else None
-            self._check_all_found(found)
+            found = self._found_by_all(checkpoint_dir, file) if resume is not False else None
             if found is not None:
                 self.load_state_dict(found[1], allow_changes=allow_changes)
             elif checkpoint_dir is not None:
@@ -240,15 +239,26 @@ class DiffusionTrainer(ContinuedTrainer):
             return load_latest(folder, otherwise=file)
         return None if file is None else (file, load_checkpoint(file))
 
-    def _check_all_found(self, found: tuple[Path, dict[str, Any]] | None) -> None:
-        """Raise a ValueError in all processes unless they continue from the same step. Collective."""
-        step = -1 if found is None else found[1].get("step", -1)
-        if not self._ranks.agree(step):
+    def _found_by_all(self, folder: Path | None, file: Path | None) -> tuple[Path, dict[str, Any]] | None:
+        """Return the checkpoint to continue from, of the same step in all processes. Collective."""
+        problem, found = None, None
+        try:
+            found = self._found(folder, file)
+        except (OSError, ValueError) as error:
+            problem = error
+        failed = self._ranks.largest(problem is not None)
+        if problem is not None:
+            raise problem
+        if failed:
+            raise RuntimeError("another process cannot read its checkpoint to continue from; its own error says why")
+        step = -1 if found is None else found[1].get("step")
+        if not self._ranks.agree(step if isinstance(step, int) else -2):
             here = "no checkpoint" if found is None else f"{found[0]} of step {step}"
             raise ValueError(
                 f"the processes would continue from different checkpoints, this one from {here}; let checkpoint_dir be "
                 "a folder that all of them share, as rank 0 alone writes"
             )
+        return found
 
     @contextmanager
     def _limited(self) -> Iterator[None]:
