@@ -152,7 +152,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--measures", nargs="+", choices=list(MEASURES), default=list(MEASURES), help="what to measure (%(default)s)")
     add("--samples", type=int, default=10_000, help="number of samples (%(default)s)")
     add("--images", type=int, default=2000, help="number of test images (%(default)s)")
-    add("--compile", action="store_true", help="compile the networks for sampling: a third faster, other roundings")
+    add("--compile", action="store_true", help="compile the networks for sampling, with other roundings")
     add("--processes", type=int, default=1, help="number of networks measured at once (%(default)s)")
     add("--out", type=output_folder, default="outputs/more", help="folder to write (%(default)s)")
     return options.parse_args(argv)
