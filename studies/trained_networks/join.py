@@ -20,6 +20,7 @@ from studies.trained_networks.report import tables
 from studies.trained_networks.study import write
 
 _KEYS = ("case", "output", "density", "seed")
+_READ = {"settings", "data", "classifier", "starts", "cases", "runs"}  # of a report
 _OF_SAMPLES = ("multistep_", "ancestral_")
 _NOTE = "*Joined: the numbers of seeds are those of likelihoods; KIDs are only of the runs that were not added.*"
 
@@ -44,14 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     values = json.loads(file.read_text())
-    if not isinstance(values, dict) or not values.keys() >= {
-        "settings",
-        "data",
-        "classifier",
-        "starts",
-        "cases",
-        "runs",
-    }:
+    if not isinstance(values, dict) or not values.keys() >= _READ:
         raise ValueError(f"{file} is not an evidence.json of the study")
     return values
 

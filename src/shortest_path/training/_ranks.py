@@ -120,6 +120,14 @@ class Ranks:
         """Whether all processes have the same integer. Collective; waits for the device."""
         return self.largest(value) == -self.largest(-value)
 
+    def raise_together(self, problem: Exception | None, elsewhere: str) -> None:
+        """Raise a process's problem in it, and a RuntimeError that tells of it in the others. Collective."""
+        failed = self.largest(problem is not None)
+        if problem is not None:
+            raise problem
+        if failed:
+            raise RuntimeError(f"{elsewhere}; its own error says why")
+
     def of_first(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors and plain values that the first process has. Collective."""
         if self._wrapped is None:

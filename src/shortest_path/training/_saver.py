@@ -47,11 +47,7 @@ class Saver:
                 self._writer = CheckpointWriter(self._path, keep=keep)
             except (OSError, ValueError) as error:
                 problem = error
-        failed = ranks.largest(problem is not None)
-        if problem is not None:
-            raise problem
-        if failed:
-            raise RuntimeError(f"rank 0 cannot write checkpoints to {self._path}; its own error says why")
+        ranks.raise_together(problem, f"rank 0 cannot write checkpoints to {self._path}")
 
     def __enter__(self) -> Self:
         return self

@@ -246,11 +246,7 @@ class DiffusionTrainer(ContinuedTrainer):
             found = self._found(folder, file)
         except (OSError, ValueError) as error:
             problem = error
-        failed = self._ranks.largest(problem is not None)
-        if problem is not None:
-            raise problem
-        if failed:
-            raise RuntimeError("another process cannot read its checkpoint to continue from; its own error says why")
+        self._ranks.raise_together(problem, "another process cannot read its checkpoint to continue from")
         step = -1 if found is None else found[1].get("step")
         if not self._ranks.agree(step if isinstance(step, int) else -2):
             here = "no checkpoint" if found is None else f"{found[0]} of step {step}"
