@@ -172,6 +172,18 @@ def test_tables_of_another_corruption_or_spectrum_are_not_loaded_in_silence(tmp_
     assert torch.equal(whole(x, t), trained(x, t))
 
 
+def test_a_model_on_the_meta_device_is_filled_by_its_state() -> None:
+    def make() -> WhitenedInput:
+        measured = spectrum()
+        return WhitenedInput(Net(3), sp.ShortestPathCorruption(measured), measured, alone=True)
+
+    x_t, t = torch.randn(2, 3, 8, 8), torch.tensor([0.2, 0.7])
+    model, empty = make(), make().to("meta").to_empty(device="cpu")
+    assert empty.power.isnan().all()  # and not whatever the memory held
+    empty.load_state_dict(model.state_dict())
+    assert torch.equal(empty(x_t, t), model(x_t, t))
+
+
 def test_alone_is_true_or_false() -> None:
     number: Any = 1
     with pytest.raises(TypeError, match="alone must be True or False, got 1"):

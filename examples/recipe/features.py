@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -129,7 +130,14 @@ def _inception(device: torch.device) -> tuple[bytes, Callable[[Tensor], Any]]:
             f"{path} requires the SHA-256 {SHA256}, got {found}; it was not loaded. "
             f"Run {INSTALL} --force-reinstall --no-cache-dir"
         )
-    return data, torch.jit.load(io.BytesIO(data), map_location=device).eval()
+    return data, _torchscript(data, device)
+
+
+def _torchscript(data: bytes, device: torch.device) -> Any:
+    """Return the network of a TorchScript file."""
+    with warnings.catch_warnings():  # of torch 2.13 and later, addressed to who made the file
+        warnings.filterwarnings("ignore", ".*torch.jit.load` is deprecated")
+        return torch.jit.load(io.BytesIO(data), map_location=device).eval()
 
 
 def _for_inception(images: np.ndarray, device: torch.device) -> Tensor:
@@ -159,7 +167,7 @@ def _from_file(path: Path, device: torch.device) -> tuple[bytes, Callable[[Tenso
     data = path.read_bytes()
     try:
         if path.suffix == ".pt":
-            return data, torch.jit.load(io.BytesIO(data), map_location=device).eval()
+            return data, _torchscript(data, device)
         program = torch.export.load(io.BytesIO(data))
         if device.type != "cpu":
             from torch.export.passes import move_to_device_pass

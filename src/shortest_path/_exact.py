@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -55,11 +56,20 @@ def exact_dtype(device: torch.device) -> torch.dtype:
 
 
 def moved(tensor: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return a tensor where `move` would take it, in its own type if there is one."""
+    """Return a tensor where `move` would take it, in its own type if there is one; NaN for values that it never had."""
     device = move(torch.empty(0, device=tensor.device)).device
-    if tensor.dtype == torch.float64 and exact_dtype(device) != torch.float64:
+    narrow = tensor.dtype == torch.float64 and exact_dtype(device) != torch.float64
+    if tensor.is_meta and device.type != "meta":  # by `to_empty`, as `to` refuses it
+        empty = torch.zeros_like(tensor, dtype=torch.float32 if narrow else None, device=device)
+        return empty.fill_(math.nan) if empty.is_floating_point() else empty
+    if narrow:
         return tensor.to(device, torch.float32)
     return tensor.to(move(tensor).device)
+
+
+def has_values(table: Tensor) -> bool:
+    """Whether a table was ever filled: not on the meta device, and not NaN as it is on coming from there."""
+    return not table.is_meta and not (table.is_floating_point() and bool(table.isnan().all()))
 
 
 def check_constant(tensor: Tensor, name: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self, override
 
 from ._checks import check_flag, check_network
-from ._exact import moved, same_table
+from ._exact import has_values, moved, same_table
 from ._files import SAMPLER_FILE, checked_path, read_description
 from ._folders import reading, replace_folder
 from ._model import weights_dtype
@@ -96,7 +96,7 @@ class WhitenedInput(nn.Module):
         *_, errors = args
         for name, own in self._buffers.items():
             given = state_dict.get(f"{prefix}{name}")
-            if own is None or own.is_meta or not isinstance(given, Tensor) or same_table(name, given, own):
+            if own is None or not has_values(own) or not isinstance(given, Tensor) or same_table(name, given, own):
                 continue
             errors.append(
                 f"{prefix}{name} is of another corruption or spectrum; make the model with those of the state, or load "

@@ -97,9 +97,12 @@ CASES: dict[str, Case] = {
     "scale-1.25": Case("log S × 1.25", _path(1.25)),
     "scale-0.9": Case("log S × 0.9", _path(0.9)),
     "scale-1.1": Case("log S × 1.1", _path(1.1)),
+    "scale-1.5": Case("log S × 1.5", _path(1.5)),
+    "scale-2": Case("log S × 2", _path(2.0)),
 }
 BASELINES = ("gaussian-cosine", "path-cosine")  # every other case is compared with these two
-MAIN = tuple(name for name in CASES if name not in ("scale-0.9", "scale-1.1"))  # the two answer another question
+_LATER = ("scale-0.9", "scale-1.1", "scale-1.5", "scale-2")  # they answer another question
+MAIN = tuple(name for name in CASES if name not in _LATER)
 TELLING = ("gaussian-cosine", "path-cosine", "path-rgb", "equal-snr")  # for larger networks
 LIKE = {"matched": "gaussian-cosine", "path": "path-cosine"}
 """Densities of training times, and the case whose distribution of the mean log-SNR, at uniform times, each has."""

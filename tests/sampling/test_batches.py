@@ -248,7 +248,7 @@ def test_nothing_keeps_the_graph_of_a_learned_corruption() -> None:
     measured = sp.PowerSpectrum.estimate(
         [0.2 + correlated_images(32)], sp.PixelBasis(2), "independent"
     )  # its mean is not told
-    sampler = sp.Sampler(Net(), sp.GaussianCorruption(Learned()), prediction="data", spectrum=measured, steps=3)
+    sampler = sp.Sampler(Net(), sp.GaussianCorruption(Learned()), prediction="velocity", spectrum=measured, steps=3)
     x, times = torch.randn(2, *SHAPE), sampler.times.tolist()
     found = {
         "sample": sampler.sample(x.shape),

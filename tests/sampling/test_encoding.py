@@ -369,6 +369,23 @@ def test_a_constant_model_has_a_likelihood(prediction: Any) -> None:
     assert torch.equal(constant, likelihood(lambda x_t, t: 0 * x_t + 0.2))
 
 
+@pytest.mark.parametrize("encode", [sp.Sampler.invert, sp.Sampler.log_likelihood])
+def test_a_model_of_the_data_that_does_not_return_clean_images_is_told(encode: Any) -> None:
+    # The slope at the data's end, (u_0 − û_0) / sin 0, then has no limit, and steps without end change the result.
+    def sampler(prediction: Any, factor: float, **options: Any) -> sp.Sampler:
+        corruption = sp.ShortestPathCorruption(spectrum())
+        return sp.Sampler(lambda x_t, t: factor * x_t, corruption, prediction=prediction, **options)
+
+    images, times = correlated_images(2), [0.99, 0.6, 0.2, 0.05]
+    with pytest.warns(RuntimeWarning, match="pass times that end above 0") as said:
+        encode(sampler("data", 0.5, steps=100), images)
+    if encode is sp.Sampler.invert:
+        assert said[0].filename == __file__
+    encode(sampler("data", 0.5, times=times), images)
+    encode(sampler("data", 1.0, steps=100), images)
+    encode(sampler("velocity", 0.5, steps=100), images)
+
+
 def test_a_model_may_change_its_input_in_place_where_it_is_derived() -> None:
     def in_place(x_t: Tensor, t: Tensor) -> Tensor:
         result = 0.3 * x_t

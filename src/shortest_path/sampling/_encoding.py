@@ -17,6 +17,7 @@ docs/theory.md.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -27,6 +28,10 @@ from .._checks import check_floating, check_numbers, check_sizes
 from .._exact import exact_dtype
 from ..corruptions import Point
 from ..solvers import Rotation, extrapolation
+
+_MOST_NOISE = (
+    2.0  # that a model may find in images without noise, in units of the noise; on average it finds less than 1
+)
 
 
 class Encoded(NamedTuple):
@@ -45,6 +50,7 @@ def encode(
     denoise: Callable[[Tensor, int], Tensor],
     *,
     from_data: bool,
+    predicts_data: bool = False,
     probes: Sequence[Tensor] = (),
 ) -> Encoded:
     """Follow the ODE from images to noise: predicted by Adams–Bashforth, corrected by the trapezoidal rule.
@@ -59,6 +65,8 @@ def encode(
             costs accuracy, not correctness.
         denoise: Returns û_0 for coefficients at the k-th time.
         from_data: Whether the first time is the data's end, where v̂ is 0/0: the first step then takes the later slope.
+        predicts_data: Whether the model's output is û_0. The slope then has a limit at the data's end only if the model
+            returns images without noise as they are; a warning tells if it does not.
         probes: Random signs for the trace, each of the shape of `u_0`.
     """
 
@@ -85,9 +93,12 @@ def encode(
     log_volume = y.new_zeros(len(y))
     now = None if from_data else slope(y, 0)
     extrapolated = None if now is None else now[0]
+    noise_found = None
     for k in range(1, steps + 1):
         (turn,) = numbers(_turn, k - 1, k)
         then = slope(y if extrapolated is None else y + turn * extrapolated, k)
+        if now is None and predicts_data:
+            noise_found = _noise_found(y, then[0], turn)
         mean = then if now is None else ((now[0] + then[0]) / 2, (now[1] + then[1]) / 2)
         y = torch.addcmul(y, turn, mean[0])
         log_volume = log_volume + (turn * mean[1]).flatten(1).sum(1)
@@ -96,7 +107,26 @@ def encode(
             (weight,) = numbers(_weight, k - 1, k, k + 1)
             extrapolated = then[0] + weight * (then[0] - now[0])
         now = then
+    if noise_found is not None:  # at the end, as a GPU would wait here
+        _warn_of_noise(noise_found)
     return Encoded(y, radius_0, radius_1, log_volume)
+
+
+def _noise_found(y: Tensor, slope: Tensor, angle: Tensor) -> Tensor:
+    """Return the root mean square of η̂ = sin θ y + cos θ v̂ over the coefficients that have begun; v̂ is 0 elsewhere."""
+    found = torch.sin(angle) * y + torch.cos(angle) * slope
+    return (found.square().sum() / (angle > 0).expand(y.shape).sum()).sqrt()
+
+
+def _warn_of_noise(found: Tensor) -> None:
+    if (size := found.item()) > _MOST_NOISE:
+        warnings.warn(
+            f"right after the images' end of time the model takes them for noisy, by {size:.3g} times the noise that "
+            "is there: a model that predicts 'data' must return images without noise as they are, or what is encoded "
+            "and its likelihood change with the steps; pass times that end above 0",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def _radius(power: Tensor, at: Point) -> tuple[Tensor, ...]:

@@ -197,7 +197,7 @@ class Sampler(SavedSampler):
         """Encode images: follow the probability-flow ODE from the last of `times` to the first.
 
         `sample(x_0.shape, x_1=sampler.invert(x_0))` gives the images back, up to the error of both solvers. Of second
-        order with any solver, with one model call a step.
+        order with any solver, with one model call a step. Warns if a model that predicts `"data"` changes clean images.
 
         Args:
             x_0: Images, (B, C, *spatial), floating point, range [-1, 1].
@@ -278,8 +278,8 @@ class Sampler(SavedSampler):
     ) -> Tensor:
         """Return the log-density of images under the model's probability-flow ODE.
 
-        Exact, at any number of steps and without noise, for a Gaussian model whose power is known; otherwise it
-        has the error of a second-order solver, and the variance of Hutchinson's estimate of the trace.
+        Exact, at any number of steps and without noise, for a Gaussian model whose power is known; otherwise it has the
+        error of a second-order solver, and the variance of Hutchinson's estimate of the trace. Warns as `invert` does.
 
         Args:
             x_0: Images, (B, C, *spatial), floating point, range [-1, 1]. Add noise of one level to 8-bit images.
@@ -344,7 +344,7 @@ class Sampler(SavedSampler):
             bar.advance()
             return numbers.denoise(self._denoiser, u_t, k, conditioning or {})
 
-        from_data = rising[0] == 0
-        calls = self.steps + (not from_data)
+        ends = {"from_data": rising[0] == 0, "predicts_data": self.prediction == "data"}
+        calls = self.steps + (rising[0] > 0)
         with torch.no_grad(), Progress("encoding", total=calls, show=progress) as bar:
-            return encode(u_0, self.steps, numbers, denoise, from_data=from_data, probes=probes)
+            return encode(u_0, self.steps, numbers, denoise, probes=probes, **ends)
