@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import io
+import multiprocessing
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 import shortest_path as sp
 from shortest_path.training import load_checkpoint
+from shortest_path.training._folder import Folder
 
 IMAGES = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0)).mul(0.3).clamp(-1, 1)
 BATCHES = [IMAGES[:8], IMAGES[8:]]
@@ -147,6 +150,37 @@ def test_files_torn_by_a_kill_are_cleared(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000001.pt", "notes.tmp"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_of_a_killed_training_does_not_hold_its_folder(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    child = multiprocessing.get_context("fork").Process(target=_check_closed, args=(folder.lock,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    with pytest.raises(ValueError, match="another training writes checkpoints to"):
+        Folder(tmp_path)
+    folder.release()
+
+
+def _check_closed(lock: IO[bytes]) -> None:
+    assert lock.closed
+
+
+def test_checkpoints_of_another_training_are_never_deleted(tmp_path: Path) -> None:
+    trainer(seed=1).fit(BATCHES, steps=9, checkpoint_dir=tmp_path, checkpoint_every=3)
+    theirs = {path.name for path in tmp_path.glob("*.pt")}
+    one = trainer(seed=2)
+    one.fit(BATCHES, steps=10)
+    one.fit(BATCHES, steps=13, checkpoint_dir=tmp_path, checkpoint_every=1, keep_checkpoints=1, resume=False)
+    assert {path.name for path in tmp_path.glob("*.pt")} == {*theirs, "checkpoint-00000013.pt"}
+    one.fit(BATCHES, steps=14)
+    one.save(tmp_path, keep=1)
+    assert {path.name for path in tmp_path.glob("*.pt")} == {*theirs, "checkpoint-00000014.pt"}
+    again = trainer(seed=3)
+    again.fit(BATCHES, steps=15, checkpoint_dir=tmp_path, keep_checkpoints=1, allow_changes=("seed",))  # goes on
+    assert {path.name for path in tmp_path.glob("*.pt")} == {*theirs, "checkpoint-00000015.pt"}
+
+
 # --- all or nothing ---------------------------------------------------------------------------------------
 
 
@@ -154,7 +188,7 @@ def spoilt(state: dict[str, Any]) -> dict[str, Callable[[], None]]:
     def drop(name: str) -> Callable[[], None]:
         return lambda: state.pop(name)
 
-    others = ("format", "version", "sampler", "settings", "scales")  # the last three are not in earlier states
+    others = ("format", "version", "sampler", "settings", "scales", "parameters", "training")  # five are new
     changes = {f"no {name}": drop(name) for name in state if name not in others}
     changes["model of another shape"] = lambda: state["model"].update({"layer.weight": torch.zeros(1)})
     changes["average without a weight"] = lambda: state["ema"].pop("layer.bias")

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler
 
 import shortest_path as sp
-from shortest_path.training import load_checkpoint
+from shortest_path.models import WhitenedInput
+from shortest_path.training import load_checkpoint, write_checkpoint
 from tests.training.processes import group, together
 from tests.worlds import correlated_images
 
@@ -243,6 +245,23 @@ def differ(rank: int, ranks: int, folder: str) -> None:
         faster = torch.optim.SGD(network.parameters(), lr=0.1 * (1 + rank))
         with pytest.raises(ValueError, match=r"process 1 says optimizer.param_groups.0.lr: 0.1 in .*, 0.2 here"):
             sp.DiffusionTrainer(network, path, optimizer=faster)
+        network = DistributedDataParallel(model())
+        trained = list(network.parameters())
+        for parameters in (trained[rank:], trained[:: 1 - 2 * rank]):  # fewer; in another order
+            optimizer = torch.optim.SGD(parameters, lr=0.1)
+            with pytest.raises(ValueError, match=r"process 1 says parameters of the optimizer in group 0, parameter 0"):
+                sp.DiffusionTrainer(network, path, optimizer=optimizer)
+        fused = torch.optim.AdamW(network.parameters(), lr=0.1, fused=bool(rank))
+        with pytest.raises(ValueError, match=r"process 1 says fused: False in the first process, True here"):
+            sp.DiffusionTrainer(network, path, optimizer=fused)
+        inside = WhitenedInput(model(), sp.ShortestPathCorruption(apart), apart, alone=True)
+        with pytest.raises(ValueError, match=r"process 1 says spectrum.*call all_reduce"):
+            sp.DiffusionTrainer(DistributedDataParallel(inside), inside.corruption, spectrum=apart)
+        plain = torch.optim.SGD(network.parameters(), lr=0.1)
+        uneven = torch.optim.lr_scheduler.LambdaLR(plain, lambda step: 1 - step / (10 + rank))
+        trainer = sp.DiffusionTrainer(network, path, optimizer=plain, scheduler=uneven, label_name="y")
+        with pytest.raises(ValueError, match=r"different learning rates after step 2, this one \[0.08"):
+            trainer.fit(data(rank), steps=2)
         network, learned = model(), _Learned(0.1)
         optimizer = torch.optim.SGD([*network.parameters(), *(learned.parameters() if rank else ())], lr=0.1)
         with pytest.raises(ValueError, match=r"train different parameters of the corruption, here [01] \("):
@@ -330,6 +349,12 @@ def train_apart(rank: int, ranks: int, folder: str) -> None:
         train(DistributedDataParallel(model()), data(rank), own)
         here = "no checkpoint;" if rank else ".*00000005.pt of step 5;"
         with pytest.raises(ValueError, match=f"from different checkpoints, this one from {here}"):
+            train(DistributedDataParallel(model()), data(rank), own)
+        if rank:
+            first = load_checkpoint(own.parent / "0" / "checkpoint-00000005.pt")
+            write_checkpoint(own / "checkpoint-00000005.pt", first | {"metadata": {"of": "another training"}})
+        dist.barrier()
+        with pytest.raises(ValueError, match="from different checkpoints, this one from .*00000005.pt of step 5;"):
             train(DistributedDataParallel(model()), data(rank), own)
 
 

@@ -6,7 +6,8 @@ import copy
 import functools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, T
 import shortest_path as sp
 from shortest_path.models import WhitenedInput
 from shortest_path.training import latest_checkpoint, load_checkpoint
+from shortest_path.training._options import described
 from tests.training.networks import Net, batches, layer, net, trainer, weights
 from tests.training.processes import together
 from tests.worlds import CORRUPTIONS, SHAPE, correlated_images, spectrum
@@ -577,7 +579,43 @@ def test_what_was_set_after_the_trainer_was_made_is_compared() -> None:
 
 
 @pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6), reason="torch keeps names from 2.6 on")
-def test_named_parameters_in_another_order_are_not_mixed_up() -> None:
+class Twice(nn.Module):
+    """Two layers of one shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        answer: Tensor = self.two(torch.tanh(self.one(x_t)))
+        return answer
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_parameters_in_another_order_keep_what_was_learned_of_them(named: bool) -> None:
+    def make(order: Sequence[str]) -> sp.DiffusionTrainer:
+        model = Twice()
+        by_name = dict(model.named_parameters())
+        given: list[Any] = [(name, by_name[name]) if named else by_name[name] for name in order]
+        return sp.DiffusionTrainer(model, sp.GaussianCorruption(), optimizer=torch.optim.AdamW(given, lr=0.1))
+
+    names = [name for name, _ in Twice().named_parameters()]
+    straight, first, other = make(names), make(names), make(names[::-1])
+    straight.fit(batches(), steps=4)
+    first.fit(batches(), steps=2)
+    other.load_state_dict(first.state_dict())
+    if named:
+        assert other.optimizer.param_groups[0]["param_names"] == names[::-1]
+    other.fit(batches(), steps=4)
+    torch.testing.assert_close(weights(other.model), weights(straight.model))
+    with pytest.raises(ValueError, match=r"\[4\] parameters, this trainer's \[3\]; pass the same"):
+        make(names[1:]).load_state_dict(first.state_dict())
+    with pytest.raises(ValueError, match=r"group 0, parameter 1: two.bias there, one.weight here"):
+        make(names[:2]).load_state_dict(make(names[1::2]).state_dict())
+
+
+def test_named_parameters_of_a_state_that_does_not_tell_its_parameters_are_not_mixed_up() -> None:
     def make(turned: bool | None) -> sp.DiffusionTrainer:
         model = net()
         named: list[Any] = list(model.named_parameters())
@@ -586,14 +624,30 @@ def test_named_parameters_in_another_order_are_not_mixed_up() -> None:
 
     first, other, unnamed = make(False), make(True), make(None)
     first.fit(batches(), steps=1)
-    unnamed.load_state_dict(first.state_dict())
+    state = {name: value for name, value in first.state_dict().items() if name not in ("parameters", "training")}
+    unnamed.load_state_dict(state)
     assert unnamed.optimizer.state_dict()["state"][0]["step"] == 1
     make(False).load_state_dict(unnamed.state_dict())
-    with pytest.raises(ValueError, match=r"optimizer.param_groups.0.param_names: \["):
-        other.load_state_dict(first.state_dict())
-    other.load_state_dict(first.state_dict(), allow_changes=("optimizer",))
+    with pytest.raises(ValueError, match="pass the same optimizer"):
+        other.load_state_dict(state)
+    other.load_state_dict(state, allow_changes=("optimizer",))
     assert not other.optimizer.state
     other.fit(batches(), steps=2, resume=False)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_is_set_between_two_calls_of_fit_is_not_lost_in_silence(tmp_path: Path, own: bool) -> None:
+    model = net()
+    given = {"optimizer": torch.optim.AdamW(model.parameters(), lr=0.1)} if own else {"learning_rate": 0.1}
+    one = sp.DiffusionTrainer(model, sp.GaussianCorruption(), **given)
+    one.fit(batches(), steps=2, checkpoint_dir=tmp_path)
+    one.fit(batches(), steps=3, checkpoint_dir=tmp_path)
+    one.optimizer.param_groups[0]["lr"] = 1e-3
+    with pytest.raises(ValueError, match=r"optimizer.param_groups.0.lr: 0.1 in the checkpoint, 0.001 here"):
+        one.fit(batches(), steps=4, checkpoint_dir=tmp_path)
+    one.fit(batches(), steps=4, checkpoint_dir=tmp_path, allow_changes=("optimizer",))
+    assert one.optimizer.param_groups[0]["lr"] == 1e-3
+    one.fit(batches(), steps=5, checkpoint_dir=tmp_path)
 
 
 def test_options_of_a_group_that_the_optimizer_does_not_know_are_compared() -> None:
@@ -908,6 +962,46 @@ def test_functions_are_compared_by_name() -> None:
         trainer(time_sampling=early).load_state_dict(state)
 
 
+def test_a_spectrum_that_rounds_otherwise_is_the_same() -> None:
+    def make(power: float) -> sp.DiffusionTrainer:
+        spectrum = sp.PowerSpectrum(sp.CosineBasis(), torch.full(SHAPE, power, dtype=torch.float64))
+        return sp.DiffusionTrainer(Net(), sp.GaussianCorruption(), spectrum=spectrum)
+
+    make(1.065 - 1e-10).load_state_dict(make(1.065 + 1e-10).state_dict())  # shown as 1.06 and 1.07
+
+
+@dataclass
+class Warp:
+    of: Any
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return u
+
+
+def test_a_description_is_the_same_in_every_process_and_tells_tables_apart() -> None:
+    table = torch.arange(3000.0)
+    same = [
+        ({"a", "b", "c"}, {"c", "b", "a"}),
+        (frozenset({"a", "b"}), frozenset({"b", "a"})),
+        (torch.device("cuda", 0), torch.device("cuda", 1)),
+        (functools.partial(Warp, {"d", "c"}), functools.partial(Warp, {"c", "d"})),
+        (Warp([torch.device("cuda", 0)]), Warp([torch.device("cuda", 1)])),
+        (table, table * (1 + 1e-7)),
+        (np.ones(3), np.ones(3)),
+    ]
+    for one, other in same:
+        assert described(one) == described(other)
+    for one, other in [
+        (table, table.flip(0)),
+        (Warp(table), Warp(table[:-1])),
+        (Warp({"a": 1}), Warp({"a": 2})),
+        (functools.partial(Warp, (1,)), functools.partial(Warp, [1])),
+        (np.array(["a"]), np.array(["b"])),
+        (torch.ones(2, device="meta"), torch.ones(3, device="meta")),
+    ]:
+        assert described(one) != described(other)
+
+
 def test_metadata_travel_with_every_checkpoint(tmp_path: Path) -> None:
     measured = spectrum()
     metadata = {"settings": {"width": 4, "name": "tiny"}, "spectrum": measured.state_dict()}
@@ -926,6 +1020,7 @@ class Augmented(Dataset):
 
     def __init__(self, source: str) -> None:
         self.images, self.source = correlated_images(24).float(), source
+        self.generator = np.random.Generator(np.random.MT19937(5))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -934,6 +1029,7 @@ class Augmented(Dataset):
         shift = {
             "torch": lambda: torch.rand(()).item(),
             "numpy": lambda: np.random.normal(),
+            "own": lambda: self.generator.normal(),
             "python": lambda: random.gauss(0, 1),
         }[self.source]()
         return self.images[index] + 0.1 * shift
@@ -944,13 +1040,16 @@ def own_generator(kind: str) -> DataLoader:
     if kind == "loader":
         return DataLoader(data, batch_size=8, shuffle=True, generator=generator)
     sampler = RandomSampler(data, generator=generator)
+    if kind == "numpy's own":
+        data = Augmented("own")
+        return DataLoader(data, batch_size=8, generator=generator)
     if kind == "sampler":
         return DataLoader(data, batch_size=8, sampler=sampler)
     return DataLoader(data, batch_sampler=BatchSampler(sampler, 8, drop_last=False))
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4])
-@pytest.mark.parametrize("kind", ["loader", "sampler", "batch sampler", "numpy", "python"])
+@pytest.mark.parametrize("kind", ["loader", "sampler", "batch sampler", "numpy", "numpy's own", "python"])
 def test_resume_is_exact_whatever_draws_the_random_numbers(tmp_path: Path, kind: str, stop: int) -> None:
     def data() -> DataLoader:
         random.seed(1), np.random.seed(1), torch.manual_seed(1)

@@ -7,14 +7,7 @@ To add a distribution of times or a weighting: pass a function to `DiffusionLoss
 field of `TrainingOptions`, its line in the docstring of `DiffusionTrainer`, and the code that reads it.
 """
 
-from ._checkpoint import (
-    CheckpointWriter,
-    latest_checkpoint,
-    load_checkpoint,
-    load_latest,
-    save_checkpoint,
-    write_checkpoint,
-)
+from ._checkpoint import latest_checkpoint, load_checkpoint, load_latest, save_checkpoint, write_checkpoint
 from ._ema import ExponentialMovingAverage
 from ._loss import DiffusionLoss, Task, Weighting
 from ._nonfinite import NonFiniteError
@@ -24,6 +17,7 @@ from ._sharing import share_checkpoint
 from ._step import TrainStep
 from ._times import TimeDistribution, TimeSampling
 from ._trainer import DiffusionTrainer
+from ._writer import CheckpointWriter
 
 __all__ = [
     "CheckpointWriter",

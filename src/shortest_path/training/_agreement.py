@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from ._plain import plain
 from ._ranks import Ranks
 from ._settings import SETTINGS, defaults_of
 from ._state import SCALES, other_options
+from ._weights import PARAMETERS, other_names
 
 
 def check_agreement(
@@ -26,6 +27,7 @@ def check_agreement(
     optimizer: Optimizer,
     options: Mapping[str, Any],
     settings: Mapping[str, Mapping[str, Any]],
+    names: Sequence[Sequence[str]],
 ) -> None:
     """Raise a ValueError in all processes if one of them has other options than the first. Collective.
 
@@ -39,6 +41,7 @@ def check_agreement(
         optimizer: The optimizer, of whose groups the options that it knows are compared.
         options: What else must be equal.
         settings: Settings of optimizer and schedule, by their paths.
+        names: Names of the optimizer's parameters, group by group.
     """
     if ranks.count == 1:
         return
@@ -59,6 +62,7 @@ def check_agreement(
         "corruption": _tables(corruption, corruption.basis, known_mean(corruption)),
         SCALES: fingerprint(corruption),
         "spectrum": measured,
+        PARAMETERS: names,
     }
     first = ranks.of_first(own)
     found = [*other_options(first, own, (), "in the first process").values()]
@@ -68,6 +72,8 @@ def check_agreement(
         for name in sorted({*theirs, *ours})
         if not alike(theirs.get(name), ours.get(name))
     ]
+    if others := other_names(first[PARAMETERS], names):
+        found.append(f"parameters of the optimizer in {others}")
     for rank, each in ranks.gather({"found": found}).items():
         if each["found"]:
             raise ValueError(

@@ -22,11 +22,11 @@ from ..spectra import PowerSpectrum
 from ._agreement import check_agreement
 from ._batches import on_device
 from ._loss import DiffusionLoss
-from ._options import TrainingOptions, described
+from ._options import TrainingOptions, described, digest
 from ._random import GlobalRandom
 from ._ranks import Ranks, Share
 from ._second_moment import LossSecondMoment, Seen
-from ._settings import settings_of
+from ._settings import Settings, settings_of
 from ._state import Position
 from ._step import TrainStep
 from ._take import take_or_skip
@@ -73,14 +73,6 @@ class TrainerBase:
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=rate) if optimizer is None else optimizer
         self.scheduler = scheduler
         self._by_loss = LossSecondMoment(self.device) if given.time_sampling == BY_LOSS else None
-        self._objective = DiffusionLoss(
-            corruption,
-            given.prediction,
-            weighting=given.weighting,
-            spectrum=spectrum,
-            time_sampling="uniform" if self._by_loss else given.time_sampling,  # type: ignore[arg-type]
-            discrete_steps=given.discrete_steps,
-        )
         self._ranks = Ranks(model, self.device)
         self._position = Position(self._ranks, self.device, given.seed, self._by_loss)
         self._random = GlobalRandom(self.generator)
@@ -93,7 +85,7 @@ class TrainerBase:
             ema_warmup=given.ema_warmup is not False,
             max_grad_norm=given.max_grad_norm,
             scale_loss_on=self.device.type if given.precision == "fp16" else None,
-            also=corruption.parameters() if isinstance(corruption, nn.Module) else (),
+            also=_parameters(corruption),
         )
         self._ranks.train_also(self._weights.trained_in(corruption).values())
         self._trainable = Trainable(self._ranks.model, self.optimizer)
@@ -104,6 +96,7 @@ class TrainerBase:
         }
         self._metadata = dict(metadata or {})
         self._settings = settings_of(self.optimizer, scheduler)
+        self._left: tuple[int, Settings] | None = None  # the step at which `fit` returned, and what they were there
         self._config = given.recorded() | {
             "learning_rate": rate if optimizer is None else None,
             "optimizer": type(self.optimizer).__name__,
@@ -111,8 +104,18 @@ class TrainerBase:
             "corruption": described(corruption),
             "spectrum": None if spectrum is None else repr(spectrum),
         }
-        alike = {**self._config, "max_skipped": given.max_skipped}
-        check_agreement(self._ranks, corruption, spectrum, self.optimizer, alike, self._settings)
+        names = self._weights.names()
+        self._training = digest([self._config, self._settings, names])  # of the kind of training that this is
+        alike = {**self._config, "max_skipped": given.max_skipped, "fused": self._weights.can_skip_on_device()}
+        check_agreement(self._ranks, corruption, spectrum, self.optimizer, alike, self._settings, names)
+        self._objective = DiffusionLoss(
+            corruption,
+            given.prediction,
+            weighting=given.weighting,
+            spectrum=spectrum,
+            time_sampling="uniform" if self._by_loss else given.time_sampling,  # type: ignore[arg-type]
+            discrete_steps=given.discrete_steps,
+        )
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
@@ -297,3 +300,9 @@ class TrainerBase:
         precision = self.options.precision
         dtype = torch.float16 if precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype, enabled=precision != "fp32")
+
+
+def _parameters(corruption: Corruption) -> dict[str, Tensor]:
+    """Return the parameters of a corruption by names that are none of a model's."""
+    named = corruption.named_parameters() if isinstance(corruption, nn.Module) else ()
+    return {f"corruption: {name}": each for name, each in named}

@@ -13,21 +13,20 @@ import math
 import os
 import re
 import struct
-import threading
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import torch
-from typing_extensions import Self
 
 from .._checks import check_count, kind_of
 from .._files import checked_file, checked_path, made_folder, replace_file
 from ._plain import plain
 
+TRAINING = "training"
+"""Name of the entry that tells which training a checkpoint is of; earlier states have none."""
 _PATTERN = re.compile(r"checkpoint-(\d+)\.pt")
 _COMMENT = b"sha256:"
 _LENGTH = struct.Struct("<H")  # how zip writes the length of its comment, just before it
@@ -42,7 +41,8 @@ _PASS = "pass a file that a trainer wrote, e.g. a checkpoint-<step>.pt"
 def save_checkpoint(directory: str | os.PathLike[str], step: int, state: Mapping[str, Any], *, keep: int) -> Path:
     """Write `state` as the checkpoint of `step`, then delete the undamaged ones before it but the newest `keep`.
 
-    Checkpoints of later steps, damaged ones, links, folders and files of other names are never deleted.
+    Checkpoints of later steps or of another training, damaged ones, links, folders and files of other names are never
+    deleted.
 
     Args:
         directory: Folder for the checkpoints; created if missing.
@@ -57,9 +57,10 @@ def save_checkpoint(directory: str | os.PathLike[str], step: int, state: Mapping
     """
     check_count("step", step, least=0)
     check_count("keep", keep)
-    folder, data = _folder(directory), serialise(_dictionary(state))
+    state = _dictionary(state)
+    folder, data = folder_of(directory), serialise(state)
     with made_folder(folder, "write checkpoints"):
-        return _write_and_clear(folder, step, data, keep, whole_checkpoints(folder, up_to=step))
+        return write_and_clear(folder, step, data, keep, of_one_training(folder, state, up_to=step))
 
 
 def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
@@ -74,7 +75,7 @@ def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> 
 
 def latest_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
     """Return the path of the checkpoint with the largest step, damaged or not, or None if there is none."""
-    return next(_newest_first(_folder(directory)), None)
+    return next(_newest_first(folder_of(directory)), None)
 
 
 def load_latest(
@@ -92,7 +93,7 @@ def load_latest(
         FileNotFoundError: `otherwise` does not exist.
         ValueError: all checkpoints are damaged, or `otherwise` is not a checkpoint, or not the newest of the folder.
     """
-    folder = _folder(directory)
+    folder = folder_of(directory)
     if otherwise is not None:
         return _load_otherwise(folder, checked_path("otherwise", otherwise, "None"))
     refused, paths = [], list(_newest_first(folder))
@@ -132,7 +133,7 @@ def whole_checkpoints(directory: str | os.PathLike[str], *, after: int = -1, up_
         after: Only those of larger steps.
         up_to: Only those of steps up to this one.
     """
-    folder, found = _folder(directory), []
+    folder, found = folder_of(directory), []
     for path in _newest_first(folder):
         if path.is_symlink() or not after < _step(path) <= up_to:
             continue
@@ -196,61 +197,33 @@ def serialise(state: Mapping[str, Any]) -> memoryview:
     return buffer.getbuffer()
 
 
-class CheckpointWriter:
-    """Writes checkpoints while training goes on: `save` returns as soon as the state is copied to memory.
-
-    One file is written at a time. An error in writing is raised by the next `save` or `wait`.
-
-    Args:
-        directory: Folder for the checkpoints.
-        keep: Number of newest checkpoints to keep.
-    """
-
-    def __init__(self, directory: str | os.PathLike[str], *, keep: int) -> None:
-        self._directory, self._keep = _folder(directory), check_count("keep", keep)
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._mine = whole_checkpoints(self._directory)
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.wait()
-
-    def save(self, step: int, state: Mapping[str, Any], *, delete: bool = True) -> Path:
-        """Begin to write the checkpoint of a step, and return its path; without `delete`, earlier ones stay."""
-        self.wait()
-        data, keep = serialise(state), self._keep if delete else 2**62
-
-        def write() -> None:
-            try:
-                _write_and_clear(self._directory, step, data, keep, self._mine)
-            except BaseException as error:
-                self._error = error
-
-        self._thread = threading.Thread(target=write, name=f"checkpoint-{step}")  # not a daemon: an exit waits for it
-        self._thread.start()
-        return self._directory / f"checkpoint-{step:08d}.pt"
-
-    def wait(self) -> None:
-        """Return when everything is written.
-
-        Raises:
-            OSError: a checkpoint could not be written; earlier ones are unchanged.
-        """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+def of_one_training(folder: Path, state: Mapping[str, Any], up_to: float = math.inf) -> list[Path]:
+    """Return the undamaged checkpoints of the training of a state, oldest first; those that do not tell count too."""
+    found, own = whole_checkpoints(folder, up_to=up_to), state.get(TRAINING)
+    return found if own is None else [path for path in found if _training_of(path) in (None, own)]
 
 
-def _write_and_clear(folder: Path, step: int, data: memoryview, keep: int, mine: list[Path]) -> Path:
+def _training_of(path: Path) -> Any:
+    """Return the digest of a checkpoint's training, without reading its tensors; None if it has none."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # of many kinds: whatever it is, it is not known to be of another training
+        return None
+    return state.get(TRAINING) if isinstance(state, dict) else None
+
+
+def checksum(path: Path) -> int:
+    """Return a number below 2**60 that differs between checkpoints of other content."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, io.SEEK_END) - _DIGEST))
+        end = file.read()
+        if re.fullmatch(rb"[0-9a-f]{64}", end):
+            return int(end[:15], 16)
+        file.seek(0)
+        return int(hashlib.sha256(file.read()).hexdigest()[:15], 16)
+
+
+def write_and_clear(folder: Path, step: int, data: memoryview, keep: int, mine: list[Path]) -> Path:
     """Write a checkpoint, then delete the oldest of `mine`, which the new one joins, beyond `keep`."""
     path = folder / f"checkpoint-{step:08d}.pt"
     _replace(path, data)
@@ -331,7 +304,7 @@ def _refusal(path: Path, error: Exception) -> str:
     return f"{path} is damaged: torch cannot read it ({type(error).__name__}: {reason})"
 
 
-def _folder(directory: str | os.PathLike[str]) -> Path:
+def folder_of(directory: str | os.PathLike[str]) -> Path:
     folder = checked_path("directory", directory, "'.' for the present folder")
     if folder.is_file():
         raise ValueError(f"{folder} is a file; pass the folder of checkpoints, or read it with load_checkpoint")

@@ -9,13 +9,17 @@ import torch
 from torch import nn
 
 from ._base import TrainerBase
+from ._checkpoint import TRAINING
 from ._fingerprint import fingerprint
 from ._plain import copied, plain
-from ._settings import SETTINGS, settings_of
+from ._settings import SETTINGS, Settings, settings_of
 from ._sharing import SAMPLER, described_sampler
 from ._state import FORMAT, SCALES, VERSION, check_format, differences
 from ._tables import Tables
 from ._trainable import check_inference_mode
+from ._weights import PARAMETERS
+
+_LATER = {SAMPLER, SETTINGS, SCALES, PARAMETERS, TRAINING}  # entries that earlier states do not have
 
 
 class ContinuedTrainer(TrainerBase):
@@ -39,6 +43,7 @@ class ContinuedTrainer(TrainerBase):
             "version": VERSION,
             "config": self._config,
             SETTINGS: self._settings,
+            TRAINING: self._training,
             "metadata": self._metadata,
             "corruption": self.corruption.state_dict() if isinstance(self.corruption, nn.Module) else {},
             SCALES: fingerprint(self.corruption),
@@ -68,10 +73,8 @@ class ContinuedTrainer(TrainerBase):
         """
         check_inference_mode("call load_state_dict")
         check_format(state)
-        if self.step == 0:  # what was set since the trainer was made counts too
-            self._settings = settings_of(self.optimizer, self.scheduler)
-        ours = self._state()
-        if missing := sorted(ours.keys() - state.keys() - {SAMPLER, SETTINGS, SCALES}):
+        ours = {**self._state(), SETTINGS: self._set()}
+        if missing := sorted(ours.keys() - state.keys() - _LATER):
             raise ValueError(f"the state has no {', '.join(missing)}; pass what state_dict returned, unchanged")
         learned = self._weights.trained_in(self.corruption)
         changed = differences(state, ours, allow_changes, learned)
@@ -89,9 +92,23 @@ class ContinuedTrainer(TrainerBase):
         generator = self.generator.get_state()
         self._weights.load_state_dict(state, changed)
         self._position.load_state_dict(state)
+        self._training, self._settings = state.get(TRAINING, self._training), ours[SETTINGS]
         with torch.no_grad():
             for name, parameter in learned.items():
                 if name in state["corruption"] and state["corruption"][name].shape == parameter.shape:
                     parameter.copy_(state["corruption"][name])  # else it is of a corruption that may differ
         if "seed" in changed:
             self.generator.set_state(generator)
+
+    def _set(self) -> Settings:
+        """Return the settings, with what was set since the trainer was made, or since `fit` returned."""
+        now = settings_of(self.optimizer, self.scheduler)
+        if self.step == 0:
+            return now
+        if self._left is None or self._left[0] != self.step:  # a loop of one's own may have its own schedule
+            return self._settings
+        found = {part: dict(values) for part, values in self._settings.items()}
+        for part, values in self._left[1].items():
+            changed = {path: now[part][path] for path in values.keys() & now[part].keys()}
+            found[part] |= {path: value for path, value in changed.items() if value != values[path]}
+        return found

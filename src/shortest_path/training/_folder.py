@@ -15,6 +15,18 @@ except ImportError:  # no such locks on Windows
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = "training.lock"
+_held: set[IO[bytes]] = set()
+
+
+def _let_go() -> None:
+    """Close the locks of the process that forked this one, which holds them."""
+    for lock in _held:
+        lock.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):  # e.g. for workers of a data loader, which outlive a process that is killed
+    os.register_at_fork(after_in_child=_let_go)
 
 
 class Folder:
@@ -30,7 +42,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: IO[bytes] | None = None
+        self.lock: IO[bytes] | None = None
         with made_folder(path, "write checkpoints"):
             probe = path / f"probe.{secrets.token_hex(4)}.tmp"
             probe.write_bytes(b"\0")
@@ -42,7 +54,7 @@ class Folder:
 
     def _acquire(self) -> None:
         name = self.path / _LOCK
-        while self._lock is None:
+        while self.lock is None:
             lock = name.open("ab")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,13 +67,15 @@ class Folder:
                 lock.close()
                 return
             if name.exists() and os.path.samestat(os.fstat(lock.fileno()), name.stat()):
-                self._lock = lock
+                self.lock = lock
+                _held.add(lock)
             else:  # a training that ended in between has removed the file that was opened
                 lock.close()
 
     def release(self) -> None:
         """Let other trainings write to the folder; the end of the process does so too."""
-        if self._lock is not None:
+        if self.lock is not None:
             (self.path / _LOCK).unlink(missing_ok=True)  # before the lock is let go: nobody else holds it
-            self._lock.close()
-            self._lock = None
+            _held.discard(self.lock)
+            self.lock.close()
+            self.lock = None

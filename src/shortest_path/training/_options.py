@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from .._checks import check_choice, check_count, check_flag, check_keywords, check_numbers
@@ -110,7 +113,8 @@ class TrainingOptions:
     def recorded(self) -> dict[str, Any]:
         """Return what a checkpoint records and compares: plain values, and the names of functions."""
         names = (field.name for field in fields(self) if field.name not in _FREE)
-        return {name: _plain(getattr(self, name)) for name in names}
+        one = {"ema_decay": self.decays[0]} if len(self.decays) == 1 else {}
+        return {name: _plain(getattr(self, name)) for name in names} | one
 
 
 def _plain(value: Any) -> Any:
@@ -123,13 +127,49 @@ def _plain(value: Any) -> Any:
 
 
 def described(value: Any) -> str:
-    """Return a text that is the same in every process: a function's name, else `repr` unless it shows an address."""
+    """Return a text that is the same in every process and on every device of a kind, without addresses.
+
+    Functions have their names, tensors and arrays their shape and two means to four digits, sets their elements in
+    order; of partial functions and dataclasses, all parts are described. Of anything else it is `repr`, unless that
+    shows an address.
+    """
     if isinstance(value, functools.partial):
-        return _told(f"partial({described(value.func)}, {value.args!r}, {value.keywords!r})")
+        return f"partial({described(value.func)}, {described(value.args)}, {described(value.keywords)})"
     if hasattr(value, "__qualname__"):
         return _told(f"{value.__module__ or 'builtins'}.{value.__qualname__}")
+    if isinstance(value, torch.device):
+        return value.type
+    if isinstance(value, Tensor) and not value.is_meta:
+        return _measured(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return _measured(torch.as_tensor(value))
+    if type(value) is dict:
+        return f"{{{', '.join(f'{described(key)}: {described(each)}' for key, each in value.items())}}}"
+    if type(value) is list:
+        return f"[{', '.join(map(described, value))}]"
+    if type(value) is tuple:
+        return f"({', '.join(map(described, value))}{',' * (len(value) == 1)})"
+    if type(value) in (set, frozenset):
+        return f"{{{', '.join(sorted(map(described, value)))}}}"
+    if is_dataclass(value):
+        parts = ", ".join(f"{each.name}={described(getattr(value, each.name))}" for each in fields(value) if each.repr)
+        return f"{type(value).__qualname__}({parts})"
     text, kind = repr(value), type(value)
     return described(kind) if f"at {hex(id(value))}" in text else _told(text)
+
+
+def _measured(table: Tensor) -> str:
+    """Return what tells a table from others, but for rounding."""
+    values = table.detach().cpu().flatten()
+    values = values.abs().double() if values.is_complex() else values.double()
+    along = torch.linspace(0, 1, len(values), dtype=torch.float64)
+    means = ", ".join(f"{float((values * weight).mean()):.4g}" for weight in (torch.ones_like(along), along))
+    return f"{tuple(table.shape)} {table.dtype} of mean {means}"
+
+
+def digest(value: Any) -> str:
+    """Return sixteen hexadecimal digits that differ where descriptions do."""
+    return hashlib.sha256(described(value).encode()).hexdigest()[:16]
 
 
 def _told(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import struct
 from collections.abc import Mapping
@@ -38,23 +39,39 @@ def set_global_state(state: Mapping[str, Tensor]) -> None:
 
 def own_state(batches: object) -> dict[str, Tensor]:
     """Return the states of the generators that a data loader, its samplers or its data set own."""
-    return {name: generator.get_state() for name, generator in _generators(batches).items()}
+    return {name: _state_of(generator) for name, generator in _generators(batches).items()}
 
 
 def set_own_state(batches: object, state: Mapping[str, Tensor]) -> None:
     """Continue from what `own_state` returned."""
     for name, generator in _generators(batches).items():
         if name in state:
-            generator.set_state(state[name].clone())
+            _set_state_of(generator, state[name])
 
 
-def _generators(batches: object) -> dict[str, torch.Generator]:
+def _state_of(generator: torch.Generator | np.random.Generator) -> Tensor:
+    """Return the state of a generator; of numpy's as JSON, in bytes."""
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    text = json.dumps(generator.bit_generator.state, default=np.ndarray.tolist)
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+
+
+def _set_state_of(generator: torch.Generator | np.random.Generator, state: Tensor) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.set_state(state.clone())
+    else:
+        generator.bit_generator.state = json.loads(state.cpu().numpy().tobytes())
+
+
+def _generators(batches: object) -> dict[str, torch.Generator | np.random.Generator]:
     """Return generators by where they were found, each once."""
-    found: dict[str, torch.Generator] = {}
+    found: dict[str, torch.Generator | np.random.Generator] = {}
     owners = [("", batches)]
     for path, owner in owners:
         generator = getattr(owner, "generator", None)
-        if isinstance(generator, torch.Generator) and all(generator is not other for other in found.values()):
+        is_new = all(generator is not other for other in found.values())
+        if is_new and isinstance(generator, (torch.Generator, np.random.Generator)):
             found[f"{path}generator"] = generator
         inner = ((name, getattr(owner, name, None)) for name in _OWNERS)
         owners += [(f"{path}{name}.", each) for name, each in inner if each is not None and path.count(".") < 2]

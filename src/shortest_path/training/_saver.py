@@ -10,10 +10,11 @@ from typing import Any
 
 from typing_extensions import Self
 
-from ._checkpoint import CheckpointWriter, write_checkpoint
+from ._checkpoint import write_checkpoint
 from ._folder import Folder
 from ._ranks import Ranks
 from ._state import of_all_ranks
+from ._writer import CheckpointWriter
 
 
 class Saver:

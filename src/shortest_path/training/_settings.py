@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch.optim import Optimizer
 
@@ -12,10 +12,12 @@ from ._options import described
 SETTINGS = "settings"  # their key in a state; a state without them can be continued from
 HOW = ("fused", "foreach", "capturable")
 """Options of an optimizer that say how it computes, and not what."""
-_NO_SETTINGS = ("last_epoch", "_step_count", "_last_lr", "params")
+Settings: TypeAlias = dict[str, dict[str, Any]]
+"""Plain values by their paths, of "optimizer" and of "scheduler"."""
+_NO_SETTINGS = ("last_epoch", "_step_count", "_last_lr", "params", "param_names")
 
 
-def settings_of(optimizer: Optimizer, scheduler: Any) -> dict[str, dict[str, Any]]:
+def settings_of(optimizer: Optimizer, scheduler: Any) -> Settings:
     """Return what the state dicts of an optimizer and of its schedule, or None, hold when the trainer is made.
 
     Returns:
@@ -51,13 +53,14 @@ def other_settings(part: str, state: Mapping[str, Any], ours: Mapping[str, Any])
         if own[path] not in (first[path], now.get(path, first[path]))
     }
     if all(each["config"].get("learning_rate") is not None for each in (state, ours)):  # an option of the trainer
-        others = {path: pair for path, pair in others.items() if not path.endswith(".lr")}
+        rate = ours["config"]["learning_rate"]
+        others = {path: pair for path, pair in others.items() if not (path.endswith(".lr") and pair[1] == rate)}
     return others
 
 
 def _settings(
     groups: Sequence[Mapping[str, Any]], schedule: Mapping[str, Any] | None, options: Collection[str]
-) -> dict[str, dict[str, Any]]:
+) -> Settings:
     """Return the settings by part: what a group has beside the `options` is of the schedule, if there is one."""
     own, of_schedule = [], []
     for group in groups:

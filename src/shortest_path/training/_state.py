@@ -67,7 +67,11 @@ def differences(
         ValueError: some differ that `allow_changes` does not name; all of them are listed.
     """
     check_names(allow_changes, ours["config"])
-    found = other_options(state, ours, learned, "in the checkpoint")
+    where = "in the checkpoint"
+    found = other_options(state, ours, learned, where)
+    texts = state["config"].get("spectrum"), ours["config"]["spectrum"]
+    if None not in texts and not _other_tables("spectrum", state["spectrum"], ours["spectrum"], (), where):
+        found.pop("spectrum", None)  # the texts have rounded numbers, and tables of the same may round otherwise
     for part in ("optimizer", "scheduler"):
         if part not in found and (settings := other_settings(part, state, ours)):
             found[part] = "; ".join(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +18,12 @@ from .._files import checked_path
 from .._progress import Progress
 from ._base import TrainerBase
 from ._batches import check_first
-from ._checkpoint import load_checkpoint, load_latest, save_checkpoint, whole_checkpoints
+from ._checkpoint import checksum, load_checkpoint, load_latest, save_checkpoint, whole_checkpoints
 from ._continued import ContinuedTrainer
 from ._options import TrainingOptions
 from ._preemption import Stop
 from ._saver import Saver
+from ._settings import settings_of
 from ._state import check_names, of_all_ranks
 from ._step import TrainStep
 
@@ -217,6 +219,8 @@ class DiffusionTrainer(ContinuedTrainer):
                     callback(self, report)
                 bar.advance(note=report.describe)
                 due = saver.due(self.step, steps)
+                if due or self.step == steps or self.step % _LOOK_EVERY == 0:
+                    self._check_rates()
                 if due or isinstance(report.skipped, bool) or self.step % _LOOK_EVERY == 0:
                     self._look(marks, saver, stacklevel=3)
                 if due:
@@ -225,6 +229,7 @@ class DiffusionTrainer(ContinuedTrainer):
                 stream.close()  # and with it the processes that load data
                 self._position.go_back({**here, "skipped": self._position.skipped.state_dict()})
                 stop.leave(self.step, saver.finish(self._state()))
+        self._left = self.step, settings_of(self.optimizer, self.scheduler)
 
     def save(self, directory: str | os.PathLike[str], *, keep: int = 3) -> None:
         """Write a checkpoint of this step to `directory`; rank 0 writes, but all ranks must call it."""
@@ -240,16 +245,15 @@ class DiffusionTrainer(ContinuedTrainer):
         return None if file is None else (file, load_checkpoint(file))
 
     def _found_by_all(self, folder: Path | None, file: Path | None) -> tuple[Path, dict[str, Any]] | None:
-        """Return the checkpoint to continue from, of the same step in all processes. Collective."""
+        """Return the checkpoint to continue from, of the same content in all processes. Collective."""
         problem, found = None, None
         try:
             found = self._found(folder, file)
         except (OSError, ValueError) as error:
             problem = error
         self._ranks.raise_together(problem, "another process cannot read its checkpoint to continue from")
-        step = -1 if found is None else found[1].get("step")
-        if not self._ranks.agree(step if isinstance(step, int) else -2):
-            here = "no checkpoint" if found is None else f"{found[0]} of step {step}"
+        if not self._ranks.agree(-1 if found is None else checksum(found[0])):
+            here = "no checkpoint" if found is None else f"{found[0]} of step {found[1].get('step')}"
             raise ValueError(
                 f"the processes would continue from different checkpoints, this one from {here}; let checkpoint_dir be "
                 "a folder that all of them share, as rank 0 alone writes"
@@ -265,6 +269,17 @@ class DiffusionTrainer(ContinuedTrainer):
             yield
         finally:
             self._limit = None
+
+    def _check_rates(self) -> None:
+        """Raise a ValueError in all processes if their learning rates differ. Collective."""
+        if self._ranks.count == 1:
+            return
+        rates = [float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group]
+        if not self._ranks.agree(zlib.crc32(repr(rates).encode())):
+            raise ValueError(
+                f"the processes have different learning rates after step {self.step}, this one {rates}; make their "
+                "schedules of the same numbers, e.g. of the number of steps and not of each process's len(loader)"
+            )
 
     def _look(self, marks: list[dict[str, Any]], saver: Saver, *, stacklevel: int) -> None:
         """Warn of skipped steps, and raise after too many; waits for the device if it counts them.

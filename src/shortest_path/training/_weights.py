@@ -6,6 +6,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from ._fit import check_fit
 from ._nonfinite import clip_gradient, gradient_norm, keep_buffers, remember_buffers, restore_buffers
 from ._settings import HOW, defaults_of
 
+PARAMETERS = "parameters"
+"""Name of the entry with the names of the optimizer's parameters, group by group; earlier states have none."""
 _OF_PARAMETERS = {"params", "param_names"}  # entries of a group that are no options
 
 
@@ -34,7 +37,7 @@ class Weights:
         max_grad_norm: Norm to which gradients are clipped, or None.
         scale_loss_on: The kind of device on which losses are scaled, so that gradients stay within float16; None does
             not scale.
-        also: Further parameters that the optimizer may train, e.g. a corruption's.
+        also: Further parameters that the optimizer may train, e.g. a corruption's, by name.
 
     Raises:
         TypeError: an optimizer or scheduler of another type, or one whose step requires an argument.
@@ -51,10 +54,10 @@ class Weights:
         ema_warmup: bool,
         max_grad_norm: float | None,
         scale_loss_on: str | None = None,
-        also: Iterable[Tensor] = (),
+        also: Mapping[str, Tensor] | None = None,
     ) -> None:
-        also = list(also)
-        _check_optimizer(optimizer, model, also)
+        also = also or {}
+        _check_optimizer(optimizer, model, also.values())
         if scheduler is not None:
             if not isinstance(scheduler, LRScheduler) and not hasattr(scheduler, "optimizer"):
                 raise TypeError(
@@ -70,12 +73,13 @@ class Weights:
                 raise TypeError(f"scheduler {type(scheduler).__name__} requires a measure; step it in a callback")
             if scheduler.optimizer is not optimizer:
                 raise ValueError("scheduler belongs to another optimizer; pass optimizer=scheduler.optimizer")
-        shared = {id(parameter) for parameter in also}  # averages whiten with the corruption that is trained with
+        shared = set(map(id, also.values()))  # averages whiten with the corruption that is trained with
         copied = [name for name, parameter in model.named_parameters() if id(parameter) in shared]
         self.averages = {
             decay: ExponentialMovingAverage(model, decay, warmup=ema_warmup, copied=copied) for decay in decays
         }
         self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
+        self._names = {id(parameter): name for name, parameter in (*also.items(), *model.named_parameters())}
         self._max_grad_norm = max_grad_norm
         self._scaler = None if scale_loss_on is None else torch.amp.GradScaler(scale_loss_on)
         if self._scaler is not None and any(each.dtype == torch.float16 for each in self._parameters()):
@@ -174,6 +178,7 @@ class Weights:
             "optimizer": self._optimizer.state_dict(),
             "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
             "scaler": {} if self._scaler is None else self._scaler.state_dict(),
+            PARAMETERS: self.names(),
         }
 
     def check(self, state: Mapping[str, Any], allowed: Collection[str]) -> None:
@@ -189,9 +194,11 @@ class Weights:
                 check_fit("average", found["exact"], own["exact"])
         if "optimizer" not in allowed and not self._has_optimizer_of(state):
             theirs, ours = _sizes(state["optimizer"]["param_groups"]), _sizes(self._optimizer.param_groups)
+            others = other_names(*(list(map(sorted, names)) for names in (state.get(PARAMETERS, []), self.names())))
             raise ValueError(
-                f"the state's optimizer has groups of {theirs} parameters, this trainer's {ours}; pass the same "
-                "optimizer, or allow_changes=('optimizer',) to begin with a new one"
+                f"the state's optimizer has groups of {theirs} parameters, this trainer's {ours}"
+                f"{f' ({others})' if others and theirs == ours else ''}; pass the same optimizer, or "
+                "allow_changes=('optimizer',) to begin with a new one"
             )
 
     def _has_optimizer_of(self, state: Mapping[str, Any]) -> bool:
@@ -202,12 +209,16 @@ class Weights:
         theirs, ours = state["optimizer"]["param_groups"], self._optimizer.param_groups
         if state["config"]["optimizer"] != type(self._optimizer).__name__ or _sizes(theirs) != _sizes(ours):
             return False
+        groups = list(zip(theirs, ours, strict=True))
+        if PARAMETERS in state:
+            if [sorted(names) for names in state[PARAMETERS]] != [sorted(names) for names in self.names()]:
+                return False
+        elif any(
+            group.get("param_names", given) != given for group, own in groups if (given := own.get("param_names"))
+        ):
+            return False
         switches = defaults_of(self._optimizer).keys() - {"lr", "weight_decay", *HOW}
-        return all(
-            all(bool(group[name]) == bool(own[name]) for name in switches & group.keys())
-            and ("param_names" not in group.keys() & own.keys() or group["param_names"] == own["param_names"])
-            for group, own in zip(theirs, ours, strict=True)
-        )
+        return all(bool(group[name]) == bool(own[name]) for group, own in groups for name in switches & group.keys())
 
     def load_state_dict(self, state: Mapping[str, Any], changed: Set[str]) -> None:
         """Continue from what `state_dict` returned, with the options in `changed` as they are in this trainer.
@@ -227,9 +238,12 @@ class Weights:
             self._scaler.load_state_dict(state["scaler"])
         groups = self._optimizer.param_groups
         if self._has_optimizer_of(state):
-            optimizer = copy.deepcopy(state["optimizer"])  # torch would train on the tensors given
-            for theirs, own in zip(optimizer["param_groups"], groups, strict=True):
+            optimizer, names = copy.deepcopy(state["optimizer"]), self.names()  # torch would train on the tensors given
+            their_names = state.get(PARAMETERS, names)
+            for index, (theirs, own) in enumerate(zip(optimizer["param_groups"], groups, strict=True)):
                 theirs.update({name: own[name] for name in self._kept(own, changed)})
+                place = dict(zip(their_names[index], theirs["params"], strict=True))
+                theirs["params"] = [place[name] for name in names[index]]  # as torch loads by the place in the group
             self._optimizer.load_state_dict(optimizer)
         elif self._scheduler is not None and "scheduler" not in changed:  # a new optimizer with the same schedule
             for theirs, own in zip(state["optimizer"]["param_groups"], groups, strict=False):
@@ -243,7 +257,7 @@ class Weights:
     def _kept(self, group: Mapping[str, Any], changed: Set[str]) -> set[str]:
         """Return which options of a group of parameters are not taken from a checkpoint."""
         scheduled = self._scheduled(group)
-        kept = group.keys() & set(HOW)
+        kept = group.keys() & {"param_names", *HOW}
         if "optimizer" in changed:
             kept |= group.keys() - scheduled - _OF_PARAMETERS
         if "scheduler" in changed or ("optimizer" in changed and self._scheduler is None):
@@ -254,6 +268,13 @@ class Weights:
         """Return the options of a group that a schedule sets: the learning rate, and those it has added."""
         return group.keys() & {"lr"} | group.keys() - defaults_of(self._optimizer).keys() - _OF_PARAMETERS
 
+    def names(self) -> list[list[str]]:
+        """Return the names of the optimizer's parameters, group by group; places in the group of those without."""
+        return [
+            [self._names.get(id(each), f"({place})") for place, each in enumerate(group["params"])]
+            for group in self._optimizer.param_groups
+        ]
+
     def trained_in(self, module: object) -> dict[str, nn.Parameter]:
         """Return the parameters of a module that the optimizer trains, by name."""
         trained = {id(parameter) for parameter in self._parameters()}
@@ -262,6 +283,15 @@ class Weights:
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+
+
+def other_names(theirs: Sequence[Sequence[str]], ours: Sequence[Sequence[str]]) -> str:
+    """Return where the names of parameters in groups first differ; nothing if they do not."""
+    for group, names in enumerate(zip(theirs, ours, strict=False)):
+        for place, (one, other) in enumerate(zip_longest(*names, fillvalue="none")):
+            if one != other:
+                return f"group {group}, parameter {place}: {one} there, {other} here"
+    return "" if len(theirs) == len(ours) else f"{len(theirs)} groups there, {len(ours)} here"
 
 
 def _sizes(groups: Iterable[Mapping[str, Any]]) -> list[int]:
@@ -287,6 +317,11 @@ def _check_optimizer(optimizer: object, model: nn.Module, also: Iterable[Tensor]
         raise TypeError(
             f"optimizer {type(optimizer).__name__} requires a closure in every step, which this trainer does not pass; "
             "use sp.DiffusionLoss in a loop of your own"
+        )
+    if any(base.__name__ == "ZeroRedundancyOptimizer" for base in type(optimizer).__mro__):
+        raise TypeError(
+            "optimizer ZeroRedundancyOptimizer holds its state in parts, which checkpoints do not put together; pass "
+            "one of torch.optim, or use sp.DiffusionLoss in a loop of your own"
         )
     known = {id(parameter) for parameter in (*model.parameters(), *also)}
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
