@@ -366,7 +366,7 @@ def test_no_average(tmp_path: Path) -> None:
 
 
 def test_optimizers_that_cannot_work_are_refused() -> None:
-    net = Net()
+    net, parts = Net(), type("ZeroRedundancyOptimizer", (torch.optim.SGD,), {})
     cases: list[tuple[Any, type[Exception], str]] = [
         (
             torch.optim.AdamW,
@@ -383,6 +383,7 @@ def test_optimizers_that_cannot_work_are_refused() -> None:
             "AdamW trains 1 parameter of neither the model nor the corruption as modules, which checkpoints ",
         ),
         (torch.optim.LBFGS(net.parameters()), TypeError, "optimizer LBFGS requires a closure in every step"),
+        (parts(net.parameters(), lr=0.1), TypeError, "ZeroRedundancyOptimizer holds its state in parts.*pass one of"),
     ]
     for optimizer, error, message in cases:
         with pytest.raises(error, match=message):
