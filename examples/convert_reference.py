@@ -27,7 +27,7 @@ import torch
 
 import shortest_path as sp
 from recipe import cifar10, runs
-from recipe.arguments import output_folder, path
+from recipe.arguments import in_flags, output_folder, path
 from recipe.reference import converted
 from recipe.settings import CONFIGS, Settings, parse
 from shortest_path.training import load_checkpoint, write_checkpoint
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         written = convert(args.model, args.out, settings, measure=bool(args.data))
     except (OSError, ValueError) as error:
-        raise SystemExit(f"convert_reference: {error}") from error
+        raise SystemExit(f"convert_reference: {in_flags(error)}") from error
     print(f"{written}: sample with python examples/sample_cifar10.py {args.out}")
 
 

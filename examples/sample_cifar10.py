@@ -58,6 +58,7 @@ _NOT_ASKED = (
     "order",
     "variance",
     "ema",
+    "chunk",
 )  # options outside the request
 
 
@@ -95,7 +96,7 @@ def sample(args: argparse.Namespace, here: Ranks) -> None:
             chunks.remove()
             print(f"{args.out}: all {args.count} samples are there already")
         return
-    chunks.open(request, write=here.first)
+    chunks.open({**request, "chunk": args.chunk}, write=here.first)  # which names the files of unfinished work
     missing = chunks.missing()
     if here.world > 1:
         dist.barrier()  # no process may write before all have seen what is missing

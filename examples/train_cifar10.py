@@ -31,6 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import shortest_path as sp
 from recipe import cifar10, runs
+from recipe.arguments import in_flags
 from recipe.continuing import check_same, learning_rate, newest
 from recipe.features import load_network
 from recipe.fid import FID
@@ -65,6 +66,7 @@ def train(settings: Settings, me: Ranks) -> None:
             count=settings.images,
             on_error=settings.on_error,
             labels=settings.class_conditional,
+            every_class=settings.class_conditional,
         )
         provenance, classes = pictures.provenance, pictures.classes if settings.class_conditional else 0
         training, held = runs.split(pictures, settings)
@@ -78,7 +80,7 @@ def train(settings: Settings, me: Ranks) -> None:
             labels=settings.class_conditional,
             device=me.device if fits(settings, training, me.device) else "cpu",
         )
-        state = newest(folder, settings)
+        state = newest(folder, settings, me)
         held_out = len(pictures.images) - len(training.images)
         kept = {"batch": settings.batch_size * me.world, "held_out": held_out}
         check_same(settings, provenance, kept, state)
@@ -144,7 +146,7 @@ def train(settings: Settings, me: Ranks) -> None:
             (out / "config.yaml").write_text(yaml.safe_dump(to_dict(settings), sort_keys=False))
             print(describe(provenance, kept, classes, network, me), flush=True)
     except (OSError, ValueError) as error:  # a setting that does not fit: its message is enough
-        raise SystemExit(f"train_cifar10: {error}") from error
+        raise SystemExit(f"train_cifar10: {in_flags(error)}") from error
 
     meter = Meter(settings.batch_size * me.world * settings.accumulation, me.world)
     log = Log(out, trainer.step) if me.first else None

@@ -14,7 +14,7 @@ from ._contents import SPLIT, Contents
 from ._decoding import FaultError, naming, shown
 from ._parquet import label_column
 
-_MOST_CLASSES = 2**31
+_MOST_CLASSES, _SHOWN = 2**31, 3
 NAMES = ("label", "labels", "fine_label")
 WITH_LABELS = (
     f"labels are read from a parquet column or .npz array {', '.join(NAMES[:-1])} or {NAMES[-1]}, from "
@@ -65,6 +65,20 @@ def as_labels(labels: Sequence[Any]) -> Labels:
     if bad:
         raise FaultError(f"requires whole numbers from 0 as labels, or names, got {shown(repr(bad[0])[:60])}")
     return Labels(np.array(labels, dtype=np.int64))
+
+
+def check_every_class(labels: np.ndarray, source: str) -> None:
+    """Raise a ValueError if some class from 0 to the last has no images: it would be made, and never trained."""
+    present = np.unique(labels)
+    last = int(present[-1])
+    if missing := last + 1 - len(present):
+        first = np.setdiff1d(np.arange(len(present) + _SHOWN), present)[: min(missing, _SHOWN)]
+        others = f" and {missing - _SHOWN} others" if missing > _SHOWN else ""
+        raise ValueError(
+            f"{source} requires images of every class from 0 to {last}, got none of {', '.join(map(str, first))}"
+            f"{others}; number the classes from 0 without gaps: np.unique(labels, return_inverse=True)[1], or add "
+            "images of those"
+        )
 
 
 def _in_folder(folder: Path, files: Sequence[Path | None]) -> Labels:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
+import re
 from pathlib import Path
 
 import torch
+
+from .files import try_writing
 
 LEAST_SIZE = 4
 """The least size of images that have more than one frequency."""
@@ -22,6 +23,20 @@ def in_flags(error: Exception) -> str:
     for argument, flag in _FLAGS.items():
         text = text.replace(argument, flag)
     return text
+
+
+def advised(message: str) -> str:
+    """Return a message of jsonargparse, which says what was expected and what arrived, with how to mend it."""
+    found = re.search(r'key "(\w+)":\s+Expected a (.*)\. Got value: (.+)', message)
+    if found is None:
+        return message
+    name, expected, value = found.groups()
+    if expected == "<class 'tuple'>":
+        return f"{message}; a list has brackets; write [{value.replace(' ', '')}]"
+    if "'yes'" in expected and value in ("True", "False"):
+        word = "yes" if value == "True" else "no"
+        return f"{message}; YAML takes yes, no, on and off without quotes for true and false; write {name}: '{word}'"
+    return message
 
 
 def positive(text: str) -> int:
@@ -116,10 +131,8 @@ def _output_file(text: str, example: str) -> Path:
 
 def _tried(folder: Path, text: str) -> Path:
     """Return a folder after writing to it, or to the nearest one above it that is there."""
-    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
+        try_writing(folder)
     except OSError as error:
         raise argparse.ArgumentTypeError(f"cannot write to {text} ({error.strerror}); choose another") from error
     return folder

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ._contents import TEST, Contents, contents, holds_batches
 from ._decoding import naming
-from ._labels import NAMES, WITH_LABELS, Labels, as_labels, read_labels
+from ._labels import NAMES, WITH_LABELS, Labels, as_labels, check_every_class, read_labels
 from ._parquet import first_image
 from .images import read_images
 
@@ -46,6 +46,7 @@ def load(
     count: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     labels: bool = False,
+    every_class: bool = False,
     enlarge: bool = True,
 ) -> Pictures:
     """Read a data set from a path, or from the Hugging Face hub if there is no such path.
@@ -62,12 +63,15 @@ def load(
         count: Maximum number of images; the first ones are used.
         on_error: What to do about images in a path that cannot be used, as in `images.load_images`.
         labels: Require labels; otherwise a data set without usable ones has None.
+        every_class: Require images of every class from 0 to the last, as training does; `count` may leave some out.
         enlarge: Whether images in a path that are smaller than `size` are enlarged, as in `images.load_images`.
 
     Raises:
-        ValueError: the source does not exist or holds no images, labels are required and there are none, or the hub
-            cannot be reached.
+        ValueError: the source does not exist or holds no images, labels or classes are required and missing, or the
+            hub cannot be reached.
     """
+    if every_class and not labels:
+        raise ValueError("every_class=True requires labels=True, got False; omit it")
     path = Path(source)
     if not source:
         raise ValueError("the path of the images is empty; pass . for the present folder")
@@ -82,6 +86,8 @@ def load(
         raise ValueError(f"{source} does not exist, and is not the name of a data set on the hub (owner/name)")
     else:
         images, found, encoding = _from_hub(source, split, required=labels)
+    if every_class and found is not None:
+        check_every_class(found.values, source)
     images = images[:count]
     provenance = {
         "source": path.name if path.exists() else source,

@@ -10,20 +10,46 @@ from typing import Any
 from shortest_path.training import latest_checkpoint, load_latest
 
 from . import runs
+from .ranks import Ranks
 from .settings import FREE, Settings, from_dict, to_dict
 
 
-def newest(folder: Path, settings: Settings) -> dict[str, Any] | None:
-    """Return the state to continue from, if there is one.
+def newest(folder: Path, settings: Settings, me: Ranks) -> dict[str, Any] | None:
+    """Return the state to continue from, if there is one, of the same step in all processes. Collective.
 
     Raises:
         OSError: the file that `resume` names does not exist.
-        ValueError: there are checkpoints, but `resume` is false; or a file that cannot be continued from.
+        ValueError: there are checkpoints, but `resume` is false; a file that cannot be continued from; or a problem of
+            another process, or processes that find different checkpoints.
     """
+    problem, found, step, place = None, None, None, "no checkpoint"
+    try:
+        found = _found(folder, settings)
+    except (OSError, ValueError) as error:
+        problem = error
+    if found is not None:
+        step = found[1].get("step")
+        place = f"{found[0]} of step {step}"
+    problems, steps, places = zip(*me.gather((problem and str(problem), step, place)), strict=True)
+    if problem is not None:
+        raise problem
+    for rank, text in enumerate(problems):
+        if text is not None:
+            raise ValueError(f"rank {rank} cannot read its checkpoint to continue from: {text}")
+    if any(each != step for each in steps):
+        listed = ", ".join(f"rank {rank} from {place}" for rank, place in enumerate(places))
+        raise ValueError(
+            f"the processes would continue from different checkpoints, {listed}; let --out be a folder that all of "
+            "them share, as rank 0 alone writes"
+        )
+    return None if found is None else found[1]
+
+
+def _found(folder: Path, settings: Settings) -> tuple[Path, dict[str, Any]] | None:
+    """Return the checkpoint that this process would continue from."""
     if latest_checkpoint(folder) is not None and settings.resume is False:
         raise ValueError(f"{folder} holds checkpoints, but resume is false; choose another --out, or delete the folder")
-    found = load_latest(folder, otherwise=None if isinstance(settings.resume, bool) else settings.resume)
-    return None if found is None else found[1]
+    return load_latest(folder, otherwise=None if isinstance(settings.resume, bool) else settings.resume)
 
 
 def check_same(

@@ -160,10 +160,12 @@ def _full_precision() -> Iterator[None]:
 
 
 def _from_file(path: Path, device: torch.device) -> tuple[bytes, Callable[[Tensor], Any]]:
-    if not path.is_file() or path.suffix not in (".pt", ".pt2"):
+    if path.suffix not in (".pt", ".pt2") or path.is_dir():
         raise ValueError(
             f"features must be inception, a .pt2 file (torch.export) or a .pt file (TorchScript), got {path}"
         )
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; pass the file of a network, or inception")
     data = path.read_bytes()
     try:
         if path.suffix == ".pt":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,3 +19,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def try_writing(folder: Path) -> None:
+    """Write to a folder, or to the nearest one above it that is there; nothing is left.
+
+    Raises:
+        OSError: it cannot be written to.
+    """
+    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    with tempfile.TemporaryFile(dir=nearest):
+        pass

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,7 @@ import torch.distributed as dist
 from shortest_path.training import Preempted
 
 PATIENCE = timedelta(minutes=10)
+T = TypeVar("T")
 
 
 class Ranks(NamedTuple):
@@ -28,6 +29,14 @@ class Ranks(NamedTuple):
     def first(self) -> bool:
         """Whether this process is the one that writes and reports."""
         return self.rank == 0
+
+    def gather(self, own: T) -> list[T]:
+        """Return the plain values of all processes, by rank. Collective."""
+        if self.world == 1:
+            return [own]
+        found: list[T] = [own] * self.world
+        dist.all_gather_object(found, own)
+        return found
 
 
 @contextmanager

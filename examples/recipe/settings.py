@@ -7,10 +7,10 @@ import dataclasses
 import itertools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 try:
     import jsonargparse
@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
         f'{error}; the examples for CIFAR-10 require the extra `cifar10`: pip install -e ".[cifar10]"', name=error.name
     ) from error
 
-from .arguments import output_folder
+from .arguments import advised, output_folder
 
 FREE = {  # settings that may change when a run continues; images, global batch and precision are compared themselves
     *("data", "images", "on_error", "data_on_device", "steps", "batch_size", "resume", "out"),
@@ -205,6 +205,11 @@ class Settings:
             raise ValueError("out is empty; use . for the present folder")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be at most 2**63 - 1, got {self.seed}")
+        for decay in self.ema_decay if isinstance(self.ema_decay, tuple) else (self.ema_decay,):
+            if not 0 <= decay < 1:
+                raise ValueError(f"ema_decay must lie in [0, 1), got {decay}")
         if self.spectrum == "reference" and self.basis == "principal":
             raise ValueError("spectrum=reference requires basis=fourier or cosine, got principal")
 
@@ -228,7 +233,7 @@ def parse(argv: Sequence[str] | None = None, program: str = "train_cifar10") -> 
     """Return the settings of a command line: `--name value` overrides `--config FILE`, which overrides the defaults.
 
     `--print-config` prints them as YAML and exits. A name may be written with dashes, and a switch without its value.
-    An unknown name, in the file too, ends the program with a message.
+    An unknown name, in the file too, or an empty line ends the program with a message.
     """
     parser, words = _parser(program), _with_underscores(sys.argv[1:] if argv is None else argv)
     files = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
@@ -237,12 +242,16 @@ def parse(argv: Sequence[str] | None = None, program: str = "train_cifar10") -> 
         try:
             _parser(program, exit_on_error=False).parse_args(["--config", file])
         except jsonargparse.ArgumentError as error:  # noqa: PERF203
-            parser.error(f"--config {file}: {error}")
+            parser.error(f"--config {file}: {advised(str(error))}")
         except UnicodeDecodeError as error:
             parser.error(f"--config {file}: it must be text in UTF-8 ({error}); save it again in that encoding")
-    chosen = parser.parse_args(words).as_dict()
+    try:
+        chosen = _parser(program, exit_on_error=False).parse_args(words).as_dict()
+    except jsonargparse.ArgumentError as error:
+        parser.error(advised(str(error)))
     chosen.pop("config")
     try:
+        _check_given(chosen)
         settings = from_dict(chosen)
         output_folder(settings.out)
         return settings
@@ -263,6 +272,13 @@ def _parser(program: str, **options: Any) -> jsonargparse.ArgumentParser:
     parser.add_argument("--config", action="config", help="YAML file of settings; configs/ holds some")
     parser.add_class_arguments(Settings, None)
     return parser
+
+
+def _check_given(values: Mapping[str, Any]) -> None:
+    """Raise a ValueError for a setting without a value, as an empty line of YAML has, unless its type has None."""
+    for name, kind in get_type_hints(Settings).items():
+        if values.get(name, ...) is None and type(None) not in get_args(kind):
+            raise ValueError(f"{name} is empty in the configuration; give it a value, or omit the line")
 
 
 def to_dict(settings: Settings) -> dict[str, Any]:

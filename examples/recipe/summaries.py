@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .cifar10 import Pictures
 from .features import Network
-from .files import replacing
+from .files import replacing, try_writing
 from .metrics import Statistics
 from .ranks import Ranks
 
@@ -68,12 +68,22 @@ def summary_of_reference(
     """Return the summary of the reference, from the cache if possible, and its origin.
 
     A file is used only if its whole provenance is equal: pixels, split, network, versions of the libraries.
+
+    Raises:
+        ValueError: the summary is not in the folder, which cannot be written to.
     """
     wanted = json.dumps({**pictures.provenance, "features": network.provenance, "kept": KEPT}, sort_keys=True)
     source = re.sub(r"[^\w.-]+", "-", pictures.provenance["source"])
     digest = hashlib.sha256(wanted.encode()).hexdigest()
     path = folder / f"{source}-{pictures.provenance['split']}-{digest[:16]}.npz"
     cached = _read_summary(path, wanted) if process.first else None
+    if process.first and cached is None:
+        try:
+            try_writing(folder)
+        except OSError as error:
+            raise ValueError(
+                f"cannot write to {folder} ({error.strerror}); choose another folder for the statistics"
+            ) from error
     known = torch.tensor(float(cached is not None), device=process.device)
     if process.world > 1:  # one process decides: a file may appear meanwhile
         dist.broadcast(known, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +19,7 @@ import shortest_path as sp
 from examples.recipe.dead_leaves import dead_leaves
 from examples.recipe.runs import load_run, make_sampler
 from examples.recipe.settings import parse
-from shortest_path.training import load_checkpoint, write_checkpoint
+from shortest_path.training import load_checkpoint, load_latest, write_checkpoint
 from tests.examples.commands import Stop, refused, run, start
 from tests.examples.image_files import encoded, write
 from tests.training.networks import layer
@@ -189,6 +190,7 @@ def test_another_run_is_not_continued_and_a_diverged_one_stops(data: Path, tmp_p
 
 def test_mistakes_are_explained_before_anything_is_written(data: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "unlabelled.npz", images=dead_leaves(16, size=8))
+    np.savez(tmp_path / "from_one.npz", images=dead_leaves(16, size=8), labels=np.arange(16) % 2 + 1)
     broken = {f"{n:02d}_png": encoded(image) for n, image in enumerate(dead_leaves(12, size=8))} | {"05_png": b""}
     folder, out = write(tmp_path / "folder", **broken), tmp_path / "out"
     for more, message in {
@@ -198,7 +200,7 @@ def test_mistakes_are_explained_before_anything_is_written(data: Path, tmp_path:
         ("--widths=[]", "--attention=[]"): "widths must hold one number or more, got none",
         ("--widths=[8,0]",): "widths must be 1 or more, got 0",
         ("--groups=0",): "groups must be 1 or more, got 0",
-        ("--ema-decay=1.5",): "ema_decay must lie in [0, 1), or be None for no average, got 1.5",
+        ("--ema-decay=1.5",): "ema_decay must lie in [0, 1), got 1.5",
         ("--ema-decay=[0.5,0.5]",): "a sequence of ema_decay must hold one or more different decays, got (0.5, 0.5)",
         ("--max-grad-norm=0",): "max_grad_norm must be positive, got 0",
         ("--max-blur=-1", "--corruption=blur"): "max_blur must be positive",
@@ -207,7 +209,8 @@ def test_mistakes_are_explained_before_anything_is_written(data: Path, tmp_path:
         ("--attention=[16]",): "attention at [16], but the feature maps have the sizes [8, 4]",
         ("--batch-size=44",): "a step of 1 × 44 images needs as many, got 43; use more images",
         ("--data", tmp_path / "unlabelled.npz", "--class-conditional"): "unlabelled.npz holds no array label or labels",
-        ("--data", folder): "05.png is not a readable image (empty)",
+        ("--data", folder): "05.png is not a readable image (empty); mend or remove it, or skip such with --on-error s",
+        ("--data", tmp_path / "from_one.npz", "--class-conditional"): "from_one.npz requires images of every class",
     }.items():
         told = refused("train_cifar10", "--data", data, "--out", out, *TINY, *more)
         assert message in told
@@ -217,6 +220,28 @@ def test_mistakes_are_explained_before_anything_is_written(data: Path, tmp_path:
     told = refused("train_cifar10", "--data", data, "--out", out, *TINY, patch={"recipe.runs:make_sampler": no_sampler})
     assert told == "train_cifar10: no sampler of such settings\n"
     assert not out.exists()
+
+
+def of_the_first(folder: Path, **options: Any) -> tuple[Path, dict[str, Any]] | None:
+    """Find the checkpoints that one process has written to a disk of its own."""
+    return None if os.environ["RANK"] == "1" else load_latest(folder, **options)
+
+
+def damaged(folder: Path, **options: Any) -> tuple[Path, dict[str, Any]] | None:
+    if os.environ["RANK"] == "1":
+        raise ValueError("this process has a damaged file")
+    return load_latest(folder, **options)
+
+
+def test_processes_that_find_different_checkpoints_are_refused(data: Path, trained: tuple[Path, str]) -> None:
+    words = ("--data", data, "--out", trained[0], *TINY)
+    told = refused("train_cifar10", *words, processes=2, patch={"recipe.continuing:load_latest": of_the_first})
+    found = f"rank 0 from {trained[0] / 'checkpoints' / 'checkpoint-00000006.pt'} of step 6, rank 1 from no checkpoint"
+    advice = "let --out be a folder that all of them share, as rank 0 alone writes"
+    assert told.count(f"train_cifar10: the processes would continue from different checkpoints, {found}; {advice}") == 2
+    told = refused("train_cifar10", *words, processes=2, patch={"recipe.continuing:load_latest": damaged})
+    assert told.count("train_cifar10: this process has a damaged file\n") == 1
+    assert told.count("train_cifar10: rank 1 cannot read its checkpoint to continue from: this process has a dam") == 1
 
 
 def test_a_full_disk_is_told_with_the_way_to_go_on(tmp_path: Path, data: Path) -> None:
@@ -339,12 +364,16 @@ def test_neither_batches_nor_processes_nor_interruptions_change_a_sample(checkpo
     (parts / "images-00000008-00000009.npy.tmp").write_bytes(b"half of it")  # as a kill would leave it
     other = refused("sample_cifar10", checkpoint, *options(out, *words, "--seed", "1"))
     assert "parts.parts is of another request: seed 0 there, 1 here; delete it, or pass another --out" in other
+    other = refused("sample_cifar10", checkpoint, *options(out, *words, "--chunk", "5"))
+    assert "parts.parts is of another request: chunk 4 there, 5 here; delete it, or pass another --out" in other
     again = run("sample_cifar10", checkpoint, *options(out, *words), processes=2)
     assert "; 4 are there already" in again.out
     for kind in ("npz", "png"):
         assert out.with_suffix(f".{kind}").read_bytes() == (tmp_path / f"whole.{kind}").read_bytes()
     assert not parts.exists()
-    assert "all 10 samples are there already" in run("sample_cifar10", checkpoint, *options(out, *words)).out
+    for more in ((), ("--chunk", 5)):
+        told = run("sample_cifar10", checkpoint, *options(out, *words, *more)).out
+        assert "all 10 samples are there already" in told
     fewer = refused("sample_cifar10", checkpoint, *options(out, *words, count=9))
     assert "parts.npz is of another request: count 10" in fewer
 

@@ -206,6 +206,28 @@ def test_labels_that_are_required_are_there_or_explained(tmp_path: Path) -> None
         cifar10.RankBatches(cifar10.load(str(tmp_path / "a.npy")), 2, labels=True)
 
 
+def test_every_class_has_images_where_it_is_required(tmp_path: Path) -> None:
+    file = tmp_path / "a.npz"
+    for labels, missing in {
+        (1, 2, 3): "from 0 to 3, got none of 0;",
+        (0, 1, 3, 6): "from 0 to 6, got none of 2, 4, 5;",
+        (0, 2**31 - 1): "from 0 to 2147483647, got none of 1, 2, 3 and 2147483643 others;",
+    }.items():
+        np.savez(file, images=LEAVES, labels=np.resize(labels, 12))
+        assert cifar10.load(str(file), labels=True).labels is not None  # as a part of a data set may lack some
+        advice = r"number the classes from 0 without gaps: np\.unique\(labels, return_inverse=True\)\[1\]"
+        with pytest.raises(ValueError, match=rf"a\.npz requires images of every class {missing} {advice}, or add"):
+            cifar10.load(str(file), labels=True, every_class=True)
+        np.savez(file, images=LEAVES, labels=np.unique(np.resize(labels, 12), return_inverse=True)[1])
+        assert cifar10.load(str(file), labels=True, every_class=True).classes == len(labels)
+    with pytest.raises(ValueError, match="every_class=True requires labels=True, got False; omit it"):
+        cifar10.load(str(file), every_class=True)
+    np.savez(file, images=LEAVES, labels=np.resize([0, 2, 1], 12))
+    assert cifar10.load(str(file), count=2, labels=True, every_class=True).classes == 3  # though there is no 1 in it
+    np.savez(file, images=LEAVES, labels=np.resize(["b", "d"], 12))
+    assert cifar10.load(str(file), labels=True, every_class=True).classes == 2
+
+
 def test_arrays_of_other_shapes_and_scales_are_explained(tmp_path: Path) -> None:
     scaled = LEAVES / np.float32(255)
     for array, message in (

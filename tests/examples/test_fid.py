@@ -21,6 +21,7 @@ from examples.recipe.features import Network, frechet_label, load_network
 from examples.recipe.images import to_unit
 from examples.recipe.metrics import Statistics, frechet_distance, kernel_distance, precision_recall, sliced_wasserstein
 from examples.recipe.ranks import Ranks
+from examples.recipe.summaries import summary_of_reference
 from tests.examples.commands import refused, run
 from tests.examples.image_files import encoded, table, write
 
@@ -194,6 +195,7 @@ def test_networks_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         "a.pt2": r"a\.pt2 is not a readable torch\.export file",
         "trap.pt": r"trap\.pt is not a readable TorchScript file",
         "a.onnx": r"features must be inception, a \.pt2 file",
+        "b.pt": r"b\.pt does not exist; pass the file of a network, or inception",
     }.items():
         with pytest.raises(ValueError, match=message):
             load_network(str(tmp_path / name), ALONE)
@@ -202,6 +204,16 @@ def test_networks_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(Tiny().eval(), (X,), dynamic_shapes=batch), tmp_path / "tiny.pt2")
     exported = load_network(str(tmp_path / "tiny.pt2"), ALONE)
     torch.testing.assert_close(exported.features(LEAVES), Tiny().eval()(X))
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_any_features(tmp_path: Path) -> None:
+    def features(images: np.ndarray) -> Tensor:
+        raise AssertionError(images)
+
+    (tmp_path / "file").touch()
+    network, about = Network(features, {"name": "n"}, False), {"source": "leaves", "split": "file"}
+    with pytest.raises(ValueError, match=r"cannot write to .*file.new \(Not a directory\); choose another folder for"):
+        summary_of_reference(network, Pictures(LEAVES, None, about), ALONE, tmp_path / "file" / "new", 4)
 
 
 def test_measures_are_those_of_the_features_and_the_reference_is_measured_once(tmp_path: Path) -> None:

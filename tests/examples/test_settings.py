@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from subprocess import run
 
@@ -140,6 +140,9 @@ def test_unknown_names_and_values_are_errors(tmp_path: Path, capsys: pytest.Capt
         "--evaluate-fid 1": "evaluate_fid requires 2 samples or more, or 0 for no FID, got 1",
         "--evaluate-fid -1": "evaluate_fid must be 0 or more, got -1",
         "--seed -1": "seed must be 0 or more, got -1",
+        f"--seed {2**63}": r"seed must be at most 2\*\*63 - 1, got 9223372036854775808",
+        "--ema-decay 1": r"ema_decay must lie in \[0, 1\), got 1.0",
+        "--ema-decay [0.9,-1]": r"ema_decay must lie in \[0, 1\), got -1.0",
         "--discrete-steps 100": "discrete_steps=100 requires time_sampling=discrete or ddpm, got stratified; omit it",
         "--schedule-steps 9": "schedule_steps=9 requires schedule=linear, got cosine; omit it",
         "--time-input index": "time_input=index requires time_sampling=discrete or ddpm, got stratified",
@@ -148,6 +151,38 @@ def test_unknown_names_and_values_are_errors(tmp_path: Path, capsys: pytest.Capt
     }.items():
         with pytest.raises(SystemExit, match=message):
             parse(more.split())
+
+
+def test_an_empty_line_is_refused_unless_null_is_a_value(tmp_path: Path) -> None:
+    file, nullable = tmp_path / "c.yaml", ("images", "schedule_steps", "weighting", "max_grad_norm", "discrete_steps")
+    for name in (field.name for field in fields(Settings)):
+        file.write_text(f"keep_checkpoints: 2\nlog_every: 7\n{name}:\n")
+        if name in nullable:
+            assert getattr(parse(["--config", str(file)]), name) is None
+            continue
+        told = rf"train_cifar10: {name} is empty in the configuration; give it a value, or omit the line \(settings of"
+        with pytest.raises(SystemExit, match=told):
+            parse(["--config", str(file)])
+    file.write_text("log_every: 7\nblocks:\n")
+    assert parse(["--config", str(file), "--blocks", "3"]).blocks == 3
+
+
+def test_a_value_of_another_kind_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "c.yaml"
+    for line, advice in {
+        "bf16: yes": "YAML takes yes, no, on and off without quotes for true and false; write bf16: 'yes'",
+        "compile: off": "YAML takes yes, no, on and off without quotes for true and false; write compile: 'no'",
+        "widths: 16": "a list has brackets; write [16]",
+        "attention: 8, 4": "a list has brackets; write [8,4]",
+    }.items():
+        file.write_text(f"log_every: 7\n{line}\n")
+        words = f"--{line.replace(': ', '=').replace(' ', '')}"
+        for chosen in (["--config", str(file)], [words]) if "brackets" in advice else (["--config", str(file)],):
+            with pytest.raises(SystemExit, match="2"):
+                parse(chosen)
+            told = capsys.readouterr().err
+            assert told.endswith(f"; {advice}\n")
+            assert told.count(advice) == 1
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
