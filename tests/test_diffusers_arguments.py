@@ -97,8 +97,8 @@ WRONG: dict[str, Callable[[], object]] = {
     "`corruption` does not implement `Corruption`: str has no": lambda: ours.CorruptionScheduler("cosine"),
     "unknown prediction 'epsilon'": lambda: ours.CorruptionScheduler(COSINE, "epsilon"),
     "shift must be a finite number, got nan": lambda: new(shift=NAN),
-    "shift must be a finite number, got inf": lambda: ours.TimedModel(torch.nn.Identity(), shift=float("inf")),
-    "steps must be a finite number, got nan": lambda: ours.TimedModel(torch.nn.Identity(), steps=NAN),
+    "shift must be a finite number, got inf": lambda: ours.TimedModel(torch.nn.Module(), shift=float("inf")),
+    "steps must be a finite number, got nan": lambda: ours.TimedModel(torch.nn.Module(), steps=NAN),
     "shift must be a number, got None": lambda: new(shift=None),
     "set_timesteps has no timesteps=; pass times=[(k + 1) / 1000 for k in timesteps] + [0.0]": lambda: table(
         timesteps=[999, 500, 0]

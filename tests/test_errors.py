@@ -111,7 +111,7 @@ CASES: dict[str, Callable[[], object]] = {
     "t must be a time in [0, 1], a number or a tensor (B,), got '0.5'": lambda: sp.corrupt(FLOW, IMAGES, "0.5", IMAGES),
     "analyzed must be True or False, got 'no'": lambda: sp.corrupt(FLOW, IMAGES, 0.5, IMAGES, analyzed="no"),
     "analyzed must be True or False, got None": lambda: sp.corrupt(FLOW, IMAGES, 0.5, IMAGES, analyzed=None),
-    "eps must be a floating-point tensor, got torch.complex64; pass its parts": lambda: sp.corrupt(
+    "got torch.complex64; pass its parts as channels, torch.cat([eps.real, eps.imag], 1)": lambda: sp.corrupt(
         FLOW, IMAGES, 0.5, IMAGES.cfloat()
     ),
     "eps must be a floating-point tensor, got torch.int32; convert it with eps.float()": lambda: sp.corrupt(

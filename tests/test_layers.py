@@ -20,7 +20,7 @@ ALLOWED = {"torch", "numpy", "einops", "typing_extensions", *sys.stdlib_module_n
 OPTIONAL = {"plots": {"matplotlib"}, "integrations": {"diffusers", "safetensors"}}
 # A room is a folder or a file of src/shortest_path. It imports only from the layers above its own in this list.
 LAYERS = [
-    ["_checks", "_devices", "_exact", "_files", "_html", "_listed", "_model"],
+    ["_checks", "_described", "_devices", "_exact", "_files", "_html", "_listed", "_model"],
     ["_blocks", "_conditioning", "_folders", "_in_place", "_progress", "_strata"],
     ["bases"],
     ["spectra"],

@@ -18,6 +18,8 @@ matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
 plots = pytest.importorskip("shortest_path.plots")
 
+LAW = sp.PowerSpectrum.power_law((1, 16, 16), amplitude=2.0, offset=0.1, exponent=2.0)
+
 
 @pytest.fixture(autouse=True)
 def closed():
@@ -58,9 +60,40 @@ def test_a_spectrum_is_drawn_as_its_rings() -> None:
     found = lines(plots.spectrum(measured))
     assert list(found)[:3] == ["brightness", "first colour axis", "second colour axis"]
     torch.testing.assert_close(found["brightness"], measured.radial_average()[1][0, 1:])
-    law = sp.PowerSpectrum.power_law((1, 16, 16), amplitude=2.0, offset=0.1, exponent=2.0)
-    drawn = lines(plots.spectrum(law))["law, exponent 2.00"]
+    drawn = lines(plots.spectrum(LAW))["law, exponent 2.00"]
     torch.testing.assert_close(drawn[0], torch.tensor(2.0 / 1.1**2, dtype=torch.float64), rtol=1e-3, atol=0)
+
+
+def test_the_law_is_drawn_where_it_can_be_fitted() -> None:
+    two_pixels = sp.PowerSpectrum(sp.CosineBasis(1), torch.rand(1, 2) + 1)
+    band = sp.PowerSpectrum.band((3, 8, 8), 1.0, 3.0)
+    for data, drawn in ((spectrum(), True), (band, False), (LAW, True), (two_pixels, False)):
+        assert any(name.startswith("law") for name in lines(plots.spectrum(data))) == drawn
+    with pytest.raises(ValueError, match="at least three different frequencies"):
+        plots.spectrum(two_pixels, law=True)
+    with pytest.raises(TypeError, match="law must be True, False or None, got 1"):
+        plots.spectrum(band, law=1)
+
+
+@pytest.mark.parametrize("basis", [None, "principal"])
+def test_vectors_have_no_frequencies_and_what_works_is_told(basis: str | None) -> None:
+    table = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
+    own = sp.CosineBasis(0) if basis is None else sp.PrincipalBasis(torch.eye(5), dims=0)
+    data = sp.PowerSpectrum.estimate([table], own)
+    message = (
+        r"requires spatial axes, got a spectrum of vectors of 5 values; draw their power .* sp.path_length and sp.g"
+    )
+    gaussian = sp.GaussianCorruption(dims=0)
+    for draw in (
+        lambda: plots.spectrum(data),
+        lambda: plots.power(table, data),
+        lambda: plots.scales(gaussian, data),
+        lambda: plots.path(gaussian, data),
+    ):
+        with pytest.raises(ValueError, match=message):
+            draw()
+    matplotlib.pyplot.bar(range(len(data.power)), data.power.tolist())
+    assert sp.path_length(gaussian, data) > 0
 
 
 def test_power_of_the_data_over_its_own_is_one() -> None:
@@ -177,6 +210,8 @@ def test_images_of_another_layout_are_told_how_to_be_mended(
         with pytest.raises(ValueError, match="must be") as error:
             draw(x)
         hint = f"; if that is {layout}, pass {mend}" if mend else ""
+        if len(shape) < 4 and "C" not in layout:
+            hint += "; this plot shows images: draw signals with matplotlib's plot"
         assert str(error.value) == f"{name} must be {form} with one or three channels, got {shape}{hint}"
         if mend:
             mended = eval(mend, {"x": x})
@@ -327,8 +362,11 @@ def test_what_the_data_have_no_power_in_is_left_out() -> None:
         drawn = lines(axis)["power"]
         assert drawn.isfinite().tolist() == (band.radial_average()[1][0, 1:] > 0).tolist()
         assert not drawn.isfinite().all()
-    with pytest.raises(ValueError, match="law=True requires power in every coefficient, got 64 of 192 empty"):
-        plots.spectrum(one_empty)
+    message = (
+        "law=True requires power in every coefficient, .* got 64 of 192 empty; pass law=False, or use spectrum.rai"
+    )
+    with pytest.raises(ValueError, match=message):
+        plots.spectrum(one_empty, law=True)
     power = torch.zeros(1, 8, 8)
     power[0, 0, 0] = 1.0
     constant = sp.PowerSpectrum(sp.CosineBasis(2), power)

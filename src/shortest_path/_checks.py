@@ -7,15 +7,15 @@ host wait for the device, and inside `torch.compile` they would break the graph.
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _MANY_CHANNELS = 4
 _LARGEST = 2**63  # what torch takes as a whole number is below
@@ -23,12 +23,21 @@ _FEW = 32  # times that are compared one by one, which takes less time than two 
 
 Choice = TypeVar("Choice", bound=str)
 
+ELSEWHERE: dict[str, Literal["noise", "data", "velocity"]] = {
+    **dict.fromkeys(("epsilon", "eps"), "noise"),
+    **dict.fromkeys(("sample", "x0", "x_0", "x_start"), "data"),
+    **dict.fromkeys(("v_prediction", "v"), "velocity"),
+}
+"""Predictions by what other libraries call them."""
+
 
 def check_choice(name: str, value: Choice, options: Sequence[str]) -> Choice:
     """Return `value` if it is one of `options`, else raise a ValueError that names them all."""
     if value not in options:
         valid = ", ".join(repr(option) for option in options)
-        raise ValueError(f"unknown {name} {value!r}; choose one of {valid}")
+        here = ELSEWHERE.get(value) if isinstance(value, str) else None
+        known = f"; {value!r} of other libraries is {here!r} here" if here in options else ""
+        raise ValueError(f"unknown {name} {value!r}; choose one of {valid}{known}")
     return value
 
 
@@ -107,9 +116,35 @@ def kind_of(value: object) -> str:
 
 
 def check_network(name: str, network: object) -> None:
-    """Raise a TypeError unless a network can be called: it is no class, number, or path."""
+    """Raise a TypeError unless a network can be called as (x_t, t): it is no class, number, or path."""
     if isinstance(network, type) or not callable(network):
         raise TypeError(f"{name} must be a network, called as {name}(x_t, t), got {kind_of(network)}; pass an instance")
+    check_takes(name, network, "(x_t, t)")
+
+
+def check_takes(name: str, function: Any, form: str) -> None:
+    """Raise a TypeError if a function certainly takes fewer arguments than its form, e.g. `"(x_t, t)"`, has.
+
+    Nothing is known of a module whose hooks may change its arguments, nor of what has no signature.
+    """
+    if torch.compiler.is_compiling():
+        return
+    called = function
+    if isinstance(function, nn.Module) and type(function).__call__ is nn.Module.__call__:
+        if function._forward_pre_hooks:
+            return
+        called = function.forward
+    try:  # not that of what a decorator wraps, whose arguments may differ
+        signature = inspect.signature(called, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return
+    count = form.count(",") + 1
+    try:
+        signature.bind_partial(*range(count))
+    except TypeError:
+        taken = ", ".join(signature.parameters)
+        mend = f"wrap it in a function or module that takes {count} arguments"
+        raise TypeError(f"{name} is called with {form}, got {kind_of(function)} of ({taken}); {mend}") from None
 
 
 def check_mapping(name: str, value: object, example: str) -> None:
@@ -127,9 +162,11 @@ def check_keywords(name: str, value: object, example: str) -> None:
 
 
 def check_function(name: str, value: object, form: str) -> None:
-    """Raise a TypeError unless `value` can be called, and is no class."""
+    """Raise a TypeError unless `value` can be called, and is no class; with (…, …) as its form, on that many."""
     if isinstance(value, type) or not callable(value):
         raise TypeError(f"{name} must be a function of {form}, got {kind_of(value)}")
+    if form.startswith("("):
+        check_takes(name, value, form)
 
 
 def check_fraction(name: str, value: float) -> None:
@@ -177,7 +214,9 @@ def check_floating(x: Tensor, name: str = "x") -> None:
     check_dense(x, name)
     if not x.is_floating_point() or x.element_size() == 1:  # 8-bit floats have no arithmetic
         it = _variable(name)
-        mend = f"pass its parts, {it}.real and {it}.imag" if x.is_complex() else f"convert it with {it}.float()"
+        mend = f"convert it with {it}.float()"
+        if x.is_complex():
+            mend = f"pass its parts as channels, torch.cat([{it}.real, {it}.imag], 1)"
         if x.dtype == torch.uint8:
             mend = f"convert 8-bit images with {it}.float() / 127.5 - 1"
         raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}; {mend}")
@@ -208,6 +247,14 @@ def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
     Sizes are compared one by one: inside `torch.compile`, an unknown size that is equal to another is not `in` a tuple.
     """
     return len(shape) == len(to) and all(ours == 1 or ours == theirs for ours, theirs in zip(shape, to, strict=True))
+
+
+def channels_last(shape: Sequence[int], wanted: Sequence[int]) -> str:
+    """Return how else to mend images of a shape that have their channels last, to fit what is wanted; or nothing."""
+    order = (0, len(shape) - 1, *range(1, len(shape) - 1))
+    if len(shape) < 3 or broadcasts(wanted, shape) or not broadcasts(wanted, [shape[axis] for axis in order]):
+        return ""
+    return f", or, as channels come second, pass x.permute({', '.join(map(str, order))})"
 
 
 def values_are_readable(x: Tensor) -> bool:
@@ -291,45 +338,6 @@ def warn_of_unit_range(images: Tensor) -> None:
             "or pass check_range=False if this data is meant to be so",
             RuntimeWarning,
             stacklevel=4,
-        )
-
-
-def as_plain(value: object) -> Any:
-    """Return a value with Python's numbers in place of numpy's, also in lists and tuples."""
-    if isinstance(value, (list, tuple)):
-        return type(value)(as_plain(each) for each in value) if type(value) in (list, tuple) else value
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def is_plain(value: object) -> bool:
-    """Return whether a value is a number, a string, None, or a sequence of such: what JSON holds."""
-    if isinstance(value, (list, tuple)):
-        return all(is_plain(each) for each in value)
-    return value is None or isinstance(value, (bool, int, float, str))
-
-
-def check_can_be_written(name: str, value: object) -> None:
-    """Raise a ValueError for a plain value with an infinite number or NaN, or a tensor that is no dense array."""
-    if isinstance(value, (list, tuple)):
-        for index, each in enumerate(value):
-            check_can_be_written(f"{name}[{index}]", each)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"cannot save {name} = {value}: numbers are written as JSON, which are finite; pass a tensor")
-    elif isinstance(value, Tensor) and (value.layout is not torch.strided or value.is_quantized):
-        raise ValueError(f"cannot save {name}, a tensor that is sparse or quantized; make it dense, or dequantize it")
-
-
-def same_class(ours: type, theirs: type) -> bool:
-    """Return whether two classes are one by their name: a notebook that runs a cell again makes the class again."""
-    return (ours.__module__, ours.__qualname__) == (theirs.__module__, theirs.__qualname__)
-
-
-def check_name_is_free(registered: Mapping[str, type], added: type, what: str) -> None:
-    """Raise a ValueError if another class is registered under the name of the one that is added."""
-    known = registered.get(added.__name__)
-    if known is not None and not same_class(known, added):
-        raise ValueError(
-            f"a {what} named {added.__name__} is already registered, from {known.__module__}; rename your class"
         )
 
 

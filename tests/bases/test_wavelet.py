@@ -174,6 +174,13 @@ def test_transforms_are_shared_by_the_same_wavelet_and_levels_only() -> None:
     assert not basis.shares_transform(sp.CosineBasis())
 
 
+def test_a_number_in_place_of_the_wavelet_is_taken_for_the_number_of_axes() -> None:
+    with pytest.raises(
+        TypeError, match=r"wavelet must be a name, e.g. 'haar', got 2; the number of spatial axes is dims=2"
+    ):
+        WaveletBasis(2, torch.eye(3))  # type: ignore[arg-type]
+
+
 def test_it_says_what_it_is() -> None:
     assert repr(WaveletBasis("db2", 3, 1)) == "WaveletBasis(wavelet='db2', levels=3, dims=1)"
 

@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 import shutil
+from typing import Literal
 
 import mpmath
 import numpy as np
@@ -447,6 +448,26 @@ def test_images_of_another_shape(name: str) -> None:
         x = torch.zeros(shape)
         with pytest.raises(ValueError, match="does not broadcast against images of shape|needs at least|rotation is"):
             corruption.corrupt(x, 0.5, x)
+
+
+@pytest.mark.parametrize("channels", ["rotate", "independent"])
+def test_channels_that_come_last_are_told_from_another_size(channels: Literal["rotate", "independent"]) -> None:
+    made = sp.PowerSpectrum.estimate([torch.randn(64, 3, 8, 6)], channels=channels, check_range=False)
+    x, gaussian = torch.zeros(2, 8, 6, 3), sp.GaussianCorruption()
+    hint = r"or, as channels come second, pass x\.permute\(0, 3, 1, 2\)$"
+    for call in (
+        lambda: sp.ShortestPathCorruption(made).corrupt(x, 0.5, x),
+        lambda: made.basis.with_channel_rotation(torch.eye(3)).analyze(x),
+        lambda: sp.Sampler(torch.zeros_like, gaussian, spectrum=made, steps=2).sample(x.shape),
+        lambda: sp.DiffusionLoss(gaussian, "whitened-velocity", spectrum=made)(lambda x, t: x, x),
+    ):
+        with pytest.raises(ValueError, match=hint):
+            call()
+    mended = x.permute(0, 3, 1, 2)
+    assert sp.ShortestPathCorruption(made).corrupt(mended, 0.5, mended).shape == mended.shape
+    for shape in ((2, 3, 8, 5), (8, 6, 3), (2, 8, 6, 4)):
+        with pytest.raises(ValueError, match=r"^(?!.*permute)"):
+            sp.ShortestPathCorruption(made).corrupt(torch.zeros(shape), 0.5, torch.zeros(shape))
 
 
 def test_vectors_need_dims_zero() -> None:

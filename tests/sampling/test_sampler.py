@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import re
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -494,6 +498,95 @@ def test_repr_says_what_from_where_and_how_many_steps() -> None:
         "Sampler(Wave, GaussianCorruption(schedule='flow', basis=PixelBasis(dims=2)), prediction='data', "
         "solver=DDIM(eta=0.5), 7 steps from 1 to 0)"
     )
+
+
+def on_image_alone(x: Tensor) -> Tensor:
+    return x
+
+
+@functools.wraps(on_image_alone)
+def without_time(*args: Tensor) -> Tensor:
+    return on_image_alone(args[0])
+
+
+class Called(torch.nn.Module):
+    """Its `__call__` takes the time, and its forward does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.forward(x)
+
+
+def conv() -> torch.nn.Module:
+    return torch.nn.Conv2d(3, 3, 1)
+
+
+def hooked() -> torch.nn.Module:
+    model = conv()
+    model.register_forward_pre_hook(lambda module, inputs: inputs[:1])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "form"),
+    [
+        (conv(), "Conv2d of (input)"),
+        (on_image_alone, "function of (x)"),
+        (lambda x, *, t: x, "function of (x, t)"),
+        (functools.partial(lambda x, t: x, t=0), "partial of (x, t)"),
+    ],
+)
+def test_a_model_that_takes_no_time_is_told_how_it_is_called(model: Any, form: str) -> None:
+    called = (
+        rf"is called with \(x_t, t\), got {re.escape(form)}; wrap it in a function or module that takes 2 arguments"
+    )
+    for make in (
+        lambda: sp.Sampler(model, FLOW, prediction="data"),
+        lambda: sp.DiffusionLoss(FLOW, "data")(model, torch.zeros(2, 3, 4, 4)),
+        lambda: sp.models.WhitenedInput(model, FLOW, spectrum_in()),
+    ):
+        with pytest.raises(TypeError, match=called):
+            make()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Mock(),
+        torch.zeros_like,
+        torch.jit.script(conv()),
+        torch.compile(conv()),
+        torch.nn.DataParallel(conv()),
+        torch.no_grad()(on_image_alone),
+        without_time,
+        hooked(),
+        Called(),
+        functools.partial(lambda x, t, y: x, y=1),
+        lambda x, t, y, *, size: x,
+        lambda *args, **kwargs: args[0],
+    ],
+)
+def test_a_model_of_which_little_is_known_is_not_refused(model: Any) -> None:
+    assert sp.Sampler(model, FLOW, prediction="data").model is model
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [("epsilon", "noise"), ("eps", "noise"), ("sample", "data"), ("x0", "data"), ("x_0", "data"), ("v", "velocity")],
+)
+def test_predictions_by_the_names_of_other_libraries(name: Any, here: str) -> None:
+    known = rf"unknown \w+ '{name}'; choose one of .*; '{name}' of other libraries is '{here}' here$"
+    for make in (
+        lambda: sp.Sampler(Wave(), FLOW, prediction=name),
+        lambda: sp.DiffusionLoss(FLOW, name),
+        lambda: sp.DiffusionLoss(FLOW, "data", weighting=name),
+    ):
+        with pytest.raises(ValueError, match=known):
+            make()
+    with pytest.raises(ValueError, match="unknown solver 'v'; choose one of [^;]*$"):
+        sp.Sampler(Wave(), FLOW, solver="v")  # type: ignore[arg-type]
 
 
 def test_wrong_corruptions_are_explained() -> None:

@@ -310,7 +310,7 @@ def test_wrong_models_and_requests_are_explained() -> None:
     with pytest.raises(ValueError, match="checkpoint_every must be 1 or more, got 0"):
         trainer().fit([GOOD], steps=1, checkpoint_every=0)
     with pytest.raises(ValueError, match="the corruption is on cpu, the images are on meta"):
-        sp.DiffusionTrainer(nn.Linear(1, 1, device="meta"), CORRUPTIONS["blur"]())
+        sp.DiffusionTrainer(net().to("meta"), CORRUPTIONS["blur"]())
 
 
 class _Wide(Net):

@@ -90,7 +90,7 @@ def test_weights_in_parts_are_refused() -> None:
         pass
 
     with pytest.raises(ValueError, match="FSDPModule holds each weight in parts.*; use DistributedDataParallel"):
-        sp.DiffusionTrainer(nn.Sequential(Sharded()), sp.GaussianCorruption("flow"))
+        sp.DiffusionTrainer(Sharded(), sp.GaussianCorruption("flow"))
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 from typing_extensions import Self, override
 
-from .._checks import check_count, check_floating, check_has_values, check_sizes
+from .._checks import channels_last, check_count, check_floating, check_has_values, check_sizes
 from .._exact import ExactModule, check_constant, no_autocast, working_dtype
 from .._in_place import add_product
 from ._tables import built
@@ -127,7 +127,8 @@ class Basis(ExactModule):
 
     def frequencies(self, spatial: Sequence[int]) -> Tensor:
         """Return |f|, the frequency of every coefficient in cycles per longest side, float64, shape `spatial`."""
-        raise ValueError(f"{type(self).__name__} has no frequencies; use CosineBasis or FourierBasis")
+        mend = "use CosineBasis or FourierBasis" if self.dims else "it has no spatial axes, dims=0: use spectrum.power"
+        raise ValueError(f"{type(self).__name__} has no frequencies; {mend}")
 
     argument_names: ClassVar[tuple[str, ...]] = ("dims",)
     """Names of the constructor's arguments, which are attributes too, without `channel_rotation`."""
@@ -201,9 +202,10 @@ class Basis(ExactModule):
         if self.dims and 0 in x.shape[-self.dims :]:
             raise ValueError(f"every spatial axis must have a size of 1 or more, got shape {tuple(x.shape)}")
         if rotation is not None and x.shape[-self.dims - 1] != rotation.shape[0]:
+            wanted = (1, len(rotation), *x.shape[1:-1]) if x.ndim == self.dims + 2 else ()
             raise ValueError(
                 f"the channel rotation is for {rotation.shape[0]} channels, got {x.shape[-self.dims - 1]} in shape "
-                f"{tuple(x.shape)}; estimate the spectrum on images of this kind"
+                f"{tuple(x.shape)}; estimate the spectrum on images of this kind{channels_last(x.shape, wanted)}"
             )
 
     def _check_pair(self, x: Tensor, y: Tensor) -> None:

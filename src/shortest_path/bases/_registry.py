@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from .._checks import as_plain, check_can_be_written, check_has_values, check_name_is_free, is_plain, same_class
+from .._checks import check_has_values
+from .._described import as_plain, check_can_be_written, check_name_is_free, is_plain, same_class
 from ._base import Basis
 
 _REGISTERED: dict[str, type[Basis]] = {}

@@ -45,7 +45,7 @@ class WaveletBasis(Basis):
         channel_rotation: Orthonormal (C, C) rotation of the channels, or None.
 
     Raises:
-        TypeError: `levels` or `dims` not a whole number.
+        TypeError: `levels` or `dims` not a whole number, or `wavelet` a number.
         ValueError: unknown `wavelet`, `levels` less than 1, or, with images, an axis not divisible by 2 ** levels.
 
     Source: Mallat 1989, "A theory for multiresolution signal decomposition"; Daubechies 1988, "Orthonormal bases of
@@ -69,6 +69,10 @@ class WaveletBasis(Basis):
         channel_rotation: Tensor | None = None,
     ) -> None:
         super().__init__(dims, channel_rotation)
+        if isinstance(wavelet, int):
+            raise TypeError(
+                f"wavelet must be a name, e.g. 'haar', got {wavelet!r}; the number of spatial axes is dims={wavelet!r}"
+            )
         self.wavelet: Wavelet = check_choice("wavelet", wavelet, get_args(Wavelet))
         self.levels = None if levels is None else check_count("levels", levels)
         self._moments = 1 if wavelet == "haar" else int(wavelet.removeprefix("db"))

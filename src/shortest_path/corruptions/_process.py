@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._checks import broadcasts
+from .._checks import broadcasts, channels_last
 from .._devices import device_of
 from .._exact import as_dtype, exact_dtype, working_dtype
 from .._in_place import add_product
@@ -63,7 +63,9 @@ class Process:
 
     def scales(self, t: Tensor, x_0: Tensor) -> tuple[Tensor, Tensor]:
         """Return (signal(t), noise(t)) for images, in the type in which they are mixed."""
-        return scales(self.corruption, t, x_0.shape, working_dtype(x_0))
+        pair = scales(self.corruption, t, x_0.shape, working_dtype(x_0))
+        self.check_shape(x_0.shape)
+        return pair
 
     def mix(
         self,
@@ -187,7 +189,7 @@ class Process:
         if tuple(mean.shape) != tuple(x.shape[1:]):
             raise ValueError(
                 f"the data's mean has shape {tuple(mean.shape)}, the images {tuple(x.shape)}; estimate the spectrum on "
-                "images of this shape"
+                f"images of this shape{channels_last(x.shape, (1, *mean.shape))}"
             )
         return mean.to(x.device, x.dtype)
 
@@ -199,7 +201,7 @@ class Process:
         if len(known) >= len(shape) or not broadcasts(known, tuple(shape)[len(shape) - len(known) :]):
             raise ValueError(
                 f"the data's power has shape {known}, the images {tuple(shape)}; estimate the spectrum on images of "
-                "this shape"
+                f"this shape{channels_last(shape, (1, *known))}"
             )
 
     def at(self, t: float, shape: Sequence[int], device: torch.device) -> Point:

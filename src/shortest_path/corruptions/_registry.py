@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .._checks import as_plain, check_can_be_written, check_has_values, check_name_is_free, is_plain, same_class
+from .._checks import check_has_values
+from .._described import as_plain, check_can_be_written, check_name_is_free, is_plain, same_class
 from ..bases import Basis, basis_from_state, basis_state
 from ..spectra import PowerSpectrum
 from ._protocol import Corruption, attributes

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._checks import broadcasts, check_floating, check_has_values, check_time, is_true_or_false, kind_of
+from .._checks import broadcasts, channels_last, check_floating, check_has_values, check_time, is_true_or_false, kind_of
 from .._devices import device_of_tensors
 from .._exact import as_dtype, exact_dtype, working_dtype
 from .._in_place import has_derivative
@@ -103,6 +103,7 @@ def scales(
                 f"against images of shape {tuple(shape)}, (B, C, *spatial); "
                 + ("add the batch axis of one image with x[None], or " if len(shape) < len(scale.shape) else "")
                 + "make the corruption for them (its dims, spatial or spectrum)"
+                + channels_last(shape, scale.shape)
             )
     dtype = t.dtype if dtype is None else dtype
     return as_dtype(pair[0], dtype), as_dtype(pair[1], dtype)

@@ -30,8 +30,9 @@ class StaggeredCorruption(ElementwiseCorruption):
     autoregression, in which one group of coefficients ends before the next starts (w → ∞). The coefficients with the
     largest delay are corrupted last and generated first. Before its start a coefficient is as at the corruption's time
     0, after its end as at time 1. Where its signal has vanished, a model that predicts noise does not tell the image:
-    train with `prediction="data"`, `"velocity"` or `"whitened-velocity"`. `.to(device)` moves the delayed corruption
-    too.
+    train with `prediction="data"`, `"velocity"` or `"whitened-velocity"`. A delayed shortest path requires more steps:
+    its noise begins like √t within a step, and the multistep solver is then of about first order; with delayed flow and
+    cosine schedules it is of about third. `.to(device)` moves the delayed corruption too.
 
     Args:
         corruption: The corruption to delay. Those of this library cost what they cost without delays; one of your own

@@ -14,7 +14,7 @@ from torch import Tensor
 from .._checks import check_flag, check_sizes
 from ..bases import FourierBasis
 from ..corruptions import Corruption, both_scales, common_basis
-from ..spectra import PowerSpectrum, require_power
+from ..spectra import PowerSpectrum
 from ._axes import TIMES, as_list, check_some, check_spectrum, checked_times, drawing
 
 COLOURS = ("#3B8BC9", "#E5793A", "#2AA77F", "#B6689F", "#8C8C8C")
@@ -24,7 +24,7 @@ _CURVE = 101  # times of a curve
 _PART = 1024  # samples that are transformed at once
 
 
-def spectrum(spectrum: PowerSpectrum, axis: Axes | None = None, *, law: bool = True) -> Axes:
+def spectrum(spectrum: PowerSpectrum, axis: Axes | None = None, *, law: bool | None = None) -> Axes:
     """Plot the power of a spectrum against frequency: the mean of every ring, a line for each channel of its basis.
 
     The mean brightness, frequency 0, is left out: it has no place on a logarithmic axis. So are rings without power,
@@ -33,18 +33,26 @@ def spectrum(spectrum: PowerSpectrum, axis: Axes | None = None, *, law: bool = T
     Args:
         spectrum: A spectrum with spatial axes.
         axis: Where to draw; None makes a figure.
-        law: Whether to add the power law that fits the mean over channels.
+        law: Whether to add the power law that fits the mean over channels; None adds it where every coefficient has
+            power and there are three frequencies or more, as a fit requires.
 
     Raises:
-        TypeError: `spectrum` is not a `PowerSpectrum`, `axis` not an Axes, or `law` not True or False.
-        ValueError: no spatial axes, sides of one pixel, no power beyond frequency 0, or a law of a spectrum with
-            coefficients without power.
+        TypeError: `spectrum` is not a `PowerSpectrum`, `axis` not an Axes, or `law` not True, False or
+            None.
+        ValueError: no spatial axes, sides of one pixel, no power beyond frequency 0, or `law=True` for a spectrum with
+            coefficients without power, or of fewer than three frequencies.
     """
     check_spectrum("spectrum", spectrum)
-    check_flag("law", law)
+    check_flag("law", law, optional=True)
     frequency, means = _powers(spectrum)
+    if law is None:
+        law = not spectrum.empty and len(set(spectrum.basis.frequencies(spectrum.shape[1:]).flatten().tolist())) >= 3
     if law:
-        require_power(spectrum, "law=True")
+        if spectrum.empty:
+            raise ValueError(
+                "law=True requires power in every coefficient, as a power law has, got "
+                f"{spectrum.empty} of {spectrum.power.numel()} empty; pass law=False, or use spectrum.raised(1e-6)"
+            )
         fitted = spectrum.fit_power_law()
     with drawing(axis) as axis:
         _draw_channels(axis, spectrum, frequency, means)
@@ -185,8 +193,19 @@ def _scales_in(corruption: Corruption, spectrum: PowerSpectrum, times: Tensor) -
     return both_scales(corruption, times)
 
 
+def _check_axes(spectrum: PowerSpectrum) -> None:
+    """Raise a ValueError for the spectrum of a table of vectors, which has no frequencies."""
+    if not spectrum.basis.dims:
+        raise ValueError(
+            f"a plot against frequency requires spatial axes, got a spectrum of vectors of {spectrum.shape[0]} values; "
+            "draw their power with plt.bar(range(len(spectrum.power)), spectrum.power.tolist()), and compare "
+            "corruptions with sp.path_length and sp.gaussian_kl"
+        )
+
+
 def _rings(spectrum: PowerSpectrum) -> tuple[np.ndarray, np.ndarray]:
     """Return the frequencies of the rings (n,), without 0, and their mean power (C, n)."""
+    _check_axes(spectrum)
     frequency, means = spectrum.radial_average()
     if len(frequency) < 2:
         raise ValueError(f"a plot against frequency requires sides of 2 pixels or more, got {spectrum.shape}")
@@ -230,6 +249,7 @@ def _over_time(corruption: Corruption, spectrum: PowerSpectrum) -> tuple[np.ndar
 
 def _chosen(spectrum: PowerSpectrum, frequencies: Sequence[int] | None) -> list[tuple[int, np.ndarray, Tensor]]:
     """Return whole frequencies, their colours, and which coefficients have them."""
+    _check_axes(spectrum)
     rings = spectrum.basis.frequencies(spectrum.shape[1:]).expand(spectrum.shape).flatten().add(0.5).floor().long()
     rings = torch.where(spectrum.power.flatten().cpu() > 0, rings, -1)
     present = set(rings.tolist()) - {-1}

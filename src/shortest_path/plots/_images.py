@@ -204,6 +204,8 @@ def _check_layout(x: Tensor, name: str, wanted: str = "(N, C, H, W)") -> None:
     found = _layout(x.shape)
     if found != wanted:
         mend = f"; if that is {found}, pass {_MENDS[wanted][found]}" if found else ""
+        if len(x.shape) < 4 and "C" not in (found or ""):
+            mend += "; this plot shows images: draw signals with matplotlib's plot"
         form = wanted if wanted.startswith("(N") else f"one image {wanted}"
         raise ValueError(f"{name} must be {form} with one or three channels, got {tuple(x.shape)}{mend}")
 

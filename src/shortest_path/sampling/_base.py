@@ -8,7 +8,15 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from .._checks import check_choice, check_floating, check_function, check_keywords, check_numbers, check_sizes
+from .._checks import (
+    check_choice,
+    check_floating,
+    check_function,
+    check_keywords,
+    check_numbers,
+    check_sizes,
+    check_takes,
+)
 from .._devices import device_of, usable_device
 from .._html import curves, table
 from .._model import own
@@ -48,6 +56,7 @@ class SamplerBase:
         check_corruption(corruption)
         if not callable(model):
             raise TypeError(f"model must be callable as model(x_t, t), got {type(model).__name__}")
+        check_takes("model", model, "(x_t, t)")
         self.model = model
         self.corruption = corruption
         self.prediction: Prediction = check_choice("prediction", prediction, get_args(Prediction))

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .. import solvers
-from .._checks import as_plain, check_can_be_written, check_choice, is_plain
+from .._checks import check_choice
+from .._described import as_plain, check_can_be_written, is_plain
 from .._files import SAMPLER_FILE, check_entries, checked_path, naming, read_description
 from .._folders import replace_folder
 from .._model import network_of

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from typing_extensions import override
 
-from .._checks import check_name_is_free, kind_of
+from .._checks import kind_of
+from .._described import check_name_is_free
 from .._files import check_entries
 from .._model import network_of
 from ._weight_files import MODEL, own_weights, read_weights, write_weights

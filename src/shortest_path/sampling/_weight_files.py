@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .._checks import check_can_be_written, check_has_values
+from .._checks import check_has_values
+from .._described import check_can_be_written
 from .._files import replace_file
 
 MODEL = "model"

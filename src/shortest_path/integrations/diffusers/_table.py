@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from ..._checks import ELSEWHERE
 from ..._exact import check_constant
 from ...bases import PixelBasis
 from ...corruptions import Corruption, ElementwiseCorruption, Pick, register
 from ...prediction import Prediction
 
-NAMES: dict[str, Prediction] = {"epsilon": "noise", "sample": "data", "v_prediction": "velocity"}
+NAMES: dict[str, Prediction] = {name: ELSEWHERE[name] for name in ("epsilon", "sample", "v_prediction")}
 """Predictions by what diffusers calls them."""
 
 
