@@ -301,6 +301,8 @@ def test_wrong_models_and_requests_are_explained() -> None:
         ValueError, match=r"must return a tensor of the shape of x_t, \(2, 3, 8, 8\), got \(2, 8, 8, 8\)"
     ):
         sp.DiffusionTrainer(_Wide(), CORRUPTIONS["blur"]()).fit([GOOD], steps=1)
+    with pytest.raises(TypeError, match=r"model is called with \(x_t, t\), got Conv2d of \(input\); wrap it in"):
+        sp.DiffusionTrainer(nn.Conv2d(3, 3, 1), CORRUPTIONS["blur"]()).fit([GOOD], steps=1)
     with pytest.raises(TypeError, match="does not implement `Corruption`: Net has no basis, signal, noise"):
         sp.DiffusionTrainer(net(), net())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected 2 batches for a step, got 1"):

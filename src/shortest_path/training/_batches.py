@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_floating, check_images, images_of, warn_of_unit_range
+from .._checks import check_floating, check_images, check_takes, images_of, warn_of_unit_range
 from .._conditioning import conditioning_of
 from ._options import TrainingOptions
 from ._random_state import global_state, own_state, set_global_state, set_own_state
@@ -140,6 +140,7 @@ def _required(model: nn.Module) -> list[str]:
 
 def check_first(batch: object, model: nn.Module, options: TrainingOptions) -> None:
     """Check the values of the first batch, and that the model takes it: only once, as this may wait for the device."""
+    check_takes("model", model, "(x_t, t)")
     images = images_of(batch, options.image_key)
     check_images(images, check_range=options.check_range)
     if options.check_range:

@@ -206,6 +206,8 @@ def of_one_training(folder: Path, state: Mapping[str, Any], up_to: float = math.
 def _training_of(path: Path) -> Any:
     """Return the digest of a checkpoint's training, without reading its tensors; None if it has none."""
     try:
+        with path.open("rb") as file:
+            _check_archive(path, file)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # of many kinds: whatever it is, it is not known to be of another training
         return None

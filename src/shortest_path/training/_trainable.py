@@ -9,14 +9,14 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from .._checks import check_takes, kind_of
+from .._checks import kind_of
 
 
 def check_model(model: object, optimizer: object) -> None:
     """Raise unless a model can be trained, by its own optimizer or by one made of its parameters.
 
     Raises:
-        TypeError: it is not a module, or one that does not take (x_t, t).
+        TypeError: it is not a module.
         ValueError: it has no parameters, or some have no shape yet.
         RuntimeError: it was made in inference mode, or this is called in it.
     """
@@ -27,7 +27,6 @@ def check_model(model: object, optimizer: object) -> None:
     if optimizer is None and not any(True for _ in model.parameters()):
         raise ValueError(f"model {type(model).__name__} has no parameters to train; pass an optimizer of others")
     check_tensors(model, "make the trainer")
-    check_takes("model", model, "(x_t, t)")
 
 
 def check_tensors(model: nn.Module, action: str) -> None:
