@@ -131,7 +131,7 @@ def check_takes(name: str, function: Any, form: str) -> None:
         return
     called = function
     if isinstance(function, nn.Module) and type(function).__call__ is nn.Module.__call__:
-        if function._forward_pre_hooks:
+        if function._forward_pre_hooks or torch.nn.modules.module._global_forward_pre_hooks:
             return
         called = function.forward
     try:  # not that of what a decorator wraps, whose arguments may differ

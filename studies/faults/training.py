@@ -25,8 +25,8 @@ STEPS, EVERY, KEEP = 60, 2, 2
 _STEP, _FLUSH = 0.008, 0.003  # extra seconds, so that instants spread over all phases
 # The library's functions between which a process is killed; they are patched by name, as they are private.
 SAVING = {
-    "serialise": "shortest_path.training._checkpoint.serialise",
-    "write_and_clear": "shortest_path.training._checkpoint._write_and_clear",
+    "serialise": "shortest_path.training._writer.serialise",
+    "write_and_clear": "shortest_path.training._writer.write_and_clear",
     "replace": "shortest_path.training._checkpoint._replace",
     "flush_folder": "shortest_path._files._flush_folder",
 }

@@ -246,7 +246,7 @@ def test_processes_that_find_different_checkpoints_are_refused(data: Path, train
 
 def test_a_full_disk_is_told_with_the_way_to_go_on(tmp_path: Path, data: Path) -> None:
     words = ("--data", data, "--out", tmp_path / "run", *TINY, "--steps=4", "--checkpoint-every=2")
-    told = refused("train_cifar10", *words, patch={"shortest_path.training._checkpoint:_write_and_clear": full})
+    told = refused("train_cifar10", *words, patch={"shortest_path.training._writer:write_and_clear": full})
     assert told.startswith("train_cifar10: [Errno 28] No space left on device. Stopped after step 4. The same command")
     assert told.endswith("continues from the beginning: there is no checkpoint yet.\n")
 

@@ -181,6 +181,17 @@ def test_checkpoints_of_another_training_are_never_deleted(tmp_path: Path) -> No
     assert {path.name for path in tmp_path.glob("*.pt")} == {*theirs, "checkpoint-00000015.pt"}
 
 
+def test_the_mark_of_a_training_is_under_the_checksum(tmp_path: Path) -> None:
+    trainer().fit(BATCHES, steps=1, checkpoint_dir=tmp_path)
+    path = tmp_path / "checkpoint-00000001.pt"
+    whole = path.read_bytes()
+    place = whole.rindex(b"training:") + len("training:")
+    path.write_bytes(whole[:place] + b"0" * 16 + whole[place + 16 :])
+    with pytest.raises(ValueError, match="damaged"):
+        load_checkpoint(path)
+    assert torch.load(io.BytesIO(whole), weights_only=True)["step"] == 1
+
+
 # --- all or nothing ---------------------------------------------------------------------------------------
 
 

@@ -249,7 +249,7 @@ def differ(rank: int, ranks: int, folder: str) -> None:
         trained = list(network.parameters())
         for parameters in (trained[rank:], trained[:: 1 - 2 * rank]):  # fewer; in another order
             optimizer = torch.optim.SGD(parameters, lr=0.1)
-            with pytest.raises(ValueError, match=r"process 1 says parameters of the optimizer in group 0, parameter 0"):
+            with pytest.raises(ValueError, match=r"process 1 says parameters of the optimizer in group 0: "):
                 sp.DiffusionTrainer(network, path, optimizer=optimizer)
         fused = torch.optim.AdamW(network.parameters(), lr=0.1, fused=bool(rank))
         with pytest.raises(ValueError, match=r"process 1 says fused: False in the first process, True here"):
@@ -356,6 +356,22 @@ def train_apart(rank: int, ranks: int, folder: str) -> None:
         dist.barrier()
         with pytest.raises(ValueError, match="from different checkpoints, this one from .*00000005.pt of step 5;"):
             train(DistributedDataParallel(model()), data(rank), own)
+
+
+def set_apart(rank: int, ranks: int, folder: str) -> None:
+    """Set a learning rate in one process alone between two calls of `fit`."""
+    with group(rank, ranks, f"{folder}/rendezvous"):
+        trainer = train(DistributedDataParallel(model()), data(rank), Path(folder) / "checkpoints")
+        if rank:
+            trainer.optimizer.param_groups[0]["lr"] = 0.2
+        error, told = (ValueError, "0.2 here") if rank else (RuntimeError, "another process cannot continue from the")
+        with pytest.raises(error, match=told):
+            trainer.fit(data(rank), steps=9, checkpoint_dir=Path(folder) / "checkpoints")
+
+
+@pytest.mark.slow
+def test_a_rate_that_one_process_sets_is_told_in_all(tmp_path: Path) -> None:
+    together(set_apart, tmp_path)
 
 
 @pytest.mark.slow

@@ -611,7 +611,7 @@ def test_parameters_in_another_order_keep_what_was_learned_of_them(named: bool) 
     torch.testing.assert_close(weights(other.model), weights(straight.model))
     with pytest.raises(ValueError, match=r"\[4\] parameters, this trainer's \[3\]; pass the same"):
         make(names[1:]).load_state_dict(first.state_dict())
-    with pytest.raises(ValueError, match=r"group 0, parameter 1: two.bias there, one.weight here"):
+    with pytest.raises(ValueError, match=r"group 0: two.bias there, one.weight here"):
         make(names[:2]).load_state_dict(make(names[1::2]).state_dict())
 
 
@@ -648,6 +648,19 @@ def test_what_is_set_between_two_calls_of_fit_is_not_lost_in_silence(tmp_path: P
     one.fit(batches(), steps=4, checkpoint_dir=tmp_path, allow_changes=("optimizer",))
     assert one.optimizer.param_groups[0]["lr"] == 1e-3
     one.fit(batches(), steps=5, checkpoint_dir=tmp_path)
+    one.optimizer.param_groups[0]["lr"] = 0.1  # as at first
+    with pytest.raises(ValueError, match=r"optimizer.param_groups.0.lr: 0.001 in the checkpoint, 0.1 here"):
+        one.fit(batches(), steps=6, checkpoint_dir=tmp_path)
+    one.optimizer.param_groups[0]["lr"] = 1e-3
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        one.fit(batches(), steps=7, checkpoint_dir=tmp_path, checkpoint_every=6, callbacks=[interrupt])
+    one.optimizer.param_groups[0]["lr"] = 0.2
+    with pytest.raises(ValueError, match=r"optimizer.param_groups.0.lr: 0.001 in the checkpoint, 0.2 here"):
+        one.fit(batches(), steps=7, checkpoint_dir=tmp_path)
 
 
 def test_options_of_a_group_that_the_optimizer_does_not_know_are_compared() -> None:
@@ -962,6 +975,66 @@ def test_functions_are_compared_by_name() -> None:
         trainer(time_sampling=early).load_state_dict(state)
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_a_spectrum_of_another_basis_or_mean_is_another(old: bool) -> None:
+    power = torch.full(SHAPE, 0.5, dtype=torch.float64)
+    turned = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0]
+
+    def make(basis: sp.bases.Basis, mean: float | None = None) -> sp.DiffusionTrainer:
+        whole = None if mean is None else torch.full(SHAPE, mean)
+        measured = sp.PowerSpectrum(basis, power, mean=whole)
+        return sp.DiffusionTrainer(Net(), sp.GaussianCorruption(), prediction="whitened-velocity", spectrum=measured)
+
+    state = make(sp.CosineBasis(), 0.5).state_dict()
+    if old:
+        state["spectrum"] = {"power": power}
+    make(sp.CosineBasis(), 0.5).load_state_dict(state)
+    others = [make(sp.CosineBasis(2, turned), 0.5), make(sp.FourierBasis(), 0.5), make(sp.bases.WaveletBasis(), 0.5)]
+    if not old:
+        others += [make(sp.CosineBasis(), 0.0), make(sp.CosineBasis())]
+        rotated = make(sp.CosineBasis(2, turned)).state_dict()
+        with pytest.raises(ValueError, match="spectrum.basis.channel_rotation: other values"):
+            make(sp.CosineBasis(2, turned.roll(1, 0))).load_state_dict(rotated)
+    for other in others:
+        with pytest.raises(ValueError, match="spectrum"):
+            other.load_state_dict(state)
+
+
+def test_one_average_in_a_sequence_is_one_average() -> None:
+    def make(decay: Any) -> sp.DiffusionTrainer:
+        return sp.DiffusionTrainer(Net(), sp.GaussianCorruption(), ema_decay=decay)
+
+    make(0.9).load_state_dict(make([0.9]).state_dict())
+    make((0.9,)).load_state_dict(make(0.9).state_dict())
+
+
+def test_parameters_of_a_layer_that_is_compiled_later_are_the_same() -> None:
+    def make(early: bool) -> sp.DiffusionTrainer:
+        model = Twice()
+        if early:
+            model.one = torch.compile(model.one, backend="eager")
+        made = sp.DiffusionTrainer(model, sp.GaussianCorruption(), ema_decay=None)
+        if not early:
+            model.one = torch.compile(model.one, backend="eager")
+        return made
+
+    late = make(early=False)
+    late.fit(batches(), steps=1)
+    make(early=True).load_state_dict(late.state_dict())
+
+
+def test_a_generator_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    class Data(list):
+        generator: Any = None
+
+    for steps, generator in enumerate(
+        (torch.Generator(), np.random.default_rng(0), np.random.Generator(np.random.MT19937(0)))
+    ):
+        data = Data(batches())
+        data.generator = generator
+        trainer().fit(data, steps=5 + steps, checkpoint_dir=tmp_path)
+
+
 def test_a_spectrum_that_rounds_otherwise_is_the_same() -> None:
     def make(power: float) -> sp.DiffusionTrainer:
         spectrum = sp.PowerSpectrum(sp.CosineBasis(), torch.full(SHAPE, power, dtype=torch.float64))
@@ -979,8 +1052,9 @@ class Warp:
 
 
 def test_a_description_is_the_same_in_every_process_and_tells_tables_apart() -> None:
-    table = torch.arange(3000.0)
-    same = [
+    table, endless = torch.arange(3000.0), Warp(None)
+    endless.of = [endless]
+    same: list[tuple[Any, Any]] = [
         ({"a", "b", "c"}, {"c", "b", "a"}),
         (frozenset({"a", "b"}), frozenset({"b", "a"})),
         (torch.device("cuda", 0), torch.device("cuda", 1)),
@@ -988,17 +1062,24 @@ def test_a_description_is_the_same_in_every_process_and_tells_tables_apart() -> 
         (Warp([torch.device("cuda", 0)]), Warp([torch.device("cuda", 1)])),
         (table, table * (1 + 1e-7)),
         (np.ones(3), np.ones(3)),
+        (np.arange(4.0)[::-1], np.arange(4.0)[::-1].copy()),
+        (np.ones(3, ">f4"), np.ones(3, ">f4")),
+        (np.ones(3, np.longdouble), np.ones(3, np.longdouble)),
+        (torch.eye(3).to_sparse(), torch.eye(3).to_sparse()),
+        (torch.zeros(0), torch.zeros(0)),
+        (endless, endless),
     ]
     for one, other in same:
         assert described(one) == described(other)
-    for one, other in [
+    different: list[tuple[Any, Any]] = [
         (table, table.flip(0)),
         (Warp(table), Warp(table[:-1])),
         (Warp({"a": 1}), Warp({"a": 2})),
         (functools.partial(Warp, (1,)), functools.partial(Warp, [1])),
         (np.array(["a"]), np.array(["b"])),
         (torch.ones(2, device="meta"), torch.ones(3, device="meta")),
-    ]:
+    ]
+    for one, other in different:
         assert described(one) != described(other)
 
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from ..bases import Basis, kind_of
 from ..corruptions import Corruption, known_mean
 from ..spectra import PowerSpectrum
-from ._fingerprint import fingerprint
+from ._fingerprint import fingerprint, measured
 from ._options import alike, described
 from ._plain import plain
 from ._ranks import Ranks
@@ -54,14 +54,13 @@ def check_agreement(
         for path, value in values.items()
         if part != "optimizer" or not known or path.rpartition(".")[2] in known
     }
-    measured = {} if spectrum is None else {"power": spectrum.power, **_tables(None, spectrum.basis, spectrum.mean)}
     ours = {name: _sent(value) for name, value in compared.items()}
     own = {
         "config": {name: _sent(value) for name, value in config.items()},
         SETTINGS: ours,
         "corruption": _tables(corruption, corruption.basis, known_mean(corruption)),
         SCALES: fingerprint(corruption),
-        "spectrum": measured,
+        "spectrum": measured(spectrum),
         PARAMETERS: names,
     }
     first = ranks.of_first(own)

@@ -1,8 +1,9 @@
 """Checkpoint files: written whole or not at all, checked when read, and read without running anything in them.
 
 A checkpoint is a file of `torch.save` with the SHA-256 of its bytes in the comment of the zip archive, so `torch.load`
-reads it too. It is written under a temporary name, flushed to the disk and renamed, so that a crash, a full disk or a
-power cut leaves earlier checkpoints unchanged.
+reads it too. The comment also tells which training it is of. The checksum is of all but the last 73 bytes: itself, and
+two bytes before it, which in a comment without a training are its length. A file is written under a temporary name,
+flushed to the disk and renamed, so that a crash, a full disk or a power cut leaves earlier checkpoints unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,7 +32,8 @@ _PATTERN = re.compile(r"checkpoint-(\d+)\.pt")
 _COMMENT = b"sha256:"
 _LENGTH = struct.Struct("<H")  # how zip writes the length of its comment, just before it
 _PLAIN_END = b"PK\x05\x06"  # and 18 bytes, of which the last two are 0: the end of an archive without a comment
-_DIGEST = 64  # hexadecimal digits
+_DIGEST, _MARK = 64, 16  # hexadecimal digits of the checksum, and of what a training is
+_MARK_AND_DIGEST = len("training:") + _MARK + _LENGTH.size + len(_COMMENT) + _DIGEST
 _CHUNK = 2**20
 _BEGIN = b"PK\x03\x04"
 _NO_ARCHIVE = "it does not begin as the zip archives of torch.save do"
@@ -60,7 +62,7 @@ def save_checkpoint(directory: str | os.PathLike[str], step: int, state: Mapping
     state = _dictionary(state)
     folder, data = folder_of(directory), serialise(state)
     with made_folder(folder, "write checkpoints"):
-        return write_and_clear(folder, step, data, keep, of_one_training(folder, state, up_to=step))
+        return write_and_clear(folder, step, data, keep, of_one_training(whole_checkpoints(folder, up_to=step), state))
 
 
 def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
@@ -188,30 +190,33 @@ def serialise(state: Mapping[str, Any]) -> memoryview:
     """Return the bytes of a checkpoint: the one part of saving that must see the tensors before they change."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
+    training = state.get(TRAINING)
+    mark = f"training:{training}  ".encode() if isinstance(training, str) and len(training) == _MARK else b""
+    head = _LENGTH.pack(len(mark) + len(_COMMENT) + _DIGEST) + mark
     data = buffer.getbuffer()
-    digest = hashlib.sha256(data[: -_LENGTH.size]).hexdigest().encode()
-    comment = _COMMENT + digest
+    digest = hashlib.sha256(data[: -_LENGTH.size])  # an archive without a comment ends with its length, 0
+    digest.update(head[: -_LENGTH.size])
     data.release()
-    buffer.seek(-_LENGTH.size, io.SEEK_END)  # an archive without a comment ends with its length, 0
-    buffer.write(_LENGTH.pack(len(comment)) + comment)
+    buffer.seek(-_LENGTH.size, io.SEEK_END)
+    buffer.write(head + _COMMENT + digest.hexdigest().encode())
     return buffer.getbuffer()
 
 
-def of_one_training(folder: Path, state: Mapping[str, Any], up_to: float = math.inf) -> list[Path]:
-    """Return the undamaged checkpoints of the training of a state, oldest first; those that do not tell count too."""
-    found, own = whole_checkpoints(folder, up_to=up_to), state.get(TRAINING)
-    return found if own is None else [path for path in found if _training_of(path) in (None, own)]
+def of_one_training(paths: Iterable[Path], state: Mapping[str, Any]) -> list[Path]:
+    """Return which checkpoints are of the training of a state; those that do not tell theirs count too."""
+    own = state.get(TRAINING)
+    return [path for path in paths if own is None or _training_of(path) in (None, own)]
 
 
-def _training_of(path: Path) -> Any:
-    """Return the digest of a checkpoint's training, without reading its tensors; None if it has none."""
+def _training_of(path: Path) -> str | None:
+    """Return the digest of a checkpoint's training that its comment has, or None."""
     try:
         with path.open("rb") as file:
-            _check_archive(path, file)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # of many kinds: whatever it is, it is not known to be of another training
+            file.seek(-_MARK_AND_DIGEST, io.SEEK_END)
+            found = re.match(rb"training:([0-9a-f]{16})  sha256:", file.read())
+    except OSError:  # it cannot be read, or is too short
         return None
-    return state.get(TRAINING) if isinstance(state, dict) else None
+    return None if found is None else found[1].decode()
 
 
 def checksum(path: Path) -> int:

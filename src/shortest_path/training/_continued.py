@@ -10,9 +10,9 @@ from torch import nn
 
 from ._base import TrainerBase
 from ._checkpoint import TRAINING
-from ._fingerprint import fingerprint
+from ._fingerprint import fingerprint, measured
 from ._plain import copied, plain
-from ._settings import SETTINGS, Settings, settings_of
+from ._settings import SET, SETTINGS, Settings, settings_of
 from ._sharing import SAMPLER, described_sampler
 from ._state import FORMAT, SCALES, VERSION, check_format, differences
 from ._tables import Tables
@@ -47,7 +47,7 @@ class ContinuedTrainer(TrainerBase):
             "metadata": self._metadata,
             "corruption": self.corruption.state_dict() if isinstance(self.corruption, nn.Module) else {},
             SCALES: fingerprint(self.corruption),
-            "spectrum": {} if self.spectrum is None else {"power": self.spectrum.power},
+            "spectrum": measured(self.spectrum),
             SAMPLER: described_sampler(self._ranks.model, self.corruption, null=self._null, **self._known),
             **self._weights.state_dict(),
             **self._position.state_dict(),
@@ -73,8 +73,10 @@ class ContinuedTrainer(TrainerBase):
         """
         check_inference_mode("call load_state_dict")
         check_format(state)
-        ours = {**self._state(), SETTINGS: self._set()}
-        if missing := sorted(ours.keys() - state.keys() - _LATER):
+        if self.step == 0:  # what was set since the trainer was made counts too
+            self._settings = settings_of(self.optimizer, self.scheduler)
+        ours = {**self._state(), SET: self._set_since()}
+        if missing := sorted(ours.keys() - state.keys() - {SET, *_LATER}):
             raise ValueError(f"the state has no {', '.join(missing)}; pass what state_dict returned, unchanged")
         learned = self._weights.trained_in(self.corruption)
         changed = differences(state, ours, allow_changes, learned)
@@ -92,7 +94,7 @@ class ContinuedTrainer(TrainerBase):
         generator = self.generator.get_state()
         self._weights.load_state_dict(state, changed)
         self._position.load_state_dict(state)
-        self._training, self._settings = state.get(TRAINING, self._training), ours[SETTINGS]
+        self._training = state.get(TRAINING, self._training)
         with torch.no_grad():
             for name, parameter in learned.items():
                 if name in state["corruption"] and state["corruption"][name].shape == parameter.shape:
@@ -100,15 +102,12 @@ class ContinuedTrainer(TrainerBase):
         if "seed" in changed:
             self.generator.set_state(generator)
 
-    def _set(self) -> Settings:
-        """Return the settings, with what was set since the trainer was made, or since `fit` returned."""
-        now = settings_of(self.optimizer, self.scheduler)
-        if self.step == 0:
-            return now
+    def _set_since(self) -> Settings:
+        """Return the settings of optimizer and schedule that were changed since `fit` ended, if no step was taken."""
         if self._left is None or self._left[0] != self.step:  # a loop of one's own may have its own schedule
-            return self._settings
-        found = {part: dict(values) for part, values in self._settings.items()}
-        for part, values in self._left[1].items():
-            changed = {path: now[part][path] for path in values.keys() & now[part].keys()}
-            found[part] |= {path: value for path, value in changed.items() if value != values[path]}
-        return found
+            return {}
+        now, left = settings_of(self.optimizer, self.scheduler), self._left[1]
+        return {
+            part: {path: value for path, value in now[part].items() if value != values.get(path, value)}
+            for part, values in left.items()
+        }

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from .._devices import device_of
 from .._exact import ROUNDING
+from ..bases import kind_of
 from ..corruptions import Corruption, both_scales
+from ..spectra import PowerSpectrum
 
 _TIMES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -26,6 +28,15 @@ def fingerprint(corruption: Corruption) -> Tensor:
             row += two_means(scale)
         rows.append(torch.stack(row))
     return torch.stack(rows).cpu().double()
+
+
+def measured(spectrum: PowerSpectrum | None) -> dict[str, Tensor | str]:
+    """Return the power, basis and mean of a spectrum, in the way in which two are compared; nothing for None."""
+    if spectrum is None:
+        return {}
+    found: dict[str, Tensor | str] = {"power": spectrum.power, "basis": kind_of(spectrum.basis)}
+    found |= {f"basis.{name}": each.detach() for name, each in spectrum.basis.state_dict().items()}
+    return found if spectrum.mean is None else {**found, "mean": spectrum.mean}
 
 
 def two_means(table: Tensor) -> list[Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from .._checks import check_choice, check_count, check_flag, check_keywords, check_numbers
 from .._exact import check_constant
 from ..prediction import Prediction
+from ._fingerprint import two_means
 from ._loss import Weighting
 from ._times import BY_LOSS, TimeSampling
 
@@ -113,8 +114,7 @@ class TrainingOptions:
     def recorded(self) -> dict[str, Any]:
         """Return what a checkpoint records and compares: plain values, and the names of functions."""
         names = (field.name for field in fields(self) if field.name not in _FREE)
-        one = {"ema_decay": self.decays[0]} if len(self.decays) == 1 else {}
-        return {name: _plain(getattr(self, name)) for name in names} | one
+        return {name: _plain(getattr(self, name)) for name in names}
 
 
 def _plain(value: Any) -> Any:
@@ -127,6 +127,14 @@ def _plain(value: Any) -> Any:
 
 
 def described(value: Any) -> str:
+    """Return what `_described` does; of what contains itself, `repr`."""
+    try:
+        return _described(value)
+    except RecursionError:
+        return _told(repr(value))
+
+
+def _described(value: Any) -> str:
     """Return a text that is the same in every process and on every device of a kind, without addresses.
 
     Functions have their names, tensors and arrays their shape and two means to four digits, sets their elements in
@@ -134,37 +142,39 @@ def described(value: Any) -> str:
     shows an address.
     """
     if isinstance(value, functools.partial):
-        return f"partial({described(value.func)}, {described(value.args)}, {described(value.keywords)})"
+        return f"partial({_described(value.func)}, {_described(value.args)}, {_described(value.keywords)})"
     if hasattr(value, "__qualname__"):
         return _told(f"{value.__module__ or 'builtins'}.{value.__qualname__}")
     if isinstance(value, torch.device):
         return value.type
-    if isinstance(value, Tensor) and not value.is_meta:
-        return _measured(value)
+    if (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and not any((value.is_meta, value.is_quantized, value.is_nested))
+    ):
+        return f"{tuple(value.shape)} {value.dtype} of {_means(value.detach().cpu())}"
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        return _measured(torch.as_tensor(value))
+        wide = np.ascontiguousarray(value, dtype=np.complex128 if value.dtype.kind == "c" else np.float64)
+        return f"{value.shape} {value.dtype} of {_means(torch.from_numpy(wide))}"
     if type(value) is dict:
-        return f"{{{', '.join(f'{described(key)}: {described(each)}' for key, each in value.items())}}}"
+        return f"{{{', '.join(f'{_described(key)}: {_described(each)}' for key, each in value.items())}}}"
     if type(value) is list:
-        return f"[{', '.join(map(described, value))}]"
+        return f"[{', '.join(map(_described, value))}]"
     if type(value) is tuple:
-        return f"({', '.join(map(described, value))}{',' * (len(value) == 1)})"
+        return f"({', '.join(map(_described, value))}{',' * (len(value) == 1)})"
     if type(value) in (set, frozenset):
-        return f"{{{', '.join(sorted(map(described, value)))}}}"
+        return f"{{{', '.join(sorted(map(_described, value)))}}}"
     if is_dataclass(value):
-        parts = ", ".join(f"{each.name}={described(getattr(value, each.name))}" for each in fields(value) if each.repr)
+        parts = ", ".join(f"{each.name}={_described(getattr(value, each.name))}" for each in fields(value) if each.repr)
         return f"{type(value).__qualname__}({parts})"
     text, kind = repr(value), type(value)
-    return described(kind) if f"at {hex(id(value))}" in text else _told(text)
+    return _described(kind) if f"at {hex(id(value))}" in text else _told(text)
 
 
-def _measured(table: Tensor) -> str:
-    """Return what tells a table from others, but for rounding."""
-    values = table.detach().cpu().flatten()
-    values = values.abs().double() if values.is_complex() else values.double()
-    along = torch.linspace(0, 1, len(values), dtype=torch.float64)
-    means = ", ".join(f"{float((values * weight).mean()):.4g}" for weight in (torch.ones_like(along), along))
-    return f"{tuple(table.shape)} {table.dtype} of mean {means}"
+def _means(values: Tensor) -> str:
+    """Return what tells values from others, but for rounding."""
+    means = two_means(values.abs() if values.is_complex() else values)
+    return f"means {', '.join(f'{float(each):.4g}' for each in means)}"
 
 
 def digest(value: Any) -> str:

@@ -72,7 +72,8 @@ def _generators(batches: object) -> dict[str, torch.Generator | np.random.Genera
         generator = getattr(owner, "generator", None)
         is_new = all(generator is not other for other in found.values())
         if is_new and isinstance(generator, (torch.Generator, np.random.Generator)):
-            found[f"{path}generator"] = generator
+            kind = "" if isinstance(generator, torch.Generator) else f".{type(generator.bit_generator).__name__}"
+            found[f"{path}generator{kind}"] = generator  # one of another kind has no use for the state of this
         inner = ((name, getattr(owner, name, None)) for name in _OWNERS)
         owners += [(f"{path}{name}.", each) for name, each in inner if each is not None and path.count(".") < 2]
     return found

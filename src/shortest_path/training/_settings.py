@@ -10,6 +10,8 @@ from torch.optim import Optimizer
 from ._options import described
 
 SETTINGS = "settings"  # their key in a state; a state without them can be continued from
+SET = "set"
+"""The key, in a state to compare with, of those that were set since the trainer's last step."""
 HOW = ("fused", "foreach", "capturable")
 """Options of an optimizer that say how it computes, and not what."""
 Settings: TypeAlias = dict[str, dict[str, Any]]
@@ -52,9 +54,15 @@ def other_settings(part: str, state: Mapping[str, Any], ours: Mapping[str, Any])
         for path in sorted(first.keys() & own.keys())
         if own[path] not in (first[path], now.get(path, first[path]))
     }
+    set_since = ours.get(SET, {}).get(part, {})
+    others |= {path: (now[path], value) for path, value in set_since.items() if now.get(path, value) != value}
     if all(each["config"].get("learning_rate") is not None for each in (state, ours)):  # an option of the trainer
         rate = ours["config"]["learning_rate"]
-        others = {path: pair for path, pair in others.items() if not (path.endswith(".lr") and pair[1] == rate)}
+        others = {
+            path: pair
+            for path, pair in others.items()
+            if path in set_since or not (path.endswith(".lr") and pair[1] == rate)
+        }
     return others
 
 

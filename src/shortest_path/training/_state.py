@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from ._ranks import Ranks
 from ._second_moment import LossSecondMoment
 from ._settings import other_settings
 
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
 _PASS = "pass."  # before the names of random states of when the present pass began
 _PLACE = "data"  # the name of a process's position in its data among its random states
 FORMAT, VERSION = "shortest_path.DiffusionTrainer", 1
@@ -67,11 +69,13 @@ def differences(
         ValueError: some differ that `allow_changes` does not name; all of them are listed.
     """
     check_names(allow_changes, ours["config"])
-    where = "in the checkpoint"
+    where, theirs, own = "in the checkpoint", state["config"].get("spectrum"), ours["config"]["spectrum"]
+    if "basis" not in state["spectrum"]:  # of earlier versions
+        ours = {**ours, "spectrum": {name: each for name, each in ours["spectrum"].items() if name == "power"}}
     found = other_options(state, ours, learned, where)
-    texts = state["config"].get("spectrum"), ours["config"]["spectrum"]
-    if None not in texts and not _other_tables("spectrum", state["spectrum"], ours["spectrum"], (), where):
-        found.pop("spectrum", None)  # the texts have rounded numbers, and tables of the same may round otherwise
+    same = not _other_tables("spectrum", state["spectrum"], ours["spectrum"], (), where)
+    if same and None not in (theirs, own) and _NUMBER.sub("", theirs) == _NUMBER.sub("", own):
+        found.pop("spectrum", None)  # the texts have rounded numbers, and those of one spectrum may round otherwise
     for part in ("optimizer", "scheduler"):
         if part not in found and (settings := other_settings(part, state, ours)):
             found[part] = "; ".join(
@@ -97,7 +101,7 @@ def other_options(
         learned: Names of the corruption's parameters whose values may differ.
         where: Where the other state is, e.g. "in the checkpoint".
     """
-    config, our_config = theirs["config"], ours["config"]
+    config, our_config = ({**each["config"], **_one_decay(each["config"])} for each in (theirs, ours))
     found = {
         name: f"{name}: {_short(config.get(name))} {where}, {_short(our_config.get(name))} here"
         for name in sorted({*config, *our_config})
@@ -112,6 +116,12 @@ def other_options(
         if others := _other_tables(part, theirs[part], ours[part], learned, where):
             found[part] = "; ".join([*filter(None, [found.get(part)]), *others])
     return found
+
+
+def _one_decay(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the decay of averages in a configuration that has one in a sequence, as earlier versions recorded it."""
+    decays = config.get("ema_decay")
+    return {"ema_decay": decays[0]} if isinstance(decays, (tuple, list)) and len(decays) == 1 else {}
 
 
 class Position:

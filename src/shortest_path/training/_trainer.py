@@ -6,7 +6,7 @@ import inspect
 import os
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -194,10 +194,10 @@ class DiffusionTrainer(ContinuedTrainer):
         ):
             found = self._found_by_all(checkpoint_dir, file) if resume is not False else None
             if found is not None:
-                self.load_state_dict(found[1], allow_changes=allow_changes)
+                self._load_together(found[1], allow_changes)
             elif checkpoint_dir is not None:
                 self._state()  # raises for what a checkpoint could not give back, before the first step
-            resumed, found = found is not None, None
+            resumed, found, self._left = found is not None, None, None
             stream, first = self._position.data.read(batches), True
             marks = [self._position.mark()]  # positions since the last step that was taken
             bar.advance(self.step)
@@ -229,7 +229,6 @@ class DiffusionTrainer(ContinuedTrainer):
                 stream.close()  # and with it the processes that load data
                 self._position.go_back({**here, "skipped": self._position.skipped.state_dict()})
                 stop.leave(self.step, saver.finish(self._state()))
-        self._left = self.step, settings_of(self.optimizer, self.scheduler)
 
     def save(self, directory: str | os.PathLike[str], *, keep: int = 3) -> None:
         """Write a checkpoint of this step to `directory`; rank 0 writes, but all ranks must call it."""
@@ -260,6 +259,15 @@ class DiffusionTrainer(ContinuedTrainer):
             )
         return found
 
+    def _load_together(self, state: Mapping[str, Any], allow_changes: Collection[str]) -> None:
+        """Continue from a state, or raise in all processes where one of them cannot. Collective."""
+        problem = None
+        try:
+            self.load_state_dict(state, allow_changes=allow_changes)
+        except (TypeError, ValueError, RuntimeError) as error:
+            problem = error
+        self._ranks.raise_together(problem, "another process cannot continue from the checkpoint")
+
     @contextmanager
     def _limited(self) -> Iterator[None]:
         """Let nothing change after too many skipped steps in a row, until `_look` raises."""
@@ -269,6 +277,8 @@ class DiffusionTrainer(ContinuedTrainer):
             yield
         finally:
             self._limit = None
+            if self._left is None:  # else it did not come to a step
+                self._left = self.step, settings_of(self.optimizer, self.scheduler)
 
     def _check_rates(self) -> None:
         """Raise a ValueError in all processes if their learning rates differ. Collective."""

@@ -79,7 +79,8 @@ class Weights:
             decay: ExponentialMovingAverage(model, decay, warmup=ema_warmup, copied=copied) for decay in decays
         }
         self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
-        self._names = {id(parameter): name for name, parameter in (*also.items(), *model.named_parameters())}
+        named = (*also.items(), *model.named_parameters())
+        self._names = {id(parameter): name.replace("_orig_mod.", "") for name, parameter in named}  # compiled or not
         self._max_grad_norm = max_grad_norm
         self._scaler = None if scale_loss_on is None else torch.amp.GradScaler(scale_loss_on)
         if self._scaler is not None and any(each.dtype == torch.float16 for each in self._parameters()):
@@ -270,10 +271,8 @@ class Weights:
 
     def names(self) -> list[list[str]]:
         """Return the names of the optimizer's parameters, group by group; places in the group of those without."""
-        return [
-            [self._names.get(id(each), f"({place})") for place, each in enumerate(group["params"])]
-            for group in self._optimizer.param_groups
-        ]
+        groups = [group["params"] for group in self._optimizer.param_groups]
+        return [[self._names.get(id(each), f"({place})") for place, each in enumerate(group)] for group in groups]
 
     def trained_in(self, module: object) -> dict[str, nn.Parameter]:
         """Return the parameters of a module that the optimizer trains, by name."""
@@ -288,9 +287,9 @@ class Weights:
 def other_names(theirs: Sequence[Sequence[str]], ours: Sequence[Sequence[str]]) -> str:
     """Return where the names of parameters in groups first differ; nothing if they do not."""
     for group, names in enumerate(zip(theirs, ours, strict=False)):
-        for place, (one, other) in enumerate(zip_longest(*names, fillvalue="none")):
+        for one, other in zip_longest(*names, fillvalue="none"):
             if one != other:
-                return f"group {group}, parameter {place}: {one} there, {other} here"
+                return f"group {group}: {one} there, {other} here"
     return "" if len(theirs) == len(ours) else f"{len(theirs)} groups there, {len(ours)} here"
 
 

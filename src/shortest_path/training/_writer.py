@@ -12,7 +12,7 @@ from typing import Any
 from typing_extensions import Self
 
 from .._checks import check_count
-from ._checkpoint import folder_of, of_one_training, serialise, write_and_clear
+from ._checkpoint import folder_of, of_one_training, serialise, whole_checkpoints, write_and_clear
 
 
 class CheckpointWriter:
@@ -28,7 +28,8 @@ class CheckpointWriter:
     def __init__(self, directory: str | os.PathLike[str], *, keep: int) -> None:
         self._directory, self._keep = folder_of(directory), check_count("keep", keep)
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._mine: list[Path] | None = None
+        self._there = whole_checkpoints(self._directory)
+        self._mine: list[Path] | None = None  # of these, those of the training whose state is saved
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -45,7 +46,7 @@ class CheckpointWriter:
         self.wait()
         data, keep = serialise(state), self._keep if delete else 2**62
         if self._mine is None:
-            self._mine = of_one_training(self._directory, state)
+            self._mine = of_one_training(self._there, state)
         mine = self._mine
 
         def write() -> None:
