@@ -336,10 +336,13 @@ def test_what_a_damaged_description_lacks_is_named(tmp_path: Path) -> None:
 
 
 def test_another_number_of_steps_keeps_the_saved_start(tmp_path: Path) -> None:
-    sp.Sampler(
-        torch.nn.Identity(), sp.GaussianCorruption("cosine"), prediction="data", steps=5, start=0.6
-    ).save_pretrained(tmp_path, model=False)
+    def model(x_t: Tensor, t: Tensor) -> Tensor:
+        return x_t
+
+    sp.Sampler(model, sp.GaussianCorruption("cosine"), prediction="data", steps=5, start=0.6).save_pretrained(
+        tmp_path, model=False
+    )
     load = sp.Sampler.from_pretrained
-    assert load(tmp_path, torch.nn.Identity(), steps=3).times[0] == 0.6
-    assert load(tmp_path, torch.nn.Identity(), steps=3, start=0.9).times[0] == 0.9
-    assert load(tmp_path, torch.nn.Identity(), times=[0.8, 0.0]).times[0] == 0.8
+    assert load(tmp_path, model, steps=3).times[0] == 0.6
+    assert load(tmp_path, model, steps=3, start=0.9).times[0] == 0.9
+    assert load(tmp_path, model, times=[0.8, 0.0]).times[0] == 0.8
