@@ -119,7 +119,7 @@ def other_options(
 
 
 def _one_decay(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the decay of averages in a configuration that has one in a sequence, as earlier versions recorded it."""
+    """Return the decay of averages as a number where a configuration has one in a sequence, which is the same."""
     decays = config.get("ema_decay")
     return {"ema_decay": decays[0]} if isinstance(decays, (tuple, list)) and len(decays) == 1 else {}
 
